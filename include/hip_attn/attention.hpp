@@ -1,0 +1,66 @@
+/// What prefill and decode have in common: shapes, plans and arguments.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "hip_attn/config.hpp"
+#include "hip_attn/kv.hpp"
+#include "hip_attn/selection.hpp"
+#include "hip_attn/types.hpp"
+
+namespace hip_attn {
+
+/// Rows of one request that a decode call takes: more than one is speculative decoding.
+inline constexpr std::int64_t kMaxDecodeRows = 8;
+
+/// The maxima that a plan is made for; calls may be smaller in every field but heads and head_dim.
+struct AttentionShape {
+  Device device = kCpu;
+  std::int64_t batch = 1;         ///< B, requests; >= 0
+  std::int64_t total_q = 1;       ///< query rows of all requests together; >= 0
+  std::int64_t max_seq_len = 0;   ///< keys of one request; 0 to 2^31 - 1
+  std::int64_t num_q_heads = 1;   ///< Hq, a multiple of Hk
+  std::int64_t num_kv_heads = 1;  ///< Hk
+  std::int64_t head_dim = 128;    ///< D, one that was built
+};
+
+enum class Operator : int { kPrefill, kDecode };
+
+/// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,
+/// use it from several threads, keep it for as many calls as fit the shape.
+struct AttentionPlan {
+  Operator op = Operator::kPrefill;
+  ElementType type = ElementType::kFloat32;
+  HipConfig config;
+  AttentionShape shape;
+  std::size_t workspace_bytes = 0;             ///< exact; independent of max_seq_len^2
+  std::int64_t selection_rows = 0;             ///< rows of a BlockSelection for the largest call
+  std::int64_t max_selected_blocks = 0;        ///< blocks of one unit at most, >= 1
+  std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
+  int num_threads = 1;  ///< CPU: threads that run; lower it freely, never raise it
+};
+
+/// Arguments of run_prefill and run_decode. All memory is on the plan's device. Data pointers and
+/// row strides are multiples of 16 bytes. Sizes marked B and total_q are this call's own.
+template <Element T>
+struct AttentionArgs {
+  TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
+  PagedKv<T> kv;             ///< the rows of this call already appended
+  TensorView<const std::int32_t, 1> seq_lens;      ///< [B] keys of each request; 0 is legal
+  TensorView<const std::int32_t, 1> cu_seqlens_q;  ///< [B + 1] ascending from 0 to total_q
+  TensorView<T, 3> out;                            ///< [total_q, Hq, D] written; must not alias q
+  std::optional<TensorView<float, 2>>
+      lse;                     ///< [total_q, Hq] written: natural log of the sum of exp(logit)
+  std::optional<float> scale;  ///< default 1 / sqrt(D)
+  std::optional<float> logit_softcap;            ///< c > 0: logits become c * tanh(scale * q.k / c)
+  std::optional<BlockSelection> selection_out;   ///< written
+  std::optional<ConstBlockSelection> selection;  ///< given: no search, attend to these blocks
+  std::optional<SelectionCache> cache;           ///< decode only; not together with `selection`
+  /// int64 [num_stages + 2], added to: keys read by the search of each stage, summed over units;
+  /// keys read by attention, summed over units; (row, KV head, key) triples attended.
+  std::optional<TensorView<std::int64_t, 1>> counters;
+};
+
+}  // namespace hip_attn

@@ -1,0 +1,97 @@
+/// What the sparse attention computes: sink, window and the stages of the tree search.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "hip_attn/export.hpp"
+#include "hip_attn/status.hpp"
+
+namespace hip_attn {
+
+/// How a stage scores a chunk of keys (docs/algorithm.md, "Scoring a chunk").
+enum class ScanRule : int {
+  kDescent,  ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
+  kCentre,   ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
+};
+
+/// One pruning stage of the search.
+struct ScanStage {
+  std::int32_t chunk_size = 0;  ///< tokens; a power of two that divides the stage before's
+  std::int64_t keep =
+      0;  ///< tokens that survive; a multiple of chunk_size, not above the stage before's
+  std::int32_t query_stride = 1;  ///< positions averaged into one pooled query; divides block_q
+  ScanRule rule = ScanRule::kDescent;
+
+  friend bool operator==(const ScanStage&, const ScanStage&) = default;
+};
+
+/// A default-constructed HipConfig is presets::dense().
+struct HipConfig {
+  std::int64_t sink = 0;    ///< tokens at the start that every row attends; a multiple of block_k()
+  std::int64_t window = 1;  ///< latest tokens that every row attends, itself included; >= 1
+  std::int32_t block_q = 64;      ///< positions that share one selection in prefill; >= 1
+  std::vector<ScanStage> stages;  ///< none: dense attention
+  /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
+  /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see
+  /// refresh_from_at.
+  std::vector<std::int32_t> refresh_interval;
+  /// Chunks that the first stage scores at most: its chunk_size doubles until they fit, so the
+  /// search is O(T log T) in all. Not below stages[0].keep / stages[0].chunk_size.
+  std::int64_t max_first_chunks = 4096;
+
+  [[nodiscard]] int num_stages() const noexcept { return static_cast<int>(stages.size()); }
+  [[nodiscard]] bool is_dense() const noexcept { return stages.empty(); }
+  /// Tokens in one selected block: the last stage's chunk_size (1 without stages).
+  [[nodiscard]] std::int32_t block_k() const noexcept {
+    return stages.empty() ? 1 : stages.back().chunk_size;
+  }
+
+  friend bool operator==(const HipConfig&, const HipConfig&) = default;
+};
+
+/// W0 of docs/algorithm.md for a query block whose first row stands at position p0: the first key
+/// of the window. Keys in [sink, W0) are the candidates of the search, a whole number of blocks.
+constexpr std::int64_t window_start(std::int64_t sink, std::int64_t window, std::int32_t block_k,
+                                    std::int64_t p0) noexcept {
+  const std::int64_t w = p0 + 1 - window;
+  return w <= sink ? sink : sink + (w - sink) / block_k * block_k;
+}
+
+inline std::int64_t window_start(const HipConfig& config, std::int64_t p0) noexcept {
+  return window_start(config.sink, config.window, config.block_k(), p0);
+}
+
+/// Checks every rule stated beside the fields above; kInvalidConfig names field, value and rule.
+HIP_ATTN_API Status validate(const HipConfig& config);
+
+/// The first stage to run again at decode step `step` (0, 1, 2, ...) of a request under
+/// config.refresh_interval: stage s is due at every multiple of its interval, and a stage that runs
+/// makes every later one run. num_stages() when none is due; 0 at step 0.
+HIP_ATTN_API std::int32_t refresh_from_at(const HipConfig& config, std::int64_t step) noexcept;
+
+/// Named configurations.
+namespace presets {
+
+/// InfiniteHiP's default, about 3k keys per row: sink 256, window 1024, stages {256, 32768, 4}
+/// {32, 8192, 4} {8, 2048, 1}, refresh every 32, 16, 8 steps.
+HIP_ATTN_API HipConfig infinite_hip();
+
+/// infinite_hip with the longer refresh intervals 96, 24, 8 (the authors' serving configuration).
+HIP_ATTN_API HipConfig infinite_hip_fast();
+
+/// infinite_hip with 4096 tokens kept by the last stage, about 5k keys per row.
+HIP_ATTN_API HipConfig infinite_hip_5k();
+
+/// The halving search of the first paper (arXiv 2406.09827, algorithm 1): chunk sizes
+/// C, C/2, ..., block_k with C the power of two at or above max_len * block_k / k, rule kCentre,
+/// every stage keeping k / block_k chunks. Sink 0 and window block_k unless the caller changes
+/// them. max_len >= 1, k a positive multiple of block_k, block_k a power of two; otherwise the
+/// result fails validate().
+HIP_ATTN_API HipConfig hip_classic(std::int64_t max_len, std::int64_t k, std::int32_t block_k);
+
+/// Every row attends to every key up to itself.
+HIP_ATTN_API HipConfig dense();
+
+}  // namespace presets
+}  // namespace hip_attn

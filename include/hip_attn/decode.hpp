@@ -1,0 +1,35 @@
+/// Decode: 1 to kMaxDecodeRows query rows per request, which share one selection.
+#pragma once
+
+#include "hip_attn/attention.hpp"
+#include "hip_attn/export.hpp"
+
+namespace hip_attn {
+
+/// Checks config and shape and writes the plan. Host arithmetic only; reads no device.
+/// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
+template <Element T>
+HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& shape,
+                                AttentionPlan& plan);
+
+/// As run_prefill, with all rows of a request as one query block. With args.cache, stages before
+/// refresh_from are taken from the cache (docs/algorithm.md, "Refresh").
+///
+/// Cost per request and KV head, default configuration, 1M keys: 81920 keys scored when every stage
+/// runs, 3328 keys and values attended, plus one key and value per step since W0 was set.
+/// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
+template <Element T>
+HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                               Workspace workspace, Stream stream = nullptr);
+
+#define HIP_ATTN_EXTERN_(T)                                                                     \
+  extern template HIP_ATTN_API Status plan_decode<T>(const HipConfig&, const AttentionShape&,   \
+                                                     AttentionPlan&);                           \
+  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, \
+                                                 Workspace, Stream);
+HIP_ATTN_EXTERN_(float)
+HIP_ATTN_EXTERN_(float16)
+HIP_ATTN_EXTERN_(bfloat16)
+#undef HIP_ATTN_EXTERN_
+
+}  // namespace hip_attn

@@ -1,0 +1,86 @@
+/// Views of a KV cache, and the operator that writes into one.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "hip_attn/export.hpp"
+#include "hip_attn/status.hpp"
+#include "hip_attn/types.hpp"
+
+namespace hip_attn {
+
+/// The pages of one layer's cache, logically [num_pages, page_size, Hk, D] whatever the memory
+/// order: NHD and HND differ in strides alone. K and V have independent strides (they may be halves
+/// of one tensor) and equal sizes. Strides of pages, tokens and heads are multiples of 16 bytes.
+template <typename T>
+struct KvPages {
+  TensorView<T, 4> k;
+  TensorView<T, 4> v;
+
+  [[nodiscard]] constexpr std::int64_t num_pages() const noexcept { return k.sizes[0]; }
+  [[nodiscard]] constexpr std::int64_t page_size() const noexcept { return k.sizes[1]; }
+  [[nodiscard]] constexpr std::int64_t num_kv_heads() const noexcept { return k.sizes[2]; }
+  [[nodiscard]] constexpr std::int64_t head_dim() const noexcept { return k.sizes[3]; }
+
+  constexpr operator KvPages<const T>() const requires(!std::is_const_v<T>) { return {k, v}; }
+};
+
+/// Pages stored [num_pages, page_size, Hk, D].
+template <typename T>
+constexpr KvPages<T> kv_pages_nhd(T* k, T* v, std::int64_t num_pages, std::int64_t page_size,
+                                  std::int64_t num_kv_heads, std::int64_t head_dim) {
+  return {TensorView<T, 4>(k, {num_pages, page_size, num_kv_heads, head_dim}),
+          TensorView<T, 4>(v, {num_pages, page_size, num_kv_heads, head_dim})};
+}
+
+/// Pages stored [num_pages, Hk, page_size, D].
+template <typename T>
+constexpr KvPages<T> kv_pages_hnd(T* k, T* v, std::int64_t num_pages, std::int64_t page_size,
+                                  std::int64_t num_kv_heads, std::int64_t head_dim) {
+  const std::array<std::int64_t, 4> sizes{num_pages, page_size, num_kv_heads, head_dim};
+  const std::array<std::int64_t, 4> strides{num_kv_heads * page_size * head_dim, head_dim,
+                                            page_size * head_dim, 1};
+  return {TensorView<T, 4>(k, sizes, strides), TensorView<T, 4>(v, sizes, strides)};
+}
+
+/// What an operator reads: pages and the table that gives each request its own.
+template <typename T>
+struct PagedKv {
+  KvPages<const T> pages;
+  /// int32 [B, max_pages], any row stride: token t of request b is in page
+  /// block_table(b, t / page_size) at offset t % page_size. Entries past a request's last page are
+  /// not read. Absent: request b owns page b (contiguous KV, page_size = its capacity).
+  std::optional<TensorView<const std::int32_t, 2>> block_table;
+};
+
+/// Contiguous KV, [B, capacity, Hk, D]: one page per request.
+template <typename T>
+constexpr PagedKv<T> contiguous_kv(const T* k, const T* v, std::int64_t batch,
+                                   std::int64_t capacity, std::int64_t num_kv_heads,
+                                   std::int64_t head_dim) {
+  return {kv_pages_nhd(k, v, batch, capacity, num_kv_heads, head_dim), std::nullopt};
+}
+
+template <Element T>
+struct AppendKvArgs {
+  TensorView<const T, 3> k;  ///< [num_tokens, Hk, D] new keys
+  TensorView<const T, 3> v;  ///< [num_tokens, Hk, D] new values
+  TensorView<const std::int64_t, 1>
+      slot_mapping;  ///< [num_tokens] page * page_size + offset; negative: skip
+  KvPages<T> pages;  ///< written
+};
+
+/// Writes row t of k and v to slot slot_mapping(t) of the cache. Rows must not share a slot.
+/// Cost: 4 * num_tokens * Hk * D elements moved.
+/// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kUnsupported,
+/// kCudaError; on the CPU also kInvalidSlot, found before anything is written (on CUDA a slot past
+/// the last page is skipped like a negative one).
+template <Element T>
+HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
+
+extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<float>&, Stream);
+extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<float16>&, Stream);
+extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<bfloat16>&, Stream);
+
+}  // namespace hip_attn

@@ -1,0 +1,42 @@
+/// Prefill: many query rows per request, in query blocks anchored at absolute positions.
+#pragma once
+
+#include "hip_attn/attention.hpp"
+#include "hip_attn/export.hpp"
+
+namespace hip_attn {
+
+/// Checks config and shape and writes the plan. Host arithmetic only; reads no device.
+/// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
+template <Element T>
+HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& shape,
+                                 AttentionPlan& plan);
+
+/// out = softmax(logits) V over what each row attends (docs/algorithm.md, "What a row attends to").
+/// A prompt prefilled in pieces cut at multiples of block_q gives bit-identical selections to the
+/// prompt whole. A row with nothing to attend gives out = 0, lse = -inf.
+///
+/// Cost per query block and KV head, default configuration, T keys: min(T, 2^20) / 16 + 16384 keys
+/// scored and 3328 keys and values attended, for block_q * Hq / Hk rows. Workspace: linear in
+/// total_q and in batch.
+/// On the CPU, lengths, pages and selections are checked as they are read; an error leaves `out`
+/// partly written.
+///
+/// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kWorkspaceTooSmall,
+/// kExceedsPlan, kInvalidLength, kSeqLenBeyondBlockTable, kQueryLongerThanSequence, kInvalidPage,
+/// kInvalidSelection, kUnsupported, kCudaError.
+template <Element T>
+HIP_ATTN_API Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                                Workspace workspace, Stream stream = nullptr);
+
+#define HIP_ATTN_EXTERN_(T)                                                                      \
+  extern template HIP_ATTN_API Status plan_prefill<T>(const HipConfig&, const AttentionShape&,   \
+                                                      AttentionPlan&);                           \
+  extern template HIP_ATTN_API Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, \
+                                                  Workspace, Stream);
+HIP_ATTN_EXTERN_(float)
+HIP_ATTN_EXTERN_(float16)
+HIP_ATTN_EXTERN_(bfloat16)
+#undef HIP_ATTN_EXTERN_
+
+}  // namespace hip_attn

@@ -1,0 +1,54 @@
+/// Selections: which key blocks a query block attends to, as an output, an input and a cache.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn {
+
+/// The selected blocks of every unit (query block, KV head) of a call. I is std::int32_t, or const.
+///
+/// Rows: decode, row b is request b. Prefill, query block n of request b (n = 0 for the block of
+/// its first row) is row selection_row(cu_seqlens_q[b], b, n, block_q); rows that no query block
+/// maps to are left as they are. A call needs AttentionPlan::selection_rows rows.
+template <typename I>
+struct SelectionView {
+  TensorView<I, 3>
+      blocks;  ///< [rows, Hk, >= max_selected_blocks] block numbers, token / block_k, ascending
+  TensorView<I, 2> counts;  ///< [rows, Hk] blocks that are selected
+  TensorView<I, 2>
+      window_start;  ///< [rows, Hk] W0: keys from here on are attended without selection
+
+  constexpr operator SelectionView<const I>() const requires(!std::is_const_v<I>) {
+    return {blocks, counts, window_start};
+  }
+};
+
+using BlockSelection = SelectionView<std::int32_t>;
+using ConstBlockSelection = SelectionView<const std::int32_t>;
+
+/// The selection row of query block n (0: the block of the request's first row) of request b.
+/// Found without a prefix sum: a request of q rows spans at most q / block_q + 2 query blocks.
+constexpr std::int64_t selection_row(std::int64_t cu_seqlens_q_b, std::int64_t b, std::int64_t n,
+                                     std::int64_t block_q) noexcept {
+  return cu_seqlens_q_b / block_q + 2 * b + n;
+}
+
+/// Decode's memory between steps: per slot and KV head the survivors of every stage and their W0.
+/// An entry of zeroed memory is empty and refreshes itself whole, as does one that lies ahead of
+/// the sequence (after a rollback). The caller owns the memory and zeroes it once.
+struct SelectionCache {
+  /// num_slots * AttentionPlan::selection_cache_slot_bytes bytes, 16-byte aligned.
+  void* data = nullptr;
+  std::int64_t num_slots = 0;
+  /// int32 [B]: the first stage that request b runs again. 0: all of them. num_stages or more:
+  /// none, the selection is reused with its old W0, so the window has grown by the steps since.
+  TensorView<const std::int32_t, 1> refresh_from;
+  /// int32 [B]: the slot of request b, each used once. Absent: slot b. A new request in an old slot
+  /// starts with refresh_from 0.
+  std::optional<TensorView<const std::int32_t, 1>> slots;
+};
+
+}  // namespace hip_attn
