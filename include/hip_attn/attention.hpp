@@ -48,7 +48,8 @@ template <Element T>
 struct AttentionArgs {
   TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
   PagedKv<T> kv;             ///< the rows of this call already appended
-  TensorView<const std::int32_t, 1> seq_lens;      ///< [B] keys of each request; 0 is legal
+  TensorView<const std::int32_t, 1>
+      seq_lens;  ///< [B] keys of each request; 0: padding, whose rows get 0
   TensorView<const std::int32_t, 1> cu_seqlens_q;  ///< [B + 1] ascending from 0 to total_q
   TensorView<T, 3> out;                            ///< [total_q, Hq, D] written; must not alias q
   std::optional<TensorView<float, 2>>

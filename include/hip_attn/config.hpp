@@ -58,8 +58,10 @@ constexpr std::int64_t window_start(std::int64_t sink, std::int64_t window, std:
   return w <= sink ? sink : sink + (w - sink) / block_k * block_k;
 }
 
+/// The same for a config; without stages there are no candidates and the window starts at the sink.
 inline std::int64_t window_start(const HipConfig& config, std::int64_t p0) noexcept {
-  return window_start(config.sink, config.window, config.block_k(), p0);
+  return config.is_dense() ? config.sink
+                           : window_start(config.sink, config.window, config.block_k(), p0);
 }
 
 /// Checks every rule stated beside the fields above; kInvalidConfig names field, value and rule.

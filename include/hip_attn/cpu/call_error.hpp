@@ -1,0 +1,47 @@
+/// The first bad value that a call meets while it reads device arrays (tables, selections, caches).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace hip_attn::cpu {
+
+/// Threads race to report; the first wins. The operator turns it into a Status after the call.
+class CallError {
+ public:
+  enum class Kind : int {
+    kPage,             ///< block_table(request, where) is value
+    kSelectionCount,   ///< selection.counts(where, kv_head) is value
+    kSelectionWindow,  ///< selection.window_start(where, kv_head) is value
+    kSelectionBlock,   ///< a block of selection.blocks(where, kv_head) is value
+    kCacheEntry,       ///< the entry of slot `where` holds value where no search could have put it
+  };
+
+  void report(Kind kind, std::int64_t request, std::int64_t kv_head, std::int64_t where,
+              std::int64_t value) noexcept {
+    if (found_.exchange(true)) return;
+    kind_ = kind;
+    request_ = request;
+    kv_head_ = kv_head;
+    where_ = where;
+    value_ = value;
+  }
+
+  // To be read once the threads have joined.
+  [[nodiscard]] bool found() const noexcept { return found_; }
+  [[nodiscard]] Kind kind() const noexcept { return kind_; }
+  [[nodiscard]] std::int64_t request() const noexcept { return request_; }
+  [[nodiscard]] std::int64_t kv_head() const noexcept { return kv_head_; }
+  [[nodiscard]] std::int64_t where() const noexcept { return where_; }
+  [[nodiscard]] std::int64_t value() const noexcept { return value_; }
+
+ private:
+  std::atomic<bool> found_ = false;
+  Kind kind_ = Kind::kPage;
+  std::int64_t request_ = 0;
+  std::int64_t kv_head_ = 0;
+  std::int64_t where_ = 0;
+  std::int64_t value_ = 0;
+};
+
+}  // namespace hip_attn::cpu

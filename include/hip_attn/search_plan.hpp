@@ -1,0 +1,69 @@
+/// Arithmetic of the search that every backend shares: chunk counts and the sizes of its arrays.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "hip_attn/config.hpp"
+
+namespace hip_attn {
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) noexcept { return (a + b - 1) / b; }
+
+/// Chunks of stage s when nothing is doubled: what `keep` tokens make, at least one.
+inline std::int64_t kept_chunks(const ScanStage& stage, std::int64_t chunk_size) noexcept {
+  return std::max<std::int64_t>(1, stage.keep / chunk_size);
+}
+
+/// The chunk size that stage 1 really uses on `candidates` tokens: its own, doubled until at most
+/// max_first_chunks chunks remain (docs/algorithm.md, "Sub-quadratic for real").
+inline std::int64_t first_chunk_size(const HipConfig& config, std::int64_t candidates) noexcept {
+  std::int64_t chunk_size = config.stages.front().chunk_size;
+  while (ceil_div(candidates, chunk_size) > config.max_first_chunks) chunk_size *= 2;
+  return chunk_size;
+}
+
+/// The chunk size of stage s on `candidates` tokens.
+inline std::int64_t stage_chunk_size(const HipConfig& config, int s,
+                                     std::int64_t candidates) noexcept {
+  return s == 0 ? first_chunk_size(config, candidates) : config.stages[s].chunk_size;
+}
+
+/// Most candidates that a request of max_seq_len keys can have.
+inline std::int64_t max_candidates(const HipConfig& config, std::int64_t max_seq_len) noexcept {
+  return std::max<std::int64_t>(0, window_start(config, max_seq_len - 1) - config.sink);
+}
+
+/// Most chunks that survive stage s, for any number of candidates up to max_candidates.
+inline std::int64_t max_survivors(const HipConfig& config, int s,
+                                  std::int64_t candidates) noexcept {
+  const std::int64_t all = ceil_div(candidates, config.stages[s].chunk_size);
+  return std::min(all, kept_chunks(config.stages[s], config.stages[s].chunk_size));
+}
+
+/// Most blocks of block_k that one unit selects. One stage whose chunk doubled keeps whole chunks,
+/// which can hold more tokens than `keep`.
+inline std::int64_t max_selected_blocks(const HipConfig& config, std::int64_t candidates) noexcept {
+  if (config.is_dense() || candidates <= 0) return 1;
+  const int last = config.num_stages() - 1;
+  const std::int64_t tokens =
+      std::max(config.stages[last].keep, stage_chunk_size(config, last, candidates));
+  return std::max<std::int64_t>(1, std::min(tokens, candidates) / config.block_k());
+}
+
+/// Most chunks that any stage looks at; also bounds the blocks that survivors are cut into.
+inline std::int64_t max_chunks(const HipConfig& config, std::int64_t candidates) noexcept {
+  if (config.is_dense() || candidates <= 0) return 1;
+  const std::int64_t first = first_chunk_size(config, candidates);
+  std::int64_t most =
+      std::max(std::min(config.max_first_chunks, ceil_div(candidates, config.stages[0].chunk_size)),
+               max_selected_blocks(config, candidates));
+  std::int64_t entering = std::max(config.stages[0].keep, first);
+  for (int s = 1; s < config.num_stages(); ++s) {
+    most = std::max(most, ceil_div(std::min(entering, candidates), config.stages[s].chunk_size));
+    entering = config.stages[s].keep;
+  }
+  return most;
+}
+
+}  // namespace hip_attn

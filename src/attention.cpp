@@ -1,0 +1,90 @@
+// run_prefill and run_decode: the checks of a call, then the backend.
+#include "hip_attn/cpu/attention.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <string>
+
+#include "attention_checks.hpp"
+#include "hip_attn/decode.hpp"
+#include "hip_attn/prefill.hpp"
+#include "hip_attn_instantiations.hpp"
+#include "validate.hpp"
+
+namespace hip_attn {
+namespace {
+
+Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
+  using Kind = cpu::CallError::Kind;
+  const std::int64_t value = error.value();
+  switch (error.kind()) {
+    case Kind::kPage:
+      return {StatusCode::kInvalidPage,
+              fmt::format("kv.block_table[{}][{}] is {}; pages are 0 to {}", error.request(),
+                          error.where(), value, num_pages - 1)};
+    case Kind::kSelectionCount:
+      return {
+          StatusCode::kInvalidSelection,
+          fmt::format("selection.counts[{}][{}] is {}; it must be from 0 to selection.blocks' last "
+                      "size",
+                      error.where(), error.kv_head(), value)};
+    case Kind::kSelectionWindow:
+      return {
+          StatusCode::kInvalidSelection,
+          fmt::format("selection.window_start[{}][{}] is {}; it must be config.sink, or above it "
+                      "and at most one past the query block's first position",
+                      error.where(), error.kv_head(), value)};
+    case Kind::kSelectionBlock:
+      return {StatusCode::kInvalidSelection,
+              fmt::format("selection.blocks[{}][{}] holds {}; blocks must ascend and lie between "
+                          "config.sink and window_start",
+                          error.where(), error.kv_head(), value)};
+    case Kind::kCacheEntry:
+      return {
+          StatusCode::kInvalidSelection,
+          fmt::format("cache slot {}, KV head {} (window start {}) is no selection of this plan; "
+                      "zero the memory once and share it only between plans of equal config, heads "
+                      "and max_seq_len",
+                      error.where(), error.kv_head(), value)};
+  }
+  return {};
+}
+
+template <Element T>
+Status run(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+           Workspace workspace) {
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_workspace(plan, workspace));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
+  cpu::CallError error;
+  cpu::run_attention(plan, args, workspace.data(), error);
+  return error.found() ? to_status(error, args.kv.pages.num_pages()) : Status{};
+}
+
+}  // namespace
+
+// The CPU backend runs before it returns: the stream says nothing to it.
+template <Element T>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+                   Stream) {
+  return run(Operator::kPrefill, plan, args, workspace);
+}
+
+template <Element T>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+                  Stream) {
+  return run(Operator::kDecode, plan, args, workspace);
+}
+
+#define HIP_ATTN_INSTANTIATE(T)                                                                  \
+  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream); \
+  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream);
+HIP_ATTN_INSTANTIATE(float)
+HIP_ATTN_INSTANTIATE(float16)
+HIP_ATTN_INSTANTIATE(bfloat16)
+#undef HIP_ATTN_INSTANTIATE
+
+}  // namespace hip_attn

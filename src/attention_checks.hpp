@@ -1,0 +1,260 @@
+// The checks of a prefill or decode call: what the host knows, and what the CPU backend can read.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdint>
+
+#include "hip_attn/attention.hpp"
+#include "hip_attn/cpu/workspace.hpp"
+#include "validate.hpp"
+
+namespace hip_attn::detail {
+
+inline Status check_at_most(const char* name, std::int64_t value, const char* field,
+                            std::int64_t most) {
+  if (value <= most) return {};
+  return {StatusCode::kExceedsPlan,
+          fmt::format("{} is {}; the plan was made for shape.{} = {}", name, value, field, most)};
+}
+
+inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType type) {
+  const auto name = [](Operator each) {
+    return each == Operator::kPrefill ? "plan_prefill" : "plan_decode";
+  };
+  if (plan.op != op) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("plan is one of {}; it must be one of {}", name(plan.op), name(op))};
+  }
+  if (plan.type != type) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("plan is for element type {}; the arguments are {}", to_string(plan.type),
+                        to_string(type))};
+  }
+  if (plan.workspace_bytes == 0) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("plan is empty; it must come from {}", name(op))};
+  }
+  return {};
+}
+
+inline Status check_workspace(const AttentionPlan& plan, Workspace workspace) {
+  const std::size_t needed = cpu::carve(plan, nullptr).bytes;
+  if (workspace.size() < needed) {
+    return {StatusCode::kWorkspaceTooSmall,
+            fmt::format("workspace has {} bytes; the plan needs {}", workspace.size(), needed)};
+  }
+  const TensorView<std::byte, 1> bytes(workspace.data(),
+                                       {static_cast<std::int64_t>(workspace.size())});
+  return check_tensor("workspace", bytes);
+}
+
+template <Element T>
+Status check_kv(const AttentionPlan& plan, const PagedKv<T>& kv, std::int64_t batch) {
+  const KvPages<const T>& pages = kv.pages;
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.k", pages.k));
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.v", pages.v));
+  for (int i = 0; i < 4; ++i) {
+    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("kv.pages.v.sizes", i), pages.v.sizes[i],
+                                        "as kv.pages.k", pages.k.sizes[i]));
+  }
+  HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[2]", pages.num_kv_heads(),
+                                      "num_kv_heads of the plan", plan.shape.num_kv_heads));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[3]", pages.head_dim(),
+                                      "head_dim of the plan", plan.shape.head_dim));
+  if (pages.page_size() < 1) {
+    return {StatusCode::kInvalidShape,
+            "kv.pages.k.sizes[1] (page size) is 0; it must be at least 1"};
+  }
+  if (!kv.block_table) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_array("kv.block_table", *kv.block_table));
+  return check_size("kv.block_table.sizes[0]", kv.block_table->sizes[0], "size of seq_lens", batch);
+}
+
+template <typename I>
+Status check_selection(const char* name, const AttentionPlan& plan,
+                       const SelectionView<I>& selection, std::int64_t rows,
+                       std::int64_t min_blocks) {
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(name, ".blocks"), selection.blocks));
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(name, ".counts"), selection.counts));
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(name, ".window_start"), selection.window_start));
+  const auto at_least = [&](const char* field, std::int64_t size, std::int64_t least,
+                            const char* meaning) -> Status {
+    if (size >= least) return {};
+    return {StatusCode::kInvalidShape, fmt::format("{}.{} is {}; it must be at least {} ({})", name,
+                                                   field, size, least, meaning)};
+  };
+  const char* row_rule = "selection rows of the call";
+  HIP_ATTN_RETURN_IF_ERROR(at_least("blocks.sizes[0]", selection.blocks.sizes[0], rows, row_rule));
+  HIP_ATTN_RETURN_IF_ERROR(at_least("counts.sizes[0]", selection.counts.sizes[0], rows, row_rule));
+  HIP_ATTN_RETURN_IF_ERROR(
+      at_least("window_start.sizes[0]", selection.window_start.sizes[0], rows, row_rule));
+  HIP_ATTN_RETURN_IF_ERROR(at_least("blocks.sizes[2]", selection.blocks.sizes[2], min_blocks,
+                                    "max_selected_blocks of the plan"));
+  for (const std::int64_t heads :
+       {selection.blocks.sizes[1], selection.counts.sizes[1], selection.window_start.sizes[1]}) {
+    HIP_ATTN_RETURN_IF_ERROR(check_size(Name(name, "'s second size"), heads,
+                                        "num_kv_heads of the plan", plan.shape.num_kv_heads));
+  }
+  return {};
+}
+
+inline Status check_cache(const AttentionPlan& plan, const SelectionCache& cache,
+                          std::int64_t batch) {
+  if (plan.op != Operator::kDecode) {
+    return {StatusCode::kUnsupported, "cache is set; a SelectionCache belongs to decode"};
+  }
+  if (cache.num_slots < 0) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("cache.num_slots is {}; it must not be negative", cache.num_slots)};
+  }
+  const TensorView<std::byte, 2> data(
+      static_cast<std::byte*>(cache.data),
+      {cache.num_slots, static_cast<std::int64_t>(plan.selection_cache_slot_bytes)});
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("cache", data));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("cache.refresh_from", cache.refresh_from));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("cache.refresh_from.sizes[0]", cache.refresh_from.sizes[0],
+                                      "size of seq_lens", batch));
+  if (cache.slots) {
+    HIP_ATTN_RETURN_IF_ERROR(check_array("cache.slots", *cache.slots));
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_size("cache.slots.sizes[0]", cache.slots->sizes[0], "size of seq_lens", batch));
+  } else if (cache.num_slots < batch) {
+    return {
+        StatusCode::kInvalidSlot,
+        fmt::format("cache.num_slots is {}; without cache.slots it must be at least the size of "
+                    "seq_lens ({})",
+                    cache.num_slots, batch)};
+  }
+  return {};
+}
+
+// What can be said of a call without reading device memory.
+template <Element T>
+Status check_args(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("q", args.q));
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("out", args.out));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("seq_lens", args.seq_lens));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("cu_seqlens_q", args.cu_seqlens_q));
+  const std::int64_t total_q = args.q.sizes[0];
+  const std::int64_t batch = args.seq_lens.sizes[0];
+  HIP_ATTN_RETURN_IF_ERROR(check_size("cu_seqlens_q.sizes[0]", args.cu_seqlens_q.sizes[0],
+                                      "size of seq_lens + 1", batch + 1));
+  HIP_ATTN_RETURN_IF_ERROR(check_at_most("seq_lens.sizes[0]", batch, "batch", plan.shape.batch));
+  HIP_ATTN_RETURN_IF_ERROR(check_at_most("q.sizes[0]", total_q, "total_q", plan.shape.total_q));
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_size("q.sizes[1]", args.q.sizes[1], "num_q_heads of the plan", plan.shape.num_q_heads));
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_size("q.sizes[2]", args.q.sizes[2], "head_dim of the plan", plan.shape.head_dim));
+  for (int i = 0; i < 3; ++i) {
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_size(Name("out.sizes", i), args.out.sizes[i], "as q", args.q.sizes[i]));
+  }
+  HIP_ATTN_RETURN_IF_ERROR(check_kv(plan, args.kv, batch));
+  if (args.lse) {
+    HIP_ATTN_RETURN_IF_ERROR(check_array("lse", *args.lse));
+    HIP_ATTN_RETURN_IF_ERROR(check_size("lse.sizes[0]", args.lse->sizes[0], "rows of q", total_q));
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_size("lse.sizes[1]", args.lse->sizes[1], "heads of q", args.q.sizes[1]));
+  }
+  if (args.logit_softcap && !(*args.logit_softcap > 0.f)) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("logit_softcap is {}; it must be above 0, or absent", *args.logit_softcap)};
+  }
+  if (args.counters) {
+    HIP_ATTN_RETURN_IF_ERROR(check_array("counters", *args.counters));
+    HIP_ATTN_RETURN_IF_ERROR(check_size("counters.sizes[0]", args.counters->sizes[0],
+                                        "stages of the plan + 2", plan.config.num_stages() + 2));
+  }
+  const std::int64_t rows =
+      plan.op == Operator::kDecode ? batch : selection_row(total_q, batch, 0, plan.config.block_q);
+  if (args.selection) {
+    if (args.cache) {
+      return {StatusCode::kInvalidSelection,
+              "selection and cache are both set; a call takes its blocks from one of them"};
+    }
+    HIP_ATTN_RETURN_IF_ERROR(check_selection("selection", plan, *args.selection, rows, 0));
+  }
+  if (args.selection_out) {
+    // A selection that is given is copied out as it is, so its own width counts.
+    const std::int64_t width =
+        args.selection ? args.selection->blocks.sizes[2] : plan.max_selected_blocks;
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_selection("selection_out", plan, *args.selection_out, rows, width));
+  }
+  return args.cache ? check_cache(plan, *args.cache, batch) : Status{};
+}
+
+// What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
+template <Element T>
+Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+  const std::int64_t total_q = args.q.sizes[0];
+  const std::int64_t batch = args.seq_lens.sizes[0];
+  const bool has_table = args.kv.block_table.has_value();
+  const std::int64_t capacity =
+      args.kv.pages.page_size() * (has_table ? args.kv.block_table->sizes[1] : 1);
+  if (args.cu_seqlens_q(0) != 0) {
+    return {StatusCode::kInvalidLength,
+            fmt::format("cu_seqlens_q[0] is {}; it must be 0", args.cu_seqlens_q(0))};
+  }
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int64_t seq_len = args.seq_lens(b);
+    const std::int64_t q_begin = args.cu_seqlens_q(b);
+    const std::int64_t q_end = args.cu_seqlens_q(b + 1);
+    const std::int64_t q_len = q_end - q_begin;
+    if (q_len < 0 || q_end > total_q) {
+      return {
+          StatusCode::kInvalidLength,
+          fmt::format("cu_seqlens_q[{}] is {}; it must be from cu_seqlens_q[{}] ({}) to the rows "
+                      "of q ({})",
+                      b + 1, q_end, b, q_begin, total_q)};
+    }
+    if (seq_len < 0) {
+      return {StatusCode::kInvalidLength,
+              fmt::format("seq_lens[{}] is {}; it must not be negative", b, seq_len)};
+    }
+    if (seq_len > plan.shape.max_seq_len) {
+      return {StatusCode::kExceedsPlan,
+              fmt::format("seq_lens[{}] is {}; the plan was made for shape.max_seq_len = {}", b,
+                          seq_len, plan.shape.max_seq_len)};
+    }
+    if (seq_len > capacity) {
+      return {StatusCode::kSeqLenBeyondBlockTable,
+              fmt::format("seq_lens[{}] is {}; {} of {} tokens hold {}", b, seq_len,
+                          has_table ? "the block table's pages" : "a page",
+                          args.kv.pages.page_size(), capacity)};
+    }
+    if (seq_len > 0 && !has_table && b >= args.kv.pages.num_pages()) {
+      return {
+          StatusCode::kInvalidPage,
+          fmt::format("kv.pages has {} pages, none for request {}; without a block table it needs "
+                      "one page per request",
+                      args.kv.pages.num_pages(), b)};
+    }
+    if (seq_len > 0 && q_len > seq_len) {
+      return {StatusCode::kQueryLongerThanSequence,
+              fmt::format("request {} has q_len {}; it must be at most seq_lens[{}] ({})", b, q_len,
+                          b, seq_len)};
+    }
+    if (plan.op == Operator::kDecode && q_len > kMaxDecodeRows) {
+      return {StatusCode::kTooManyDecodeRows,
+              fmt::format("request {} has q_len {}; decode takes at most {} rows of a request", b,
+                          q_len, kMaxDecodeRows)};
+    }
+    if (args.cache && args.cache->slots) {
+      const std::int64_t slot = (*args.cache->slots)(b);
+      if (slot < 0 || slot >= args.cache->num_slots) {
+        return {StatusCode::kInvalidSlot, fmt::format("cache.slots[{}] is {}; slots are 0 to {}", b,
+                                                      slot, args.cache->num_slots - 1)};
+      }
+    }
+  }
+  if (args.cu_seqlens_q(batch) != total_q) {
+    return {StatusCode::kInvalidLength,
+            fmt::format("cu_seqlens_q[{}] is {}; it must be the rows of q ({})", batch,
+                        args.cu_seqlens_q(batch), total_q)};
+  }
+  return {};
+}
+
+}  // namespace hip_attn::detail

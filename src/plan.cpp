@@ -1,0 +1,103 @@
+// plan_prefill and plan_decode: the checks and sizes that do not depend on a call.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "hip_attn/build_info.hpp"
+#include "hip_attn/cpu/attention.hpp"
+#include "hip_attn/decode.hpp"
+#include "hip_attn/prefill.hpp"
+#include "validate.hpp"
+
+namespace hip_attn {
+namespace {
+
+constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+// Keeps every size below 2^63 for any head dim and number of threads.
+constexpr std::int64_t kMaxQueryElements = std::int64_t{1} << 40;
+
+Status check_range(const char* name, std::int64_t value, std::int64_t lowest,
+                   std::int64_t highest) {
+  if (value >= lowest && value <= highest) return {};
+  return {StatusCode::kInvalidShape,
+          fmt::format("shape.{} is {}; it must be from {} to {}", name, value, lowest, highest)};
+}
+
+Status check_shape(const AttentionShape& shape) {
+  HIP_ATTN_RETURN_IF_ERROR(check_range("batch", shape.batch, 0, kMaxInt32));
+  HIP_ATTN_RETURN_IF_ERROR(check_range("total_q", shape.total_q, 0, kMaxInt32));
+  HIP_ATTN_RETURN_IF_ERROR(check_range("max_seq_len", shape.max_seq_len, 0, kMaxInt32));
+  HIP_ATTN_RETURN_IF_ERROR(check_range("num_kv_heads", shape.num_kv_heads, 1, kMaxInt32));
+  HIP_ATTN_RETURN_IF_ERROR(check_range("num_q_heads", shape.num_q_heads, 1, kMaxInt32));
+  if (shape.num_q_heads % shape.num_kv_heads != 0) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("shape.num_q_heads is {}; it must be a multiple of num_kv_heads ({})",
+                        shape.num_q_heads, shape.num_kv_heads)};
+  }
+  if (shape.total_q * shape.num_q_heads > kMaxQueryElements) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("shape.total_q * num_q_heads is {} * {}; it must be at most {}",
+                        shape.total_q, shape.num_q_heads, kMaxQueryElements)};
+  }
+  return detail::check_head_dim(shape.head_dim);
+}
+
+Status check_backend(Operator op, Device device) {
+  if (device.type == DeviceType::kCpu) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_device(device));
+  return {StatusCode::kUnsupported,
+          fmt::format("shape.device is CUDA {}; {} runs on the CPU in this version (on CUDA: "
+                      "append_kv, merge_states)",
+                      device.index, op == Operator::kPrefill ? "prefill" : "decode")};
+}
+
+Status make_plan(Operator op, ElementType type, const HipConfig& config,
+                 const AttentionShape& shape, AttentionPlan& plan) {
+  HIP_ATTN_RETURN_IF_ERROR(validate(config));
+  HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(type));
+  HIP_ATTN_RETURN_IF_ERROR(check_backend(op, shape.device));
+
+  const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
+  AttentionPlan result;
+  result.op = op;
+  result.type = type;
+  result.config = config;
+  result.shape = shape;
+  result.selection_rows = op == Operator::kDecode
+                              ? shape.batch
+                              : selection_row(shape.total_q, shape.batch, 0, config.block_q);
+  result.max_selected_blocks = max_selected_blocks(config, candidates);
+  if (op == Operator::kDecode) {
+    result.selection_cache_slot_bytes =
+        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(config, candidates);
+  }
+  result.num_threads = cpu::max_threads();
+  result.workspace_bytes = cpu::carve(result, nullptr).bytes;
+  plan = result;
+  return {};
+}
+
+}  // namespace
+
+template <Element T>
+Status plan_prefill(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
+  return make_plan(Operator::kPrefill, kElementType<T>, config, shape, plan);
+}
+
+template <Element T>
+Status plan_decode(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
+  return make_plan(Operator::kDecode, kElementType<T>, config, shape, plan);
+}
+
+#define HIP_ATTN_INSTANTIATE(T)                                                             \
+  template Status plan_prefill<T>(const HipConfig&, const AttentionShape&, AttentionPlan&); \
+  template Status plan_decode<T>(const HipConfig&, const AttentionShape&, AttentionPlan&);
+HIP_ATTN_INSTANTIATE(float)
+HIP_ATTN_INSTANTIATE(float16)
+HIP_ATTN_INSTANTIATE(bfloat16)
+#undef HIP_ATTN_INSTANTIATE
+
+}  // namespace hip_attn
