@@ -31,11 +31,11 @@ struct HipConfig {
   std::int64_t sink = 0;    ///< tokens at the start that every row attends; a multiple of block_k()
   std::int64_t window = 1;  ///< latest tokens that every row attends, itself included; >= 1
   std::int32_t block_q = 64;      ///< positions that share one selection in prefill; >= 1
-  std::vector<ScanStage> stages;  ///< none: dense attention
+  std::vector<ScanStage> stages = {};  ///< none: dense attention
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
   /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see
   /// refresh_from_at.
-  std::vector<std::int32_t> refresh_interval;
+  std::vector<std::int32_t> refresh_interval = {};
   /// Chunks that the first stage scores at most: its chunk_size doubles until they fit, so the
   /// search is O(T log T) in all. Not below stages[0].keep / stages[0].chunk_size.
   std::int64_t max_first_chunks = 4096;
