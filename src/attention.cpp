@@ -12,6 +12,10 @@
 #include "hip_attn_instantiations.hpp"
 #include "validate.hpp"
 
+#if HIP_ATTN_HAS_CUDA
+#include "cuda_backend.hpp"
+#endif
+
 namespace hip_attn {
 namespace {
 
@@ -52,31 +56,41 @@ Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
 }
 
 template <Element T>
-Status run(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
-           Workspace workspace) {
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_workspace(plan, workspace));
+Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace) {
   HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
   cpu::CallError error;
   cpu::run_attention(plan, args, workspace.data(), error);
   return error.found() ? to_status(error, args.kv.pages.num_pages()) : Status{};
 }
 
+template <Element T>
+Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+                  Workspace workspace) {
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
+  return detail::check_workspace(plan, workspace);
+}
+
 }  // namespace
 
-// The CPU backend runs before it returns: the stream says nothing to it.
 template <Element T>
 Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
                    Stream) {
-  return run(Operator::kPrefill, plan, args, workspace);
+  HIP_ATTN_RETURN_IF_ERROR(check_call(Operator::kPrefill, plan, args, workspace));
+  return run_on_cpu(plan, args, workspace);  // plan_prefill makes no other plans
 }
 
 template <Element T>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
-                  Stream) {
-  return run(Operator::kDecode, plan, args, workspace);
+                  [[maybe_unused]] Stream stream) {
+  HIP_ATTN_RETURN_IF_ERROR(check_call(Operator::kDecode, plan, args, workspace));
+#if HIP_ATTN_HAS_CUDA
+  if (plan.shape.device.type == DeviceType::kCuda) {
+    return cuda::run_decode(plan, args, workspace.data(), stream);
+  }
+#endif
+  return run_on_cpu(plan, args, workspace);
 }
 
 #define HIP_ATTN_INSTANTIATE(T)                                                                  \

@@ -35,11 +35,18 @@ inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType typ
     return {StatusCode::kInvalidShape,
             fmt::format("plan is empty; it must come from {}", name(op))};
   }
+  if (plan.num_threads < 1) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("plan.num_threads is {}; it must be at least 1", plan.num_threads)};
+  }
   return {};
 }
 
 inline Status check_workspace(const AttentionPlan& plan, Workspace workspace) {
-  const std::size_t needed = cpu::carve(plan, nullptr).bytes;
+  // On the CPU the plan's threads may have been lowered since it was made.
+  const std::size_t needed = plan.shape.device.type == DeviceType::kCpu
+                                 ? cpu::carve(plan, nullptr).bytes
+                                 : plan.workspace_bytes;
   if (workspace.size() < needed) {
     return {StatusCode::kWorkspaceTooSmall,
             fmt::format("workspace has {} bytes; the plan needs {}", workspace.size(), needed)};

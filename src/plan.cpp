@@ -9,7 +9,12 @@
 #include "hip_attn/cpu/attention.hpp"
 #include "hip_attn/decode.hpp"
 #include "hip_attn/prefill.hpp"
+#include "hip_attn_instantiations.hpp"
 #include "validate.hpp"
+
+#if HIP_ATTN_HAS_CUDA
+#include "cuda_backend.hpp"
+#endif
 
 namespace hip_attn {
 namespace {
@@ -44,13 +49,20 @@ Status check_shape(const AttentionShape& shape) {
   return detail::check_head_dim(shape.head_dim);
 }
 
-Status check_backend(Operator op, Device device) {
-  if (device.type == DeviceType::kCpu) return {};
+Status plan_for_backend(AttentionPlan& plan) {
+  const Device device = plan.shape.device;
+  if (device.type == DeviceType::kCpu) {
+    plan.num_threads = cpu::max_threads();
+    plan.workspace_bytes = cpu::carve(plan, nullptr).bytes;
+    return {};
+  }
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
+#if HIP_ATTN_HAS_CUDA
+  if (plan.op == Operator::kDecode) return cuda::plan_decode(plan);
+#endif
   return {StatusCode::kUnsupported,
-          fmt::format("shape.device is CUDA {}; {} runs on the CPU in this version (on CUDA: "
-                      "append_kv, merge_states)",
-                      device.index, op == Operator::kPrefill ? "prefill" : "decode")};
+          fmt::format("shape.device is CUDA {}; prefill runs on the CPU in this version",
+                      device.index)};
 }
 
 Status make_plan(Operator op, ElementType type, const HipConfig& config,
@@ -58,7 +70,6 @@ Status make_plan(Operator op, ElementType type, const HipConfig& config,
   HIP_ATTN_RETURN_IF_ERROR(validate(config));
   HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(type));
-  HIP_ATTN_RETURN_IF_ERROR(check_backend(op, shape.device));
 
   const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
   AttentionPlan result;
@@ -74,8 +85,7 @@ Status make_plan(Operator op, ElementType type, const HipConfig& config,
     result.selection_cache_slot_bytes =
         static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(config, candidates);
   }
-  result.num_threads = cpu::max_threads();
-  result.workspace_bytes = cpu::carve(result, nullptr).bytes;
+  HIP_ATTN_RETURN_IF_ERROR(plan_for_backend(result));
   plan = result;
   return {};
 }

@@ -28,6 +28,13 @@ struct AttentionShape {
 
 enum class Operator : int { kPrefill, kDecode };
 
+/// How the CUDA backend spreads a plan's units (request, KV head) over the GPU.
+struct CudaSchedule {
+  int team_size = 1;      ///< thread blocks that work on one unit together
+  int num_teams = 1;      ///< teams that a launch has
+  bool clusters = false;  ///< teams are thread-block clusters; otherwise a cooperative launch
+};
+
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,
 /// use it from several threads, keep it for as many calls as fit the shape.
 struct AttentionPlan {
@@ -39,6 +46,7 @@ struct AttentionPlan {
   std::int64_t selection_rows = 0;             ///< rows of a BlockSelection for the largest call
   std::int64_t max_selected_blocks = 0;        ///< blocks of one unit at most, >= 1
   std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
+  CudaSchedule cuda;                           ///< CUDA: chosen for the device of the shape
   int num_threads = 1;  ///< CPU: threads that run; lower it freely, never raise it
 };
 

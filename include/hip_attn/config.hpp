@@ -30,7 +30,7 @@ struct ScanStage {
 struct HipConfig {
   std::int64_t sink = 0;    ///< tokens at the start that every row attends; a multiple of block_k()
   std::int64_t window = 1;  ///< latest tokens that every row attends, itself included; >= 1
-  std::int32_t block_q = 64;      ///< positions that share one selection in prefill; >= 1
+  std::int32_t block_q = 64;           ///< positions that share one selection in prefill; >= 1
   std::vector<ScanStage> stages = {};  ///< none: dense attention
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
   /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see

@@ -14,10 +14,16 @@ namespace hip_attn::cpu {
 /// from the config and the plan's max_seq_len alone, so plans that agree in those share a cache.
 class CacheEntry {
  public:
+  /// Where the count of stage s stands; for s = num_stages, the end of the entry.
+  static std::int64_t stage_word(const HipConfig& config, int s, std::int64_t candidates) noexcept {
+    std::int64_t word = 2;
+    for (int i = 0; i < s; ++i) word += 1 + max_survivors(config, i, candidates);
+    return word;
+  }
+
   static std::size_t bytes(const HipConfig& config, std::int64_t candidates) noexcept {
-    std::int64_t words = kHeaderWords;
-    for (int s = 0; s < config.num_stages(); ++s) words += 1 + max_survivors(config, s, candidates);
-    return static_cast<std::size_t>(ceil_div(words, 4) * 16);
+    return static_cast<std::size_t>(
+        ceil_div(stage_word(config, config.num_stages(), candidates), 4) * 16);
   }
 
   CacheEntry(const HipConfig& config, std::int64_t candidates, std::byte* memory) noexcept
@@ -63,12 +69,8 @@ class CacheEntry {
   }
 
  private:
-  static constexpr std::int64_t kHeaderWords = 2;
-
   [[nodiscard]] std::int32_t* stage_words(int s) const noexcept {
-    std::int64_t offset = kHeaderWords;
-    for (int i = 0; i < s; ++i) offset += 1 + max_survivors(config_, i, candidates_);
-    return words_ + offset;
+    return words_ + stage_word(config_, s, candidates_);
   }
 
   const HipConfig& config_;

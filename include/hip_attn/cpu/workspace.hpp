@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/carver.hpp"
 #include "hip_attn/cpu/attend.hpp"
 #include "hip_attn/cpu/search.hpp"
 
@@ -34,27 +35,7 @@ struct CpuWorkspace {
   QueryBlock* query_blocks;
   std::byte* threads;  ///< ThreadMemory of thread t at threads + t * thread_bytes
   std::size_t thread_bytes;
-  std::size_t bytes;  ///< of the whole, with slack to align any 16-byte aligned start
-};
-
-/// Hands out aligned pieces of a buffer, or just adds them up when it starts at null.
-class Carver {
- public:
-  explicit Carver(std::byte* base) noexcept : base_(base) {}
-
-  template <typename T>
-  T* take(std::int64_t count) noexcept {
-    const std::size_t offset = used_;
-    const std::size_t size = static_cast<std::size_t>(count) * sizeof(T);
-    used_ += (size + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
-    return base_ ? reinterpret_cast<T*>(base_ + offset) : nullptr;
-  }
-
-  [[nodiscard]] std::size_t used() const noexcept { return used_; }
-
- private:
-  std::byte* base_;
-  std::size_t used_ = 0;
+  std::size_t bytes;  ///< of the whole
 };
 
 /// Rows of one unit at most: a query block's rows times the query heads of a KV head.
@@ -89,10 +70,6 @@ inline ThreadMemory carve_thread(const AttentionPlan& plan, Carver& carver) noex
 
 /// Lays out `memory`, or nothing when it is null: `bytes` is exact either way.
 inline CpuWorkspace carve(const AttentionPlan& plan, std::byte* memory) noexcept {
-  if (memory) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory);
-    memory += (kTileAlignment - address % kTileAlignment) % kTileAlignment;
-  }
   Carver carver(memory);
   CpuWorkspace workspace{};
   workspace.query_blocks = carver.take<QueryBlock>(plan.selection_rows);
@@ -101,7 +78,7 @@ inline CpuWorkspace carve(const AttentionPlan& plan, std::byte* memory) noexcept
   workspace.thread_bytes = counting.used();
   workspace.threads =
       carver.take<std::byte>(static_cast<std::int64_t>(workspace.thread_bytes) * plan.num_threads);
-  workspace.bytes = carver.used() + kTileAlignment;
+  workspace.bytes = carver.bytes();
   return workspace;
 }
 

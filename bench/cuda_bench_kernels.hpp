@@ -1,0 +1,19 @@
+// Kernels of the benchmarks themselves: random data, and the memory floor.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::bench {
+
+// Roughly normal values (a sum of four uniform ones) from a hash of their index.
+template <Element T>
+cudaError_t fill_random(T* values, std::int64_t count, std::uint32_t seed);
+
+// Reads `count` 16-byte words and nothing else.
+cudaError_t stream(const uint4* data, std::int64_t count, uint4* sink, cudaStream_t stream);
+
+}  // namespace hip_attn::bench

@@ -1,0 +1,404 @@
+// Decode on a GPU: microseconds per layer and step, replayed from a CUDA graph.
+//
+//   cuda_decode_bench --benchmark_filter='infinite_hip/.*1x1048576' --benchmark_out=decode.json
+//
+// Names are decode/type/preset/state/BATCHxCONTEXT/qHQkHKdD/pPAGE. The states are the first stage
+// that runs: "from0" refreshes everything, "reused" nothing, "cycle" is the mean over one refresh
+// schedule. A graph holds kLayers calls with a cache each, so that no call finds its keys in L2.
+// "floor" streams as many bytes as a call gathers, with a kernel that does nothing else.
+#include <benchmark/benchmark.h>
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda_bench_kernels.hpp"
+#include "hip_attn/hip_attn.hpp"
+
+namespace {
+
+using namespace hip_attn;
+
+constexpr int kLayers = 8;
+constexpr int kCycle = 32;
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  fmt::print(stderr, "{}: {}\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+void check(const Status& status) {
+  if (status.ok()) return;
+  fmt::print(stderr, "{}: {}\n", to_string(status.code()), status.message());
+  std::exit(1);
+}
+
+// Device memory of the benchmarks: freed with its owner.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t count) : count_(count) {
+    check(cudaMalloc(&data_, std::max<std::int64_t>(1, count) * sizeof(T)), "cudaMalloc");
+  }
+  explicit Buffer(const std::vector<T>& values) : Buffer(static_cast<std::int64_t>(values.size())) {
+    check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
+          "copy");
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
+  ~Buffer() { cudaFree(data_); }
+  T* get() const { return data_; }
+  std::int64_t size() const { return count_; }
+
+ private:
+  T* data_ = nullptr;
+  std::int64_t count_;
+};
+
+template <typename T>
+void fill(T* values, std::int64_t count, std::uint32_t seed) {
+  check(bench::fill_random(values, count, seed), "fill");
+}
+
+struct Shape {
+  std::int64_t batch = 1;
+  std::int64_t context = 32768;
+  std::int64_t q_heads = 32;
+  std::int64_t kv_heads = 8;
+  std::int64_t head_dim = 128;
+  std::int64_t page_size = 16;
+
+  std::string name() const {
+    return fmt::format("{}x{}/q{}k{}d{}/p{}", batch, context, q_heads, kv_heads, head_dim,
+                       page_size);
+  }
+};
+
+std::int64_t free_bytes() {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<std::int64_t>(free);
+}
+
+// The keys and values of kLayers layers (fewer where memory is short), pages in shuffled order.
+template <typename T>
+struct Cache {
+  explicit Cache(const Shape& s)
+      : shape(s),
+        pages(s.batch * s.context / s.page_size),
+        layer_elements(pages * s.page_size * s.kv_heads * s.head_dim),
+        layers(static_cast<int>(std::clamp<std::int64_t>(
+            (free_bytes() - (std::int64_t{4} << 30)) / (2 * layer_elements * sizeof(T)), 1,
+            kLayers))),
+        keys(layers * layer_elements),
+        values(layers * layer_elements),
+        table(shuffled(pages)) {
+    fill(keys.get(), keys.size(), 1);
+    fill(values.get(), values.size(), 2);
+  }
+
+  static std::vector<std::int32_t> shuffled(std::int64_t n) {
+    std::vector<std::int32_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    std::uint64_t state = 7;
+    for (std::int64_t i = n; i > 1; --i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      std::swap(order[i - 1], order[(state >> 33) % i]);
+    }
+    return order;
+  }
+
+  Shape shape;
+  std::int64_t pages;
+  std::int64_t layer_elements;
+  int layers;
+  Buffer<T> keys;
+  Buffer<T> values;
+  Buffer<std::int32_t> table;
+};
+
+// Benchmarks that follow one another share a cache of the same shape.
+template <typename T>
+Cache<T>& cache_for(const Shape& shape) {
+  static std::unique_ptr<Cache<T>> cache;
+  if (!cache || cache->shape.name() != shape.name()) {
+    cache.reset();
+    cache = std::make_unique<Cache<T>>(shape);
+  }
+  return *cache;
+}
+
+// One graph that decodes one row of every request through all layers.
+template <typename T>
+class DecodeGraph {
+ public:
+  DecodeGraph(const HipConfig& config, const Shape& s)
+      : cache_(cache_for<T>(s)),
+        q_(cache_.layers * s.batch * s.q_heads * s.head_dim),
+        out_(q_.size()),
+        seq_lens_(std::vector<std::int32_t>(s.batch, static_cast<std::int32_t>(s.context))),
+        cu_seqlens_(iota(s.batch + 1)),
+        refresh_from_(std::vector<std::int32_t>(s.batch, 0)),
+        counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
+    fill(q_.get(), q_.size(), 3);
+    const AttentionShape shape{.device = cuda_device(),
+                               .batch = s.batch,
+                               .total_q = s.batch,
+                               .max_seq_len = s.context,
+                               .num_q_heads = s.q_heads,
+                               .num_kv_heads = s.kv_heads,
+                               .head_dim = s.head_dim};
+    check(plan_decode<T>(config, shape, plan_));
+    workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
+    const std::int64_t cache_bytes = plan_.selection_cache_slot_bytes * s.batch;
+    selections_ = std::make_unique<Buffer<std::byte>>(cache_.layers * cache_bytes);
+    check(cudaMemset(selections_->get(), 0, selections_->size()), "cudaMemset");
+    check(cudaStreamCreate(&stream_), "cudaStreamCreate");
+
+    check(call(0, true));  // counts what a refreshed call reads
+    check(cudaStreamSynchronize(stream_), "decode");
+    read_counters(keys_scored_, keys_attended_);
+
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    for (int layer = 0; layer < cache_.layers; ++layer) check(call(layer, false));
+    cudaGraph_t graph;
+    check(cudaStreamEndCapture(stream_, &graph), "capture");
+    check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(graph);
+    replay(0);  // every layer has a selection to reuse
+    check(cudaStreamSynchronize(stream_), "replay");
+  }
+
+  ~DecodeGraph() {
+    cudaGraphExecDestroy(graph_);
+    cudaStreamDestroy(stream_);
+  }
+
+  void set_refresh_from(std::int32_t stage) {
+    check(cudaMemcpyAsync(
+              refresh_from_.get(), std::vector<std::int32_t>(cache_.shape.batch, stage).data(),
+              cache_.shape.batch * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_),
+          "refresh_from");
+  }
+
+  void replay(std::int32_t refresh_from) {
+    set_refresh_from(refresh_from);
+    check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  cudaGraphExec_t graph() const { return graph_; }
+  int layers() const { return cache_.layers; }
+  const AttentionPlan& plan() const { return plan_; }
+  double keys_scored() const { return keys_scored_; }
+  double keys_attended() const { return keys_attended_; }
+
+ private:
+  static std::vector<std::int32_t> iota(std::int64_t n) {
+    std::vector<std::int32_t> values(n);
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  }
+
+  Status call(int layer, bool count) {
+    const Shape& s = cache_.shape;
+    const std::int64_t rows = s.batch * s.q_heads * s.head_dim;
+    AttentionArgs<T> args;
+    args.q = {q_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
+    args.out = {out_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
+    args.kv.pages = kv_pages_nhd<const T>(cache_.keys.get() + layer * cache_.layer_elements,
+                                          cache_.values.get() + layer * cache_.layer_elements,
+                                          cache_.pages, s.page_size, s.kv_heads, s.head_dim);
+    args.kv.block_table =
+        TensorView<const std::int32_t, 2>(cache_.table.get(), {s.batch, s.context / s.page_size});
+    args.seq_lens = {seq_lens_.get(), {s.batch}};
+    args.cu_seqlens_q = {cu_seqlens_.get(), {s.batch + 1}};
+    if (count) args.counters = {counters_.get(), {counters_.size()}};
+    if (!plan_.config.is_dense()) {
+      const std::int64_t cache_bytes = plan_.selection_cache_slot_bytes * s.batch;
+      args.cache = SelectionCache{
+          selections_->get() + layer * cache_bytes, s.batch, {refresh_from_.get(), {s.batch}}, {}};
+    }
+    const auto bytes = static_cast<std::size_t>(workspace_->size());
+    return run_decode(plan_, args, {workspace_->get(), bytes}, stream_);
+  }
+
+  void read_counters(double& scored, double& attended) {
+    std::vector<std::int64_t> values(counters_.size());
+    check(cudaMemcpy(values.data(), counters_.get(), values.size() * sizeof(std::int64_t),
+                     cudaMemcpyDeviceToHost),
+          "counters");
+    const int stages = plan_.config.num_stages();
+    scored = static_cast<double>(
+        std::accumulate(values.begin(), values.begin() + stages, std::int64_t{0}));
+    attended = static_cast<double>(values[stages]);
+  }
+
+  Cache<T>& cache_;
+  Buffer<T> q_;
+  Buffer<T> out_;
+  Buffer<std::int32_t> seq_lens_;
+  Buffer<std::int32_t> cu_seqlens_;
+  Buffer<std::int32_t> refresh_from_;
+  Buffer<std::int64_t> counters_;
+  std::unique_ptr<Buffer<std::byte>> workspace_;
+  std::unique_ptr<Buffer<std::byte>> selections_;
+  AttentionPlan plan_;
+  cudaStream_t stream_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;
+  double keys_scored_ = 0;
+  double keys_attended_ = 0;
+};
+
+// Time of `work` on the stream, in seconds.
+template <typename Work>
+double seconds_of(cudaStream_t stream, Work&& work) {
+  static const std::array<cudaEvent_t, 2> events = [] {
+    std::array<cudaEvent_t, 2> made{};
+    for (cudaEvent_t& event : made) check(cudaEventCreate(&event), "cudaEventCreate");
+    return made;
+  }();
+  check(cudaEventRecord(events[0], stream), "cudaEventRecord");
+  work();
+  check(cudaEventRecord(events[1], stream), "cudaEventRecord");
+  check(cudaEventSynchronize(events[1]), "benchmark");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, events[0], events[1]), "cudaEventElapsedTime");
+  return milliseconds * 1e-3;
+}
+
+// first_stage: what runs; kCycle replays a whole refresh schedule.
+template <typename T>
+void decode(benchmark::State& state, const HipConfig& config, const Shape& shape, int first_stage) {
+  DecodeGraph<T> graph(config, shape);
+  const bool cycle = first_stage == kCycle;
+  if (!cycle) graph.replay(first_stage);
+  for (auto _ : state) {
+    const double seconds =
+        cycle ? seconds_of(graph.stream(),
+                           [&] {
+                             for (int step = 0; step < kCycle; ++step) {
+                               graph.replay(refresh_from_at(config, step));
+                             }
+                           }) /
+                    kCycle
+              : seconds_of(graph.stream(), [&] {
+                  check(cudaGraphLaunch(graph.graph(), graph.stream()), "cudaGraphLaunch");
+                });
+    state.SetIterationTime(seconds / graph.layers());
+  }
+  const double row = static_cast<double>(shape.head_dim * sizeof(T));
+  const double bytes =
+      ((first_stage == 0 ? graph.keys_scored() : 0) + 2 * graph.keys_attended()) * row;
+  if (first_stage == 0 || first_stage == config.num_stages()) {
+    state.counters["gathered"] = benchmark::Counter(
+        bytes, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
+    state.counters["MB"] = bytes * 1e-6;
+  }
+  state.counters["team"] = graph.plan().cuda.team_size;
+}
+
+// Streams `megabytes` from memory, eight different buffers in turn.
+void stream_floor(benchmark::State& state) {
+  const std::int64_t count = state.range(0) * 1000000 / static_cast<std::int64_t>(sizeof(uint4));
+  const Buffer<uint4> data(kLayers * count);
+  const Buffer<uint4> sink(1);
+  fill(reinterpret_cast<bfloat16*>(data.get()), data.size() * 8, 5);
+  cudaStream_t stream;
+  check(cudaStreamCreate(&stream), "cudaStreamCreate");
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  for (int i = 0; i < kLayers; ++i) {
+    check(bench::stream(data.get() + i * count, count, sink.get(), stream), "stream");
+  }
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  check(cudaStreamEndCapture(stream, &graph), "capture");
+  check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+  for (auto _ : state) {
+    state.SetIterationTime(seconds_of(stream, [&] { cudaGraphLaunch(exec, stream); }) / kLayers);
+  }
+  state.counters["gathered"] = benchmark::Counter(static_cast<double>(count) * sizeof(uint4),
+                                                  benchmark::Counter::kIsIterationInvariantRate,
+                                                  benchmark::Counter::kIs1000);
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+template <typename T>
+void add(const char* type, const char* preset, const HipConfig& config, const Shape& shape) {
+  std::vector<std::pair<std::string, int>> states;
+  for (int s = 0; s < config.num_stages(); ++s) states.emplace_back(fmt::format("from{}", s), s);
+  states.emplace_back(config.is_dense() ? "all" : "reused", config.num_stages());
+  if (!config.refresh_interval.empty()) states.emplace_back("cycle", kCycle);
+  for (const auto& [state_name, first_stage] : states) {
+    benchmark::RegisterBenchmark(
+        fmt::format("decode/{}/{}/{}/{}", type, preset, state_name, shape.name()).c_str(),
+        [config, shape, first_stage = first_stage](benchmark::State& state) {
+          decode<T>(state, config, shape, first_stage);
+        })
+        ->Unit(benchmark::kMicrosecond)
+        ->UseManualTime()
+        ->MinTime(0.02);
+  }
+}
+
+void register_benchmarks() {
+  for (const std::int64_t megabytes : {14, 64, 224}) {
+    benchmark::RegisterBenchmark("floor/stream_MB", stream_floor)
+        ->Arg(megabytes)
+        ->Unit(benchmark::kMicrosecond)
+        ->UseManualTime()
+        ->MinTime(0.02);
+  }
+  const HipConfig hip = presets::infinite_hip();
+  const std::array<Shape, 5> main_shapes{{{.context = 32768},
+                                          {.context = 131072},
+                                          {.context = 524288},
+                                          {.context = 1048576},
+                                          {.batch = 8, .context = 131072}}};
+  for (const Shape& shape : main_shapes) {
+    add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
+    add<bfloat16>("bfloat16", "dense", presets::dense(), shape);
+  }
+  const std::array<Shape, 8> more_shapes{{
+      {.context = 131072, .head_dim = 64},
+      {.context = 131072, .head_dim = 256},
+      {.context = 131072, .kv_heads = 32},
+      {.context = 131072, .kv_heads = 2},
+      {.context = 131072, .page_size = 1},
+      {.context = 131072, .page_size = 256},
+      {.batch = 64, .context = 8192},
+      {.context = 4194304},
+  }};
+  for (const Shape& shape : more_shapes) add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
+  add<float16>("float16", "infinite_hip", hip, {.context = 131072});
+  add<bfloat16>("bfloat16", "infinite_hip_5k", presets::infinite_hip_5k(), {.context = 131072});
+  add<bfloat16>("bfloat16", "hip_classic", presets::hip_classic(131072, 2048, 32),
+                {.context = 131072});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  check(check_device(cuda_device()));
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  benchmark::AddCustomContext("hip_attn", version());
+  benchmark::AddCustomContext("gpu", properties.name);
+  register_benchmarks();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

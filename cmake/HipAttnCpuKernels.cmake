@@ -1,0 +1,24 @@
+# The CPU backend's tile kernels: one source, compiled once per instruction set, chosen at run time
+# in src/cpu_dispatch.cpp.
+
+# isa is the namespace that the kernels live in; the rest are the compiler options that select it.
+function(hip_attn_add_cpu_kernels isa)
+  set(target hip_attn_cpu_${isa})
+  add_library(${target} OBJECT src/cpu_tile_kernels.cpp)
+  target_link_libraries(${target} PRIVATE hip_attn_headers)
+  hip_attn_configure_target(${target})
+  target_compile_definitions(${target} PRIVATE HIP_ATTN_CPU_ISA=${isa})
+  # Optimised in every configuration: inline functions of headers that stay out of line would be
+  # weak symbols that use this instruction set, and the linker may keep them for everyone.
+  target_compile_options(${target} PRIVATE ${ARGN} $<$<CONFIG:Debug>:-O2>)
+  target_sources(hip_attn PRIVATE $<TARGET_OBJECTS:${target}>)
+endfunction()
+
+hip_attn_add_cpu_kernels(baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  hip_attn_add_cpu_kernels(x86_64_v3 -march=x86-64-v3)
+  hip_attn_add_cpu_kernels(x86_64_v4 -march=x86-64-v4 -mprefer-vector-width=512)
+  set_property(
+    SOURCE src/cpu_dispatch.cpp APPEND PROPERTY COMPILE_DEFINITIONS HIP_ATTN_CPU_X86_LEVELS=1
+  )
+endif()

@@ -1,0 +1,333 @@
+// Decode on CUDA: how many blocks a unit gets, the workspace, and the launch.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include "cuda_backend.hpp"
+#include "decode_kernels.hpp"
+#include "hip_attn/carver.hpp"
+#include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/search_plan.hpp"
+#include "launch.hpp"
+
+namespace hip_attn::cuda {
+namespace {
+
+constexpr int kMaxGroup = 16;  // kMaxGroup * kMaxDecodeRows rows are one tile of eight per warp
+// Blocks of a team, and of a cluster: kMaxParts. Clusters of 16 are not portable; the
+// occupancy query says whether a GPU has room for them.
+constexpr int kMaxTeamSize = 16;  // kMaxParts of attend.cuh
+
+template <typename T>
+DecodeKernels<T> kernels_for(std::int64_t head_dim) {
+  switch (head_dim) {
+#define HIP_ATTN_CASE(kHeadDim) \
+  case kHeadDim:                \
+    return decode_kernels<T, kHeadDim>();
+    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
+#undef HIP_ATTN_CASE
+    default:
+      return {};  // refused by the plan
+  }
+}
+
+// Everything that follows from a plan and that the launch needs too.
+struct DecodeSizes {
+  std::int64_t group;
+  std::int64_t max_rows;
+  std::int64_t candidates;
+  std::int64_t max_chunks;
+  std::int64_t list_length;
+  bool lists_in_shared;
+};
+
+DecodeSizes sizes_of(const AttentionPlan& plan) {
+  DecodeSizes sizes{};
+  sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
+  sizes.max_rows = std::min(kMaxDecodeRows, plan.shape.total_q) * sizes.group;
+  sizes.candidates = max_candidates(plan.config, plan.shape.max_seq_len);
+  sizes.max_chunks = max_chunks(plan.config, sizes.candidates);
+  sizes.list_length = max_selected_blocks(plan.config, sizes.candidates);
+  for (int s = 0; s < plan.config.num_stages(); ++s) {
+    sizes.list_length =
+        std::max(sizes.list_length, max_survivors(plan.config, s, sizes.candidates));
+  }
+  sizes.lists_in_shared = sizes.list_length <= kSharedChunks;
+  return sizes;
+}
+
+// Lays out the workspace, or measures it when `memory` is null.
+template <typename T>
+std::size_t carve(const AttentionPlan& plan, std::byte* memory, DecodeParams<T>& params) {
+  const DecodeSizes sizes = sizes_of(plan);
+  const std::int64_t teams = plan.cuda.num_teams;
+  const std::int64_t states = teams * plan.cuda.team_size * sizes.max_rows;
+  Carver carver(memory);
+  params.arrivals = carver.take<std::uint32_t>(teams);
+  params.scores = carver.take<float>(teams * 2 * sizes.max_chunks);
+  params.partial_out = carver.take<float>(states * plan.shape.head_dim);
+  params.partial_max = carver.take<float>(states);
+  params.partial_sum = carver.take<float>(states);
+  params.lists =
+      sizes.lists_in_shared
+          ? nullptr
+          : carver.take<std::int32_t>(teams * plan.cuda.team_size * 2 * sizes.list_length);
+  return carver.bytes();
+}
+
+cudaLaunchConfig_t launch_config(const CudaSchedule& schedule, std::size_t shared_bytes,
+                                 cudaLaunchAttribute& attribute, Stream stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(schedule.num_teams * schedule.team_size));
+  config.blockDim = dim3(kDecodeThreads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  if (schedule.clusters) {
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(schedule.team_size);
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+  } else {
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+  }
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return config;
+}
+
+// Blocks of a unit when `blocks` can be resident at once: as many as there are to spare.
+int team_size_for(std::int64_t units, int blocks) {
+  return static_cast<int>(std::clamp<std::int64_t>(blocks / units, 1, kMaxTeamSize));
+}
+
+template <typename T>
+Status plan_of_type(AttentionPlan& plan) {
+  const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
+  const DecodeSizes sizes = sizes_of(plan);
+  const std::size_t shared_bytes =
+      kernels.shared_bytes(static_cast<int>(sizes.max_rows), sizes.lists_in_shared);
+  const DeviceGuard guard(plan.shape.device);
+  if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_decode");
+
+  int multiprocessors = 0;
+  int major = 0;
+  int largest_shared = 0;
+  const struct {
+    int* value;
+    cudaDeviceAttr attribute;
+  } queries[] = {{&multiprocessors, cudaDevAttrMultiProcessorCount},
+                 {&major, cudaDevAttrComputeCapabilityMajor},
+                 {&largest_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
+  for (const auto& query : queries) {
+    const cudaError_t error =
+        cudaDeviceGetAttribute(query.value, query.attribute, plan.shape.device.index);
+    if (error != cudaSuccess) return to_status(error, "plan_decode");
+  }
+  if (shared_bytes > static_cast<std::size_t>(largest_shared)) {
+    return {StatusCode::kUnsupported,
+            "head_dim " + std::to_string(plan.shape.head_dim) + " with " +
+                std::to_string(sizes.max_rows) + " query rows per KV head needs " +
+                std::to_string(shared_bytes) + " bytes of shared memory; this GPU has " +
+                std::to_string(largest_shared)};
+  }
+  void (*const both[])(DecodeParams<T>) = {kernels.cluster, kernels.grid};
+  for (const auto kernel : both) {
+    cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, largest_shared);
+    if (error == cudaSuccess && major >= 9 && kernel == kernels.cluster) {
+      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    }
+    if (error != cudaSuccess) return to_status(error, "plan_decode");
+  }
+
+  const std::int64_t units = std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
+  CudaSchedule& schedule = plan.cuda;
+  schedule.clusters = major >= 9;
+  if (schedule.clusters) {
+    schedule.team_size = team_size_for(units, multiprocessors);
+    schedule.num_teams = static_cast<int>(units);
+    // Clusters above 8 blocks need room in one GPC, which not every GPC has.
+    for (; schedule.team_size > 8; --schedule.team_size) {
+      cudaLaunchAttribute attribute;
+      const cudaLaunchConfig_t config = launch_config(schedule, shared_bytes, attribute, nullptr);
+      int resident = 0;
+      const cudaError_t error = cudaOccupancyMaxActiveClusters(&resident, kernels.cluster, &config);
+      if (error != cudaSuccess) return to_status(error, "plan_decode");
+      if (resident >= units) break;
+    }
+  } else {
+    int per_multiprocessor = 0;
+    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        &per_multiprocessor, kernels.grid, kDecodeThreads, shared_bytes);
+    if (error != cudaSuccess) return to_status(error, "plan_decode");
+    const int resident = per_multiprocessor * multiprocessors;
+    schedule.team_size = team_size_for(units, resident);
+    schedule.num_teams =
+        static_cast<int>(std::min<std::int64_t>(units, resident / schedule.team_size));
+  }
+  DecodeParams<T> unused;
+  plan.workspace_bytes = carve<T>(plan, nullptr, unused);
+  return {};
+}
+
+std::int32_t saturate(std::int64_t value) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(value, INT32_MAX));
+}
+
+template <typename T>
+PageParams<T> page_params(const TensorView<const T, 4>& pages) {
+  return {pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
+}
+
+template <typename I>
+SelectionParams<I> selection_params(const SelectionView<I>& view) {
+  return {view.blocks.data,       view.blocks.strides[0],
+          view.blocks.strides[1], view.blocks.sizes[2],
+          view.counts.data,       view.counts.strides[0],
+          view.window_start.data, view.window_start.strides[0]};
+}
+
+template <typename T>
+DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                            std::byte* workspace) {
+  const HipConfig& config = plan.config;
+  const DecodeSizes sizes = sizes_of(plan);
+  DecodeParams<T> params{};
+  carve(plan, workspace, params);
+  params.q = args.q.data;
+  params.q_row_stride = args.q.strides[0];
+  params.q_head_stride = args.q.strides[1];
+  params.out = args.out.data;
+  params.out_row_stride = args.out.strides[0];
+  params.out_head_stride = args.out.strides[1];
+  params.lse = args.lse ? args.lse->data : nullptr;
+  params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
+  params.k = page_params<T>(args.kv.pages.k);
+  params.v = page_params<T>(args.kv.pages.v);
+  params.page_size = saturate(args.kv.pages.page_size());
+  params.num_pages = saturate(args.kv.pages.num_pages());
+  const auto page_size = static_cast<std::uint32_t>(params.page_size);
+  params.page_shift = std::has_single_bit(page_size) ? std::countr_zero(page_size) : -1;
+  if (args.kv.block_table) {
+    params.block_table = args.kv.block_table->data;
+    params.table_row_stride = args.kv.block_table->strides[0];
+    params.table_columns = args.kv.block_table->sizes[1];
+  }
+  params.seq_lens = args.seq_lens.data;
+  params.cu_seqlens_q = args.cu_seqlens_q.data;
+  params.total_q = args.q.sizes[0];
+
+  params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
+  params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
+  params.group = static_cast<std::int32_t>(sizes.group);
+  params.max_seq_len = saturate(plan.shape.max_seq_len);
+  constexpr float kLog2e = 1.44269504f;
+  const float scale = args.scale.value_or(1.f / std::sqrt(static_cast<float>(plan.shape.head_dim)));
+  params.scale_log2 = args.logit_softcap ? scale / *args.logit_softcap : scale * kLog2e;
+  params.softcap_log2 = args.logit_softcap ? *args.logit_softcap * kLog2e : 0.f;
+
+  params.sink = saturate(config.sink);
+  params.window = saturate(config.window);
+  params.max_first_chunks = saturate(config.max_first_chunks);
+  params.max_candidates = saturate(sizes.candidates);
+  params.block_k = config.block_k();
+  params.num_stages = config.num_stages();
+  for (int s = 0; s < config.num_stages(); ++s) {
+    const ScanStage& stage = config.stages[s];
+    params.stages[s] = {
+        stage.chunk_size,
+        stage.query_stride,
+        saturate(stage.keep),
+        static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
+        static_cast<std::int32_t>(cpu::CacheEntry::stage_word(config, s, sizes.candidates)),
+        stage.rule == ScanRule::kCentre};
+  }
+
+  if (args.selection_out) params.selection_out = selection_params(*args.selection_out);
+  if (args.selection) params.selection_in = selection_params(*args.selection);
+  if (args.cache) {
+    const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
+    params.cache = {
+        static_cast<std::int32_t*>(args.cache->data),
+        static_cast<std::int64_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
+        static_cast<std::int64_t>(head_bytes / sizeof(std::int32_t)),
+        args.cache->num_slots,
+        args.cache->refresh_from.data,
+        args.cache->slots ? args.cache->slots->data : nullptr};
+  }
+  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
+  if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
+
+  params.team_size = plan.cuda.team_size;
+  params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
+  params.max_chunks = saturate(sizes.max_chunks);
+  params.list_length = saturate(sizes.list_length);
+  return params;
+}
+
+}  // namespace
+
+Status plan_decode(AttentionPlan& plan) {
+  const std::int64_t group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
+  if (group > kMaxGroup) {
+    return {StatusCode::kUnsupported, "num_q_heads / num_kv_heads is " + std::to_string(group) +
+                                          "; decode on CUDA takes 1 to " +
+                                          std::to_string(kMaxGroup)};
+  }
+  if (plan.config.num_stages() > kMaxStages) {
+    return {StatusCode::kUnsupported, "config has " + std::to_string(plan.config.num_stages()) +
+                                          " stages; decode on CUDA takes up to " +
+                                          std::to_string(kMaxStages)};
+  }
+  switch (plan.type) {
+    case ElementType::kFloat16:
+      if constexpr (kBuilt<float16>) return plan_of_type<float16>(plan);
+      break;
+    case ElementType::kBFloat16:
+      if constexpr (kBuilt<bfloat16>) return plan_of_type<bfloat16>(plan);
+      break;
+    case ElementType::kFloat32:
+      break;
+  }
+  return {StatusCode::kUnsupported,
+          "element type is float; decode on CUDA takes float16 and bfloat16"};
+}
+
+template <Element T>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+                  Stream stream) {
+  if constexpr (std::same_as<T, float> || !kBuilt<T>) {
+    return {StatusCode::kUnsupported, "decode on CUDA takes float16 and bfloat16"};
+  } else {
+    if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
+    const DeviceGuard guard(plan.shape.device);
+    if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
+    const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
+    const DecodeParams<T> params = make_params(plan, args, workspace);
+    const DecodeSizes sizes = sizes_of(plan);
+
+    CudaSchedule schedule = plan.cuda;
+    if (schedule.clusters) schedule.num_teams = params.batch * params.num_kv_heads;
+    if (!schedule.clusters && schedule.team_size > 1) {
+      const cudaError_t error =
+          cudaMemsetAsync(params.arrivals, 0, schedule.num_teams * sizeof(std::uint32_t), stream);
+      if (error != cudaSuccess) return to_status(error, "run_decode");
+    }
+    cudaLaunchAttribute attribute;
+    const cudaLaunchConfig_t config = launch_config(
+        schedule, kernels.shared_bytes(params.max_rows, sizes.lists_in_shared), attribute, stream);
+    return to_status(
+        cudaLaunchKernelEx(&config, schedule.clusters ? kernels.cluster : kernels.grid, params),
+        "run_decode");
+  }
+}
+
+template Status run_decode(const AttentionPlan&, const AttentionArgs<float>&, std::byte*, Stream);
+template Status run_decode(const AttentionPlan&, const AttentionArgs<float16>&, std::byte*, Stream);
+template Status run_decode(const AttentionPlan&, const AttentionArgs<bfloat16>&, std::byte*,
+                           Stream);
+
+}  // namespace hip_attn::cuda

@@ -1,0 +1,21 @@
+// The decode kernels of one element type and head dim; one source file for each is generated from
+// decode_kernels.cu.in, so that they compile in parallel.
+#pragma once
+
+#include <cstddef>
+
+#include "hip_attn/cuda/decode_params.hpp"
+
+namespace hip_attn::cuda {
+
+template <typename T>
+struct DecodeKernels {
+  void (*cluster)(DecodeParams<T>);
+  void (*grid)(DecodeParams<T>);
+  std::size_t (*shared_bytes)(int max_rows, bool lists_in_shared);
+};
+
+template <typename T, int kHeadDim>
+DecodeKernels<T> decode_kernels();
+
+}  // namespace hip_attn::cuda

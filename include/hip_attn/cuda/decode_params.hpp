@@ -1,0 +1,116 @@
+/// What the decode kernel is told: one struct, by value, no CUDA types. Positions and counts of
+/// keys fit 32 bits; strides and whatever multiplies them are 64.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+/// Stages that fit the kernel's parameters; hip_classic needs log2(max_len / k) of them.
+inline constexpr int kMaxStages = 32;
+/// Threads of a block: 16 warps keep 64 KB of keys in flight per multiprocessor.
+inline constexpr int kDecodeThreads = 512;
+inline constexpr int kDecodeWarps = kDecodeThreads / 32;
+/// Surviving chunks up to this number stay in shared memory, more go through the workspace.
+inline constexpr int kSharedChunks = 2048;
+/// Query rows of one tensor-core tile.
+inline constexpr int kRowsPerTile = 8;
+
+struct StageParams {
+  std::int32_t chunk_size;  ///< of stage 0: before doubling
+  std::int32_t query_stride;
+  std::int32_t keep;
+  std::int32_t max_survivors;
+  std::int32_t cache_word;  ///< where the stage's count stands in a cache entry; survivors follow
+  bool centre;
+};
+
+/// One of K and V. Strides in elements.
+template <typename T>
+struct PageParams {
+  const T* data;
+  std::int64_t page_stride;
+  std::int64_t token_stride;
+  std::int64_t head_stride;
+};
+
+template <typename I>
+struct SelectionParams {
+  I* blocks = nullptr;  ///< null: absent
+  std::int64_t blocks_row_stride;
+  std::int64_t blocks_head_stride;
+  std::int64_t max_blocks;
+  I* counts;
+  std::int64_t counts_row_stride;
+  I* window_start;
+  std::int64_t window_row_stride;
+};
+
+/// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
+struct CacheParams {
+  std::int32_t* words = nullptr;  ///< null: absent; an entry is {filled, W0, stages}
+  std::int64_t slot_words;
+  std::int64_t head_words;
+  std::int64_t num_slots;
+  const std::int32_t* refresh_from;
+  const std::int32_t* slots;  ///< null: slot b
+};
+
+template <typename T>
+struct DecodeParams {
+  // Tensors
+  const T* q;  ///< [total_q, Hq, D]
+  std::int64_t q_row_stride;
+  std::int64_t q_head_stride;
+  T* out;  ///< [total_q, Hq, D]
+  std::int64_t out_row_stride;
+  std::int64_t out_head_stride;
+  float* lse;  ///< [total_q, Hq], null: absent
+  std::int64_t lse_row_stride;
+  PageParams<T> k;
+  PageParams<T> v;
+  std::int32_t page_size;           ///< at most INT32_MAX: no position lies beyond
+  std::int32_t num_pages;           ///< likewise: a table names no page beyond
+  std::int32_t page_shift;          ///< log2(page_size), -1 when it is no power of two
+  const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
+  std::int64_t table_row_stride;
+  std::int64_t table_columns;
+  const std::int32_t* seq_lens;      ///< [B]
+  const std::int32_t* cu_seqlens_q;  ///< [B + 1]
+  std::int64_t total_q;
+  // Shape
+  std::int32_t batch;
+  std::int32_t num_kv_heads;
+  std::int32_t group;
+  std::int32_t max_seq_len;
+  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
+  float softcap_log2;  ///< softcap * log2(e), 0: none
+  // Config
+  std::int32_t sink;
+  std::int32_t window;
+  std::int32_t max_first_chunks;
+  std::int32_t max_candidates;
+  std::int32_t block_k;
+  std::int32_t num_stages;
+  StageParams stages[kMaxStages];
+  // Selection and counters
+  SelectionParams<std::int32_t> selection_out;
+  SelectionParams<const std::int32_t> selection_in;
+  CacheParams cache;
+  unsigned long long* counters;  ///< [num_stages + 2], null: absent
+  // Workspace, of each team
+  std::int32_t team_size;
+  std::int32_t max_rows;     ///< query rows of a unit at most
+  std::int32_t max_chunks;   ///< that a stage scores
+  std::int32_t list_length;  ///< of a list of chunks between stages
+  float* scores;             ///< [teams, 2, max_chunks]
+  float* partial_out;        ///< [teams, team_size, max_rows, D]
+  float* partial_max;        ///< [teams, team_size, max_rows]
+  float* partial_sum;        ///< [teams, team_size, max_rows]
+  std::int32_t* lists;       ///< [teams, team_size, 2, list_length]; null: they fit shared memory
+  std::uint32_t* arrivals;   ///< [teams], GridTeam's counters
+};
+
+}  // namespace hip_attn::cuda

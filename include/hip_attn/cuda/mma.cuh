@@ -1,0 +1,113 @@
+/// Inline-PTX wrappers: tensor-core products, matrix loads, asynchronous copies (sm_80 and newer).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+/// CUDA's own type for an element type of the library; the layouts are the same.
+template <typename T>
+struct NativeOf;
+template <>
+struct NativeOf<float16> {
+  using Scalar = __half;
+  using Pair = __half2;
+};
+template <>
+struct NativeOf<bfloat16> {
+  using Scalar = __nv_bfloat16;
+  using Pair = __nv_bfloat162;
+};
+
+__device__ inline float widen(float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ inline float widen(bfloat16 x) { return __bfloat162float(__ushort_as_bfloat16(x.bits)); }
+
+template <typename T>
+__device__ inline T narrow(float x) {
+  if constexpr (std::is_same_v<T, float16>) {
+    return {__half_as_ushort(__float2half_rn(x))};
+  } else {
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+  }
+}
+
+/// {low, high} rounded to T in one register.
+template <typename T>
+__device__ inline std::uint32_t narrow_pair(float low, float high) {
+  return narrow<T>(low).bits | static_cast<std::uint32_t>(narrow<T>(high).bits) << 16;
+}
+
+/// c[16 x 8] += a[16 x 16] b[16 x 8], fp32 accumulation. With g = lane / 4 and t = lane % 4:
+/// a0, a2 hold row g (columns 2t, 2t+1 and 2t+8, 2t+9), a1, a3 row g + 8; b0, b1 hold column g
+/// (rows 2t, 2t+1 and 2t+8, 2t+9); c0, c1 are (g, 2t), (g, 2t+1), c2, c3 the same of row g + 8.
+template <typename T>
+__device__ inline void mma_16x8x16(float (&c)[4], std::uint32_t a0, std::uint32_t a1,
+                                   std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
+                                   std::uint32_t b1) {
+  if constexpr (std::is_same_v<T, float16>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  }
+}
+
+/// Four 8 x 8 matrices of 16-bit elements from shared memory, each transposed on the way; lane i
+/// gives the address of row i % 8 of matrix i / 8.
+__device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// Transposes an 8 x 8 matrix of 16-bit elements held as mma holds them.
+__device__ inline std::uint32_t transpose_8x8(std::uint32_t x) {
+  std::uint32_t y;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
+__device__ inline std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// Copies 16 bytes to shared memory, or writes zeros when `valid` is false, without waiting.
+__device__ inline void copy_async_16(std::uint32_t to, const void* from, bool valid) {
+  const int size = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
+               : "memory");
+}
+
+/// Waits for this thread's copies.
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// 16 bytes that nobody writes during the kernel and that are read once: they stay out of L1.
+/// Zeros, without a branch, where `wanted` is false.
+__device__ inline uint4 load_streaming_16(const void* p, bool wanted = true) {
+  uint4 r;
+  asm volatile(
+      "{\n"
+      " .reg .pred wanted;\n"
+      " setp.ne.u32 wanted, %5, 0;\n"
+      " mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0;\n"
+      " @wanted ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+      "}"
+      : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+      : "l"(p), "r"(static_cast<std::uint32_t>(wanted)));
+  return r;
+}
+
+}  // namespace hip_attn::cuda

@@ -1,0 +1,59 @@
+/// Query rows of one unit in shared memory: as they are for attention, pooled for the search.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/decode_params.hpp"
+#include "hip_attn/cuda/mma.cuh"
+
+namespace hip_attn::cuda {
+
+/// Elements from one query row to the next: 64 bytes of padding spread the two rows that eight
+/// lanes read together over all banks.
+template <int kHeadDim>
+inline constexpr int kQueryPitch = kHeadDim + 32;
+
+/// Rows padded to whole tensor-core tiles.
+__host__ __device__ constexpr int padded_rows(int rows) {
+  return (rows + kRowsPerTile - 1) / kRowsPerTile * kRowsPerTile;
+}
+
+/// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
+/// every head of the group: row order is group of rows, then head. Rows up to the next whole tile
+/// repeat row 0, which changes no maximum. `first` is row 0 of the group's first head. Called by
+/// the whole block; returns the number of pooled rows.
+template <typename T, int kHeadDim>
+__device__ int pool_queries(const DecodeParams<T>& params, const T* first, int rows, int stride,
+                            T* queries) {
+  const int pooled = (rows + stride - 1) / stride * params.group;
+  if (stride == 1) {                       // nothing to average
+    constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < padded_rows(pooled) * kPieces;
+         i += kDecodeThreads) {
+      const int row = i / kPieces < pooled ? i / kPieces : 0;
+      const T* from = first + row / params.group * params.q_row_stride +
+                      row % params.group * params.q_head_stride + i % kPieces * 8;
+      *reinterpret_cast<uint4*>(queries + i / kPieces * kQueryPitch<kHeadDim> + i % kPieces * 8) =
+          *reinterpret_cast<const uint4*>(from);
+    }
+    return pooled;
+  }
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < padded_rows(pooled) * kHeadDim;
+       i += kDecodeThreads) {
+    const int row = i / kHeadDim;
+    const int d = i % kHeadDim;
+    const int source = row < pooled ? row : 0;
+    const int begin = source / params.group * stride;
+    const int end = min(begin + stride, rows);
+    const T* element = first + (source % params.group) * params.q_head_stride + d;
+    float sum = 0.f;
+#pragma unroll 1
+    for (int r = begin; r < end; ++r) sum += widen(element[r * params.q_row_stride]);
+    queries[row * kQueryPitch<kHeadDim> + d] = narrow<T>(sum / static_cast<float>(end - begin));
+  }
+  return pooled;
+}
+
+}  // namespace hip_attn::cuda

@@ -1,0 +1,29 @@
+// The CUDA backend as the operators see it; compiled only when HIP_ATTN_HAS_CUDA is 1. Arguments
+// have been validated. Nothing here allocates or synchronises.
+#pragma once
+
+#include "hip_attn/attention.hpp"
+#include "hip_attn/kv.hpp"
+#include "hip_attn/merge.hpp"
+#include "hip_attn/status.hpp"
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+// Ok when kernels of this build can run on the device. Asks the driver once per device.
+Status check_device(Device device);
+
+template <Element T>
+Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
+
+template <Element T>
+Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream);
+
+// Completes a decode plan whose CPU-independent fields are set: schedule, workspace, limits.
+Status plan_decode(AttentionPlan& plan);
+
+template <Element T>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+                  Stream stream);
+
+}  // namespace hip_attn::cuda
