@@ -1,0 +1,423 @@
+// Properties of prefill and decode that hold for every selection: what each row attends to, and
+// what may not change a result. selection_test.cpp has what is selected.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "catch.hpp"
+#include "hip_attn/hip_attn.hpp"
+#include "support/attention_oracle.hpp"
+#include "support/built.hpp"
+#include "support/configs.hpp"
+#include "support/problem.hpp"
+#include "support/run.hpp"
+
+namespace hip_attn {
+namespace {
+
+using namespace test;
+
+Heads heads_of(std::int64_t group, std::int64_t head_dim) {
+  const std::int64_t kv_heads = group > 4 ? 1 : 2;
+  return {group * kv_heads, kv_heads, head_dim};
+}
+
+// Requests of many lengths; for decode 1 to 8 rows each. Some have no keys, some no rows.
+std::vector<RequestSpec> mixed_specs(Operator op) {
+  if (op == Operator::kDecode) {
+    return {{150, 1, 1}, {0, 1, 2},   {77, 8, 3},  {260, 0, 4}, {131, 3, 5}, {5, 2, 6},
+            {0, 0, 7},   {222, 4, 8}, {199, 5, 9}, {96, 6, 10}, {64, 7, 11}, {2, 2, 12}};
+  }
+  return {{60, 60, 1}, {0, 0, 2}, {177, 9, 3}, {260, 0, 4}, {0, 2, 5}, {231, 33, 6}, {1, 1, 7}};
+}
+
+template <Element T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+template <Element T>
+void check_same_output(const RunResult<T>& a, const RunResult<T>& b) {
+  CHECK(same_bits(a.out, b.out));
+  CHECK(same_bits(a.lse, b.lse));
+}
+
+template <Element T>
+void check_same_result(const RunResult<T>& a, const RunResult<T>& b) {
+  check_same_output(a, b);
+  CHECK(a.selection.blocks == b.selection.blocks);
+  CHECK(a.selection.counts == b.selection.counts);
+  CHECK(a.selection.window_start == b.selection.window_start);
+  CHECK(a.counters == b.counters);
+}
+
+template <typename V>
+std::vector<V> rows_of(const std::vector<V>& rows, std::int64_t first, std::int64_t count,
+                       std::int64_t row_size) {
+  return {rows.begin() + first * row_size, rows.begin() + (first + count) * row_size};
+}
+
+// The rows and units of request b of `whole`, from its row `first_row` on, are those of request 0
+// of `part`.
+template <Element T>
+void check_same_request(Operator op, const HipConfig& config, const Problem<T>& whole_problem,
+                        const RunResult<T>& whole, std::int64_t b, std::int64_t first_row,
+                        const Problem<T>& part_problem, const RunResult<T>& part) {
+  const Heads& heads = whole_problem.heads;
+  const std::int64_t rows = part_problem.total_q();
+  const std::int64_t at = whole_problem.first_row(b) + first_row;
+  CHECK(same_bits(rows_of(whole.out, at, rows, heads.num_q_heads * heads.head_dim), part.out));
+  CHECK(same_bits(rows_of(whole.lse, at, rows, heads.num_q_heads), part.lse));
+  const auto whole_blocks = query_blocks(whole_problem, op, config);
+  for (const QueryBlock& mine : query_blocks(part_problem, op, config)) {
+    const auto same = std::find_if(whole_blocks.begin(), whole_blocks.end(), [&](const auto& each) {
+      return each.request == b && each.p0 == mine.p0;
+    });
+    REQUIRE(same != whole_blocks.end());
+    for (std::int64_t head = 0; head < heads.num_kv_heads; ++head) {
+      CHECK(whole.selection.unit(same->selection_row, head) ==
+            part.selection.unit(mine.selection_row, head));
+      CHECK(whole.selection.w0(same->selection_row, head) ==
+            part.selection.w0(mine.selection_row, head));
+    }
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its selection") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const std::int64_t head_dim = GENERATE(from_range(head_dims()));
+  const std::int64_t group = GENERATE(1, 4, 7, 8);
+  CAPTURE(op, head_dim, group);
+  const auto problem = make_problem<TestType>(heads_of(group, head_dim), mixed_specs(op));
+  const auto result = run_attention(op, small_config(), problem, {.device = device});
+  check_attention(op, small_config(), problem, result);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config =
+      GENERATE(smallest_config(), doubling_config(), presets::hip_classic(300, 32, 4),
+               presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip());
+  CAPTURE(op, describe(config));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const auto result = run_attention(op, config, problem, {.device = device});
+  check_attention(op, config, problem, result);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("candidates within the budget give dense attention") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config = small_config();
+  // From p0 = 75 on, W0 is 52 and the candidates [16, 52) exceed the 32 tokens kept. No block of
+  // rows below reaches the next multiple of block_q past 74.
+  const std::int64_t q_len = op == Operator::kDecode ? 3 : 6;
+  const std::int64_t p0 = GENERATE(12, 40, 71, 74);
+  const auto problem =
+      make_problem<TestType>(heads_of(4, least_head_dim()), {{p0 + q_len, q_len, 1}});
+  const auto result = run_attention(op, config, problem, {.device = device});
+
+  HostSelection everything = result.selection;
+  for (const QueryBlock& block : query_blocks(problem, op, config)) {
+    for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
+      everything.set_unit(block.selection_row, head, config.sink, {});  // a window of everything
+    }
+  }
+  check_close<TestType>(result.out, result.lse, attend_all<double>(op, config, problem, everything),
+                        attend_all<float>(op, config, problem, everything));
+  const auto dense = run_attention(op, presets::dense(), problem, {.device = device});
+  CHECK(result.counters[4] == dense.counters[1]);  // attended (row, KV head, key) triples
+}
+
+HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one block") {
+  const HipConfig config = small_config();
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), {{76, 1, 1}});
+  const auto result = run_attention(Operator::kDecode, config, problem);
+  for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
+    CHECK(result.selection.w0(0, head) == 16 + 32 + 4);
+    CHECK(result.selection.unit(0, head).size() == 32 / 4);
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config());
+  const std::vector<std::int64_t> cuts = {0, 32, 48, 144, 150};  // multiples of every block_q
+  const Heads heads = heads_of(4, least_head_dim());
+  const auto whole = make_problem<TestType>(heads, {{cuts.back(), cuts.back(), 1}});
+  const auto result = run_attention(Operator::kPrefill, config, whole, {.device = device});
+  for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+    CAPTURE(describe(config), cuts[i]);
+    const auto piece = make_problem<TestType>(heads, {{cuts[i + 1], cuts[i + 1] - cuts[i], 1}});
+    check_same_request(Operator::kPrefill, config, whole, result, 0, cuts[i], piece,
+                       run_attention(Operator::kPrefill, config, piece, {.device = device}));
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const auto contiguous = run_attention(
+      op, small_config(), problem, {.device = device, .memory = {.order = KvOrder::kContiguous}});
+  const MemoryLayout layouts[] = {
+      {KvOrder::kNhd, 16, 1},
+      {KvOrder::kNhd, 16, 2},
+      {KvOrder::kHnd, 16, 3},
+      {KvOrder::kNhd, 1, 4},
+      {KvOrder::kHnd, 1, 5},
+      {KvOrder::kNhd, 3, 6},
+      {KvOrder::kHnd, 64, 7, 8},
+      {KvOrder::kNhd, 4096, 8},
+      {KvOrder::kNhd, 16, 9, 8, true},
+      {KvOrder::kHnd, 3, 10, 24, true},
+      {KvOrder::kNhd, 16, 11, 8, false, true},
+      {KvOrder::kHnd, 5, 12, 16, false, true},
+      {KvOrder::kContiguous, 0, 13, 8},
+  };
+  for (const MemoryLayout& memory : layouts) {
+    CAPTURE(op, memory.page_size, memory.page_seed);
+    check_same_result(
+        run_attention(op, small_config(), problem, {.device = device, .memory = memory}),
+        contiguous);
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const Heads heads = heads_of(4, least_head_dim());
+  const auto specs = mixed_specs(op);
+  const auto batch = make_problem<TestType>(heads, specs);
+  const auto result = run_attention(op, small_config(), batch, {.device = device});
+  for (std::size_t b = 0; b < specs.size(); ++b) {
+    CAPTURE(op, b);
+    const auto alone = make_problem<TestType>(heads, {specs[b]});
+    check_same_request(op, small_config(), batch, result, static_cast<std::int64_t>(b), 0, alone,
+                       run_attention(op, small_config(), alone, {.device = device}));
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a plan of its size") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  AttentionShape larger = problem.shape(device);
+  larger.batch += 5;
+  larger.total_q *= 3;
+  larger.max_seq_len *= 7;
+  const auto exact = run_attention(op, small_config(), problem, {.device = device});
+  const auto roomy =
+      run_attention(op, small_config(), problem, {.device = device, .planned = larger});
+  check_same_output(roomy, exact);
+  CHECK(roomy.counters == exact.counters);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("the number of threads changes nothing") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(kCpu));
+  plan.num_threads = 1;
+  CallMemory<TestType> memory(plan, problem, {});
+  REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
+  check_same_result(memory.read(), run_attention(op, small_config(), problem));
+}
+
+HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
+  CallMemory<TestType> memory(plan, problem, {});
+  AttentionArgs<TestType> args = memory.args();
+  args.lse.reset();
+  args.selection_out.reset();
+  args.counters.reset();
+  REQUIRE(run_operator<TestType>(plan, args, memory.workspace()).ok());
+  CHECK(same_bits(memory.read().out,
+                  run_attention(op, small_config(), problem, {.device = device}).out));
+}
+
+HIP_ATTN_TYPED_TEST_CASE(
+    "a selection given back in gives the same bits and reads no key to search") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config =
+      GENERATE(small_config(), smallest_config(), doubling_config(), presets::dense());
+  CAPTURE(op, describe(config));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  auto searched = run_attention(op, config, problem, {.device = device});
+  const auto given =
+      run_attention(op, config, problem, {.device = device, .selection = &searched.selection});
+  std::fill_n(searched.counters.begin(), config.num_stages(), 0);
+  check_same_result(given, searched);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal is attended to") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config = small_config();
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  // Wider than the plan's own selections, which hold 8 blocks.
+  HostSelection selection(make_plan<TestType>(op, config, problem.shape(device)).selection_rows,
+                          problem.heads.num_kv_heads, 40);
+  Choices choices(5);
+  for (const QueryBlock& block : query_blocks(problem, op, config)) {
+    for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
+      // Up to an empty window, and unlike a search's need not stand on a block's edge.
+      const std::int64_t w0 =
+          std::max(config.sink, choices.between(config.sink, std::max(config.sink, block.p0 + 1)));
+      std::vector<std::int32_t> blocks;
+      for (std::int64_t at = config.sink; at + 4 <= w0 && blocks.size() < 40; at += 4) {
+        if (choices.one_in(2)) blocks.push_back(static_cast<std::int32_t>(at / 4));
+      }
+      selection.set_unit(block.selection_row, head, w0, blocks);
+    }
+  }
+  const AttentionPlan plan = make_plan<TestType>(op, config, problem.shape(device));
+  CallMemory<TestType> memory(plan, problem, {});
+  const SelectionMemory given(device, selection);
+  memory.args().selection = given.view();
+  memory.args().selection_out.reset();
+  const Status status = run_operator<TestType>(plan, memory.args(), memory.workspace());
+  INFO(status.message());
+  REQUIRE(status.ok());
+  auto result = memory.read();
+  result.selection = selection;
+  check_attention(op, config, problem, result);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const HipConfig config = GENERATE(small_config(), presets::dense());
+  const std::vector<std::vector<RequestSpec>> batches = {
+      {}, {{0, 0, 1}}, {{0, 3, 1}}, {{40, 0, 1}}, {{0, 0, 1}, {0, 1, 2}, {30, 0, 3}, {0, 2, 4}}};
+  for (const auto& specs : batches) {
+    CAPTURE(op, specs.size());
+    const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), specs);
+    const auto result = run_attention(op, config, problem, {.device = device});
+    for (const TestType value : result.out) REQUIRE(to_float(value) == 0.f);
+    for (const float value : result.lse) REQUIRE(value == -kInfinity);
+    for (const std::int32_t count : result.selection.counts) REQUIRE(count == kUntouched);
+    for (const std::int64_t counter : result.counters) REQUIRE(counter == 0);
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const LogitOptions options[] = {{0.03f, {}}, {2.f, {}},    {0.f, {}},  {-0.5f, {}},  {{}, 1.f},
+                                  {{}, 30.f},  {1.f, 0.01f}, {4.f, 8.f}, {1e-3f, 50.f}};
+  for (const LogitOptions& each : options) {
+    CAPTURE(op, each.scale.value_or(-99.f), each.softcap.value_or(-99.f));
+    const auto result =
+        run_attention(op, small_config(), problem,
+                      {.device = device, .scale = each.scale, .logit_softcap = each.softcap});
+    check_attention(op, small_config(), problem, result, each);
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
+  const Device device = GENERATE(from_range(attention_devices()));
+  const std::int64_t head_dim = GENERATE(from_range(head_dims()));
+  const Heads heads = heads_of(4, head_dim);
+  const HipConfig config = presets::dense();
+  const auto whole = make_problem<TestType>(heads, {{120, 1, 1}});
+  const auto& request = whole.requests[0];
+  HostSelection everything(1, heads.num_kv_heads, 1);
+  for (std::int64_t head = 0; head < heads.num_kv_heads; ++head)
+    everything.set_unit(0, head, 0, {});
+
+  for (const std::int64_t cut : {1, 50, 64, 119}) {
+    // The two parts of the cache as requests of their own, with the same query row.
+    const std::int64_t at = request.kv_offset(cut, 0);
+    Problem<TestType> parts{heads, {request, request}};
+    parts.requests[0].seq_len = cut;
+    parts.requests[0].k.resize(at);
+    parts.requests[0].v.resize(at);
+    parts.requests[1].seq_len = request.seq_len - cut;
+    parts.requests[1].k.erase(parts.requests[1].k.begin(), parts.requests[1].k.begin() + at);
+    parts.requests[1].v.erase(parts.requests[1].v.begin(), parts.requests[1].v.begin() + at);
+    const auto partial = run_attention(Operator::kDecode, config, parts, {.device = device});
+
+    const DeviceBuffer<TestType> partial_out(device, partial.out);
+    const DeviceBuffer<float> partial_lse(device, partial.lse);
+    const DeviceBuffer<TestType> out(device, heads.num_q_heads * head_dim,
+                                     from_float<TestType>(kNaN));
+    const DeviceBuffer<float> lse(device, heads.num_q_heads, kNaN);
+    MergeStatesArgs<TestType> merge;
+    merge.partial_out = {partial_out.data(), {2, 1, heads.num_q_heads, head_dim}};
+    merge.partial_lse = {partial_lse.data(), {2, 1, heads.num_q_heads}};
+    merge.out = {out.data(), {1, heads.num_q_heads, head_dim}};
+    merge.lse = TensorView<float, 2>(lse.data(), {1, heads.num_q_heads});
+    REQUIRE(merge_states<TestType>(device, merge).ok());
+    CAPTURE(cut);
+    check_close<TestType>(out.read(), lse.read(),
+                          attend_all<double>(Operator::kDecode, config, whole, everything),
+                          attend_all<float>(Operator::kDecode, config, whole, everything));
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
+  const Heads heads = heads_of(4, least_head_dim());
+  const std::int64_t q_len = op == Operator::kDecode ? 4 : 30;
+  const std::vector<RequestSpec> specs = {{90, q_len, 1}, {120, q_len, 2}, {200, q_len, 3}};
+  const auto clean = make_problem<TestType>(heads, specs);
+  auto poisoned = clean;
+  auto& victim = poisoned.requests[1];
+  for (auto* values : {&victim.k, &victim.v, &victim.q}) {
+    std::fill(values->begin(), values->end(), from_float<TestType>(poison));
+  }
+  const auto result = run_attention(op, small_config(), poisoned, {.device = device});
+  for (const std::int64_t b : {0, 2}) {
+    const auto alone = make_problem<TestType>(heads, {specs[b]});
+    check_same_request(op, small_config(), poisoned, result, b, 0, alone,
+                       run_attention(op, small_config(), alone, {.device = device}));
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices()));
+  const float poison = GENERATE(kNaN, kInfinity);
+  const Heads heads = heads_of(4, least_head_dim());
+  const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;
+  const auto clean = make_problem<TestType>(heads, {{133, q_len, 1}});
+  const auto expected = run_attention(op, small_config(), clean, {.device = device});
+  auto poisoned = clean;
+  auto& request = poisoned.requests[0];
+  for (auto* values : {&request.k, &request.v}) {  // the last three keys and values
+    std::fill(values->begin() + request.kv_offset(130, 0), values->end(),
+              from_float<TestType>(poison));
+  }
+  const auto result = run_attention(op, small_config(), poisoned, {.device = device});
+  const std::int64_t rows = q_len - 3;
+  const std::int64_t row_size = heads.num_q_heads * heads.head_dim;
+  CHECK(
+      same_bits(rows_of(result.out, 0, rows, row_size), rows_of(expected.out, 0, rows, row_size)));
+  CHECK(same_bits(rows_of(result.lse, 0, rows, heads.num_q_heads),
+                  rows_of(expected.lse, 0, rows, heads.num_q_heads)));
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a sink longer than every sequence is dense attention") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  HipConfig config = small_config();
+  config.sink = GENERATE(std::int64_t{1} << 20, (std::int64_t{1} << 31) - 4, std::int64_t{1} << 40);
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const auto result = run_attention(op, config, problem);
+  const auto dense = run_attention(op, presets::dense(), problem);
+  check_close<TestType>(result.out, result.lse,
+                        attend_all<double>(op, presets::dense(), problem, dense.selection),
+                        attend_all<float>(op, presets::dense(), problem, dense.selection));
+  check_same_output(run_attention(op, config, problem, {.selection = &result.selection}), result);
+}
+
+}  // namespace
+}  // namespace hip_attn

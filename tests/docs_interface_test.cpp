@@ -1,0 +1,396 @@
+// The code of docs/interface.md: what stands between two comments of one name in brackets is shown
+// there under that name, and docs_test.cpp compares the two.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "hip_attn/hip_attn.hpp"
+#include "support/docs_layer.hpp"
+
+namespace {
+
+using namespace hip_attn;
+using test::bits_of;
+using test::DocsLayer;
+using test::DocsPagedLayer;
+
+#define HIP_ATTN_SKIP_WITHOUT_BFLOAT16() \
+  if (!test::documents_can_run()) HIP_ATTN_SKIP("this build lacks bfloat16")
+
+TEST_CASE_METHOD(DocsLayer, "docs: a contiguous cache") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({300, 17});
+  const auto call = [&]() -> Status {
+    // [contiguous]
+    const AttentionShape shape{.batch = batch,
+                               .total_q = total_q,
+                               .max_seq_len = capacity,
+                               .num_q_heads = num_q_heads,
+                               .num_kv_heads = num_kv_heads,
+                               .head_dim = head_dim};
+    AttentionPlan plan;
+    Status status = plan_prefill<bfloat16>(config, shape, plan);
+    if (!status.ok()) return status;
+    std::vector<std::byte> workspace(plan.workspace_bytes);
+
+    AttentionArgs<bfloat16> args;
+    args.q = {q.data(), {total_q, num_q_heads, head_dim}};
+    args.kv = contiguous_kv(k.data(), v.data(), batch, capacity, num_kv_heads, head_dim);
+    args.seq_lens = {seq_lens.data(), {batch}};
+    args.cu_seqlens_q = {cu_seqlens_q.data(), {batch + 1}};
+    args.out = {out.data(), {total_q, num_q_heads, head_dim}};
+    return run_prefill(plan, args, workspace);
+    // [contiguous]
+  };
+  require_ok(call());
+  CHECK(bits_of(out) == expected(Operator::kPrefill, config));
+}
+
+TEST_CASE_METHOD(DocsPagedLayer, "docs: a paged cache, NHD and HND") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({300, 17});
+  const AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  std::vector<bfloat16> k_pages(num_pages * page_size * kv_row);
+  std::vector<bfloat16> v_pages(k_pages.size());
+  AttentionArgs<bfloat16> args = make_args();
+  SECTION("NHD") {
+    fill_pages(
+        kv_pages_nhd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim));
+    // [paged-nhd]
+    args.kv.pages =
+        kv_pages_nhd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim);
+    args.kv.block_table = TensorView<const std::int32_t, 2>(block_table.data(), {batch, max_pages});
+    // [paged-nhd]
+  }
+  SECTION("HND") {
+    fill_pages(
+        kv_pages_hnd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim));
+    args.kv.block_table = TensorView<const std::int32_t, 2>(block_table.data(), {batch, max_pages});
+    // [paged-hnd]
+    args.kv.pages =
+        kv_pages_hnd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim);
+    // [paged-hnd]
+  }
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK(bits_of(out) == expected(Operator::kPrefill, config));
+}
+
+TEST_CASE_METHOD(DocsPagedLayer, "docs: new keys and values go into the cache by slot") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  std::vector<bfloat16> k_pages(num_pages * page_size * kv_row);
+  std::vector<bfloat16> v_pages(k_pages.size());
+  const std::int64_t num_tokens = seq_lens[0];  // all of request 0
+  const bfloat16* new_k = k.data();
+  const bfloat16* new_v = v.data();
+  const auto call = [&]() -> Status {
+    // [append]
+    std::vector<std::int64_t> slots(num_tokens);
+    for (std::int64_t t = 0; t < num_tokens; ++t) {
+      slots[t] = block_table[t / page_size] * page_size + t % page_size;
+    }
+    AppendKvArgs<bfloat16> args;
+    args.k = {new_k, {num_tokens, num_kv_heads, head_dim}};
+    args.v = {new_v, {num_tokens, num_kv_heads, head_dim}};
+    args.slot_mapping = {slots.data(), {num_tokens}};
+    args.pages =
+        kv_pages_nhd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim);
+    return append_kv(kCpu, args);
+    // [append]
+  };
+  require_ok(call());
+  const auto row = [this](const std::vector<bfloat16>& rows, std::int64_t n) {
+    return bits_of({rows.begin() + n * kv_row, rows.begin() + (n + 1) * kv_row});
+  };
+  for (const std::int64_t t : {0, 17, 639}) {
+    const std::int64_t slot = block_table[t / page_size] * page_size + t % page_size;
+    CHECK(row(k_pages, slot) == row(k, t));
+    CHECK(row(v_pages, slot) == row(v, t));
+  }
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: a prompt in pieces gives the output of the prompt whole") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({640, 0});
+  const std::int64_t prompt_len = total_q;
+  const std::int64_t chunk = 8 * config.block_q;
+  total_q = chunk;
+  const AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  total_q = prompt_len;
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  const auto prefill = [&]() -> Status {
+    // [chunks]
+    for (std::int64_t done = 0; done < prompt_len; done += chunk) {
+      const std::int64_t rows = std::min(chunk, prompt_len - done);
+      const auto seq_len = static_cast<std::int32_t>(done + rows);
+      const std::array<std::int32_t, 2> row_starts{0, static_cast<std::int32_t>(rows)};
+      args.seq_lens = {&seq_len, {1}};
+      args.cu_seqlens_q = {row_starts.data(), {2}};
+      args.q = {&q[done * num_q_heads * head_dim], {rows, num_q_heads, head_dim}};
+      args.out = {&out[done * num_q_heads * head_dim], {rows, num_q_heads, head_dim}};
+      Status status = run_prefill(plan, args, workspace);
+      if (!status.ok()) return status;
+    }
+    // [chunks]
+    return {};
+  };
+  require_ok(prefill());
+  CHECK(bits_of(out) == expected(Operator::kPrefill, config));
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: decode under a refresh schedule") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  const std::vector<std::int32_t> final_lens = seq_lens;
+  const std::int32_t num_steps = 9;
+  std::vector<std::int64_t> step{0, 3};
+  take_rows({1, 1});
+  const AttentionPlan plan = make_plan(Operator::kDecode, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args;
+  std::vector<bool> first_stage_ran;
+  const auto append_tokens = [&](std::int32_t now) {
+    for (std::int64_t b = 0; b < batch; ++b) seq_lens[b] = final_lens[b] - num_steps + 1 + now;
+    take_rows({1, 1});
+    const auto cache = args.cache;
+    args = make_args();
+    args.cache = cache;
+    args.counters = TensorView<std::int64_t, 1>(reads.data(), {config.num_stages() + 2});
+  };
+  const auto decode = [&]() -> Status {
+    // [refresh-cache]
+    std::vector<std::byte> memory(batch * plan.selection_cache_slot_bytes);  // zeroed, once
+    std::vector<std::int32_t> refresh_from(batch);
+    SelectionCache cache;
+    cache.data = memory.data();
+    cache.num_slots = batch;
+    cache.refresh_from = {refresh_from.data(), {batch}};
+    args.cache = cache;
+    // [refresh-cache]
+    for (std::int32_t now = 0; now < num_steps; ++now) {
+      append_tokens(now);
+      // [refresh-step]
+      for (std::int64_t b = 0; b < batch; ++b) refresh_from[b] = refresh_from_at(config, step[b]++);
+      Status status = run_decode(plan, args, workspace);
+      // [refresh-step]
+      if (!status.ok()) return status;
+      first_stage_ran.push_back(reads[0] > 0);
+    }
+    return {};
+  };
+  require_ok(decode());
+  // Every 4 steps of each request, and where request 1 finds its entry empty.
+  CHECK(first_stage_ran ==
+        std::vector<bool>{true, true, false, false, true, true, false, false, true});
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: speculative decoding verifies several rows and drops some") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  const std::vector<std::int32_t> before = {600, 390};
+  const std::vector<std::int32_t> drafted = {5, 3};
+  const std::vector<std::int32_t> accepted = {2, 3};
+  seq_lens = before;
+  cu_seqlens_q = {0, 0, 0};
+  // [speculative-lengths]
+  for (std::int64_t b = 0; b < batch; ++b) {
+    seq_lens[b] += drafted[b];
+    cu_seqlens_q[b + 1] = cu_seqlens_q[b] + drafted[b];
+  }
+  // [speculative-lengths]
+  const std::vector<std::int32_t> rows = cu_seqlens_q;
+  take_rows(drafted);
+  CHECK(cu_seqlens_q == rows);
+  const AttentionPlan plan = make_plan(Operator::kDecode, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  const AttentionArgs<bfloat16> args = make_args();
+  require_ok(run_decode(plan, args, workspace));
+  CHECK(std::ranges::none_of(out, [](bfloat16 x) { return std::isnan(to_float(x)); }));
+  // [speculative-accept]
+  for (std::int64_t b = 0; b < batch; ++b) seq_lens[b] -= drafted[b] - accepted[b];
+  // [speculative-accept]
+  CHECK(seq_lens == std::vector<std::int32_t>{602, 393});
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: a selection comes out and goes back in") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({300, 17});
+  const AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  args.counters = TensorView<std::int64_t, 1>(reads.data(), {config.num_stages() + 2});
+  // [selection-out]
+  const std::int64_t rows = plan.selection_rows;
+  std::vector<std::int32_t> blocks(rows * num_kv_heads * plan.max_selected_blocks);
+  std::vector<std::int32_t> counts(rows * num_kv_heads);
+  std::vector<std::int32_t> window_start(rows * num_kv_heads);
+  BlockSelection selection;
+  selection.blocks = {blocks.data(), {rows, num_kv_heads, plan.max_selected_blocks}};
+  selection.counts = {counts.data(), {rows, num_kv_heads}};
+  selection.window_start = {window_start.data(), {rows, num_kv_heads}};
+  args.selection_out = selection;
+  // [selection-out]
+  require_ok(run_prefill(plan, args, workspace));
+  const std::vector<std::uint16_t> with_search = bits_of(out);
+  CHECK(reads[0] > 0);
+
+  const std::int64_t b = 0;
+  const std::int64_t n = 5;
+  const std::int64_t kv_head = 1;
+  // [selection-read]
+  const std::int64_t row = selection_row(cu_seqlens_q[b], b, n, config.block_q);
+  std::vector<std::int64_t> first_keys;
+  for (std::int64_t i = 0; i < selection.counts(row, kv_head); ++i) {
+    first_keys.push_back(selection.blocks(row, kv_head, i) * std::int64_t{config.block_k()});
+  }
+  // [selection-read]
+  CHECK(static_cast<std::int64_t>(first_keys.size()) ==
+        config.stages.back().keep / config.block_k());
+  CHECK(std::ranges::is_sorted(first_keys));
+  CHECK(first_keys.front() >= config.sink);
+  CHECK(first_keys.back() < selection.window_start(row, kv_head));
+
+  std::ranges::fill(reads, 0);
+  // [selection-in]
+  args.selection_out.reset();
+  args.selection = selection;
+  Status status = run_prefill(plan, args, workspace);
+  // [selection-in]
+  require_ok(status);
+  CHECK(bits_of(out) == with_search);
+  CHECK(reads[0] + reads[1] == 0);
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: shards of a sequence merge into the whole") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  seq_lens[1] = 640;
+  take_rows({1, 1});
+  const HipConfig dense = presets::dense();
+  const AttentionPlan plan = make_plan(Operator::kDecode, dense);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  const auto run = [&]() -> Status {
+    // [merge]
+    const std::int64_t num_shards = 4;
+    const std::int64_t shard_len = capacity / num_shards;
+    const std::vector<std::int32_t> shard_lens(batch, static_cast<std::int32_t>(shard_len));
+    const std::int64_t row_elements = num_q_heads * head_dim;
+    std::vector<bfloat16> partial_out(num_shards * batch * row_elements);
+    std::vector<float> partial_lse(num_shards * batch * num_q_heads);
+    for (std::int64_t shard = 0; shard < num_shards; ++shard) {  // each where its keys are
+      AttentionArgs<bfloat16> part = args;
+      for (TensorView<const bfloat16, 4>* view : {&part.kv.pages.k, &part.kv.pages.v}) {
+        view->data += shard * shard_len * view->strides[1];
+        view->sizes[1] = shard_len;
+      }
+      part.seq_lens = {shard_lens.data(), {batch}};
+      part.out = {&partial_out[shard * batch * row_elements], {batch, num_q_heads, head_dim}};
+      part.lse =
+          TensorView<float, 2>(&partial_lse[shard * batch * num_q_heads], {batch, num_q_heads});
+      Status status = run_decode(plan, part, workspace);
+      if (!status.ok()) return status;
+    }
+    MergeStatesArgs<bfloat16> merge;
+    merge.partial_out = {partial_out.data(), {num_shards, batch, num_q_heads, head_dim}};
+    merge.partial_lse = {partial_lse.data(), {num_shards, batch, num_q_heads}};
+    merge.out = {out.data(), {batch, num_q_heads, head_dim}};
+    return merge_states(kCpu, merge);
+    // [merge]
+  };
+  require_ok(run());
+  const std::vector<std::uint16_t> whole = expected(Operator::kDecode, dense);
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    // Partial outputs are rounded to 8 bits, then the sum is.
+    CHECK(to_float(out[i]) ==
+          Catch::Approx(to_float(bfloat16{whole[i]})).epsilon(1. / 64).margin(1. / 256));
+  }
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: counters say what a call read") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({300, 17});
+  const AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  // [counters]
+  const int stages = plan.config.num_stages();
+  std::vector<std::int64_t> counters(stages + 2);
+  args.counters = TensorView<std::int64_t, 1>(counters.data(), {stages + 2});
+  Status status = run_prefill(plan, args, workspace);
+  const auto keys_scored =
+      std::accumulate(counters.begin(), counters.begin() + stages, std::int64_t{0});
+  const double scored_per_row =
+      static_cast<double>(keys_scored) / static_cast<double>(total_q * num_kv_heads);
+  const double attended_per_row =
+      static_cast<double>(counters[stages + 1]) / static_cast<double>(total_q * num_kv_heads);
+  // [counters]
+  require_ok(status);
+  CHECK(scored_per_row > 0);
+  CHECK(attended_per_row >= static_cast<double>(config.window));
+  // sink, the last stage's keep, a window that a row may see block_k - 1 keys more of, and the rows
+  // of its block before it.
+  CHECK(attended_per_row <= static_cast<double>(config.sink + config.stages.back().keep +
+                                                config.window + config.block_k() + config.block_q));
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: fewer threads give the same bits") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({300, 17});
+  AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  const AttentionArgs<bfloat16> args = make_args();
+  // [threads]
+  plan.num_threads = std::min(plan.num_threads, 4);
+  // [threads]
+  plan.num_threads = 1;
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK(bits_of(out) == expected(Operator::kPrefill, config));
+}
+
+TEST_CASE("docs: an authors' JSON configures every layer") {
+  const std::string text = R"({"dense_layers": [0, 1], "mask_refresh_interval": [96, 24, 8],
+                               "layers": [{"stages": []}, {"second_stage_k": 4096}]})";
+  const auto report = [](const std::string& message) { FAIL(message); };
+  const auto parse = [&](std::int32_t layer, HipConfig& out) {
+    // [parse-model-config]
+    hip_attn::ModelConfig model;
+    if (hip_attn::Status status = hip_attn::parse_model_config(text, model); !status.ok())
+      return report(status.message());
+    const hip_attn::HipConfig& config = model.decode(layer);  // or model.prefill(layer)
+    // [parse-model-config]
+    out = config;
+  };
+  HipConfig dense;
+  HipConfig sparse;
+  parse(1, dense);
+  parse(2, sparse);
+  CHECK(dense.is_dense());
+  CHECK(sparse.stages.back().keep == 4096);
+}
+
+TEST_CASE("docs: a configuration of one's own, and what an error looks like") {
+  // [config]
+  HipConfig config = presets::infinite_hip();
+  config.sink = 64;
+  config.window = 512;
+  config.stages = {{.chunk_size = 64, .keep = 8192, .query_stride = 4},
+                   {.chunk_size = 16, .keep = 1024, .query_stride = 1}};
+  config.refresh_interval = {16, 8};
+  // [config]
+  CHECK(validate(config).ok());
+  // [error]
+  config.sink = 100;
+  const Status status = validate(config);
+  // [error]
+  CHECK(status.code() == StatusCode::kInvalidConfig);
+  CHECK(std::string(to_string(status.code())) == "InvalidConfig");
+  CHECK(status.message() ==
+        "config.sink is 100; it must be a multiple of block_k, the last stage's chunk_size (16)");
+}
+
+}  // namespace

@@ -1,0 +1,265 @@
+// The documents tell the truth: their C++ is code of a test, their links lead somewhere, and the
+// sections that comments refer to exist.
+//
+// After a change of a snippet:  hip_attn_tests '[update-docs]'  writes it into the documents.
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "catch.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Lines = std::vector<std::string>;
+
+fs::path source_dir() {
+#if defined(HIP_ATTN_SOURCE_DIR)
+  return HIP_ATTN_SOURCE_DIR;
+#else
+  return fs::path(__FILE__).parent_path().parent_path();
+#endif
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  INFO(path.string());
+  REQUIRE(file.good());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Lines lines_of(const std::string& text) {
+  Lines lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+std::string joined(const Lines& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + '\n';
+  return text;
+}
+
+std::vector<fs::path> files_in(const std::string& dir, const std::set<std::string>& extensions) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(source_dir() / dir)) {
+    if (extensions.contains(entry.path().extension().string())) files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+std::vector<fs::path> documents() {
+  std::vector<fs::path> files = files_in("docs", {".md"});
+  for (const char* name : {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}) {
+    files.push_back(source_dir() / name);
+  }
+  return files;
+}
+
+// (std::regex would say all of this shorter, but trips a warning of GCC 12 under sanitizers.)
+bool is_name(std::string_view text) {
+  return !text.empty() &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string_view::npos;
+}
+
+// "name" of prefix + "name" + suffix; empty when `line` is something else.
+std::string name_between(std::string_view line, std::string_view prefix, std::string_view suffix) {
+  if (line.size() < prefix.size() + suffix.size() || !line.starts_with(prefix) ||
+      !line.ends_with(suffix)) {
+    return {};
+  }
+  line.remove_prefix(prefix.size());
+  line.remove_suffix(suffix.size());
+  return is_name(line) ? std::string(line) : std::string();
+}
+
+// Takes the indentation that all lines share away.
+Lines dedented(Lines lines) {
+  std::size_t indent = std::string::npos;
+  for (const std::string& line : lines) indent = std::min(indent, line.find_first_not_of(' '));
+  for (std::string& line : lines) line.erase(0, std::min(indent, line.size()));
+  return lines;
+}
+
+// What stands between two lines "// [name]" of a test, by name.
+std::map<std::string, Lines> snippets() {
+  std::map<std::string, Lines> found;
+  for (const fs::path& path : files_in("tests", {".cpp"})) {
+    std::optional<std::string> open;
+    for (const std::string& line : lines_of(read_text(path))) {
+      const std::size_t indent = std::min(line.find_first_not_of(' '), line.size());
+      const std::string name = name_between(line.substr(indent), "// [", "]");
+      if (!name.empty()) {
+        INFO(path.string() << ", snippet " << name);
+        if (open) {
+          REQUIRE(*open == name);  // snippets do not overlap
+          found[name] = dedented(found[name]);
+          open.reset();
+        } else {
+          REQUIRE(found.emplace(name, Lines{}).second);  // a name is used once
+          open = name;
+        }
+      } else if (open) {
+        found[*open].push_back(line);
+      }
+    }
+    INFO(path.string());
+    REQUIRE_FALSE(open);
+  }
+  return found;
+}
+
+// Calls use(name, first, last) for every C++ block: lines [first, last) of `lines`, and the snippet
+// that the comment above it names ("" when there is none). use may change the lines of the block.
+template <typename Use>
+void for_each_cpp_block(Lines& lines, const Use& use) {
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i] != "```cpp") continue;
+    const std::string name = name_between(i > 0 ? lines[i - 1] : "", "<!-- snippet: ", " -->");
+    const auto first = lines.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+    const auto last = std::find(first, lines.end(), "```");
+    REQUIRE(last != lines.end());
+    use(name, first, last);
+  }
+}
+
+// The anchors that GitHub gives to the headings of a document.
+std::set<std::string> anchors_of(const fs::path& document) {
+  std::set<std::string> anchors;
+  for (const std::string& line : lines_of(read_text(document))) {
+    if (line.empty() || line[0] != '#') continue;
+    std::string anchor;
+    for (const char c : line.substr(std::min(line.find(' ') + 1, line.size()))) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (std::isalnum(byte) || c == '-' || c == '_') {
+        anchor += static_cast<char>(std::tolower(byte));
+      }
+      if (c == ' ') anchor += '-';
+    }
+    anchors.insert(anchor);
+  }
+  return anchors;
+}
+
+TEST_CASE("every C++ block of the documents is code of a test") {
+  const std::map<std::string, Lines> code = snippets();
+  std::size_t blocks = 0;
+  for (const fs::path& document : documents()) {
+    Lines lines = lines_of(read_text(document));
+    for_each_cpp_block(lines, [&](const std::string& name, auto first, auto last) {
+      INFO(document.filename().string() << ", block before line " << last - lines.begin() + 1);
+      INFO("a C++ block needs the line <!-- snippet: name --> above it, and code of that name");
+      REQUIRE(code.contains(name));
+      CHECK(joined({first, last}) == joined(code.at(name)));
+      ++blocks;
+    });
+  }
+  CHECK(blocks > 20);
+}
+
+// Hidden: it writes.
+TEST_CASE("the snippets go into the documents", "[.][update-docs]") {
+  const std::map<std::string, Lines> code = snippets();
+  for (const fs::path& document : documents()) {
+    const std::string before = read_text(document);
+    Lines lines = lines_of(before);
+    Lines updated;
+    auto copied = lines.begin();
+    for_each_cpp_block(lines, [&](const std::string& name, auto first, auto last) {
+      if (!code.contains(name)) return;
+      updated.insert(updated.end(), copied, first);
+      updated.insert(updated.end(), code.at(name).begin(), code.at(name).end());
+      copied = last;
+    });
+    updated.insert(updated.end(), copied, lines.end());
+    if (joined(updated) != before) std::ofstream(document, std::ios::binary) << joined(updated);
+  }
+  SUCCEED();
+}
+
+std::string prose_of(const fs::path& document) {
+  std::string prose;
+  bool code = false;
+  for (const std::string& line : lines_of(read_text(document))) {
+    if (line.starts_with("```")) code = !code;
+    if (!code) prose += line + '\n';
+  }
+  return prose;
+}
+
+TEST_CASE("links of the documents lead to files and headings") {
+  for (const fs::path& document : documents()) {
+    const std::string text = prose_of(document);
+    for (std::size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 2)) {
+      const std::string link = text.substr(at + 2, text.find(')', at) - at - 2);
+      if (link.starts_with("http")) continue;
+      const std::size_t hash = std::min(link.find('#'), link.size());
+      const fs::path path = hash == 0 ? document : document.parent_path() / link.substr(0, hash);
+      INFO(document.filename().string() << " links to " << link);
+      REQUIRE(fs::exists(path));
+      if (hash < link.size()) CHECK(anchors_of(path).contains(link.substr(hash + 1)));
+    }
+  }
+}
+
+// A file as one line, without what begins the lines of its comments.
+std::string unwrapped(const fs::path& path) {
+  std::string text;
+  for (const std::string& line : lines_of(read_text(path))) {
+    text += line.substr(std::min(line.find_first_not_of(" /"), line.size())) + ' ';
+  }
+  return text;
+}
+
+TEST_CASE("documents and sections that comments of the source name exist") {
+  for (const char* dir : {"include", "src", "cuda", "bench", "tests", "examples"}) {
+    for (const fs::path& path : files_in(dir, {".hpp", ".cpp", ".cuh", ".cu"})) {
+      const std::string text = unwrapped(path);
+      const std::string prefix = "docs/";
+      for (std::size_t at = text.find(prefix); at != std::string::npos;
+           at = text.find(prefix, at + 1)) {
+        const std::size_t end = text.find(".md", at);
+        if (end == std::string::npos) break;
+        if (!is_name(std::string_view(text).substr(at + prefix.size(), end - at - prefix.size()))) {
+          continue;
+        }
+        const fs::path document = source_dir() / text.substr(at, end + 3 - at);
+        INFO(path.string() << " refers to " << document.string());
+        REQUIRE(fs::exists(document));
+        const std::string separator = ".md, \"";
+        if (text.compare(end, separator.size(), separator) != 0) continue;
+        const std::size_t title = end + separator.size();
+        const std::string heading = "## " + text.substr(title, text.find('"', title) - title);
+        const Lines lines = lines_of(read_text(document));
+        INFO(heading);
+        CHECK(std::ranges::find(lines, heading) != lines.end());
+      }
+    }
+  }
+}
+
+TEST_CASE("README's timings are rows of docs/performance.md") {
+  const Lines measured = lines_of(read_text(source_dir() / "docs/performance.md"));
+  std::size_t rows = 0;
+  for (const std::string& line : lines_of(read_text(source_dir() / "README.md"))) {
+    if (!line.starts_with('|') || line.find(" ms |") == std::string::npos) continue;
+    INFO(line);
+    CHECK(std::ranges::find(measured, line) != measured.end());
+    ++rows;
+  }
+  CHECK(rows > 0);
+}
+
+}  // namespace

@@ -1,0 +1,484 @@
+// Calls plan and run with random configurations, shapes, memory layouts and device arrays, good
+// ones and hostile ones, for a bounded time. Nothing but a Status may come back: memory around
+// every buffer stays as it was, a call that succeeds has written every row, and one that must fail
+// fails. Built with sanitizers, it also finds every access that is out of bounds.
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hip_attn/hip_attn.hpp"
+#include "support/call.hpp"
+#include "support/configs.hpp"
+#include "support/problem.hpp"
+#include "support/values.hpp"
+
+namespace hip_attn::test {
+namespace {
+
+// What the call in hand is, for the report of a violation.
+struct Trial {
+  std::uint64_t seed = 0;
+  std::string text;
+};
+
+[[noreturn]] void fail(const Trial& trial, const std::string& violation) {
+  std::fprintf(stderr, "violation: %s\n  in the trial of seed %llu: %s\n", violation.c_str(),
+               static_cast<unsigned long long>(trial.seed), trial.text.c_str());
+  std::exit(1);
+}
+
+// Any 64-bit number, with those at which arithmetic breaks more often than the rest.
+std::int64_t hostile_int64(Choices& choices) {
+  const std::int64_t edge =
+      choices.of({std::int64_t{0}, std::int64_t{1}, std::int64_t{1} << 31, std::int64_t{1} << 32,
+                  std::int64_t{1} << 40, std::numeric_limits<std::int64_t>::max(),
+                  std::numeric_limits<std::int64_t>::max() / 2});
+  const std::int64_t value = edge - choices.between(0, 2);
+  switch (choices.between(0, 3)) {
+    case 0:
+      return static_cast<std::int64_t>(choices.bits());
+    case 1:
+      return -value;
+    default:
+      return value;
+  }
+}
+
+std::int32_t hostile_int32(Choices& choices) {
+  switch (choices.between(0, 3)) {
+    case 0:
+      return static_cast<std::int32_t>(choices.bits());
+    case 1:
+      return std::numeric_limits<std::int32_t>::min() +
+             static_cast<std::int32_t>(choices.between(0, 2));
+    case 2:
+      return std::numeric_limits<std::int32_t>::max() -
+             static_cast<std::int32_t>(choices.between(0, 2));
+    default:
+      return static_cast<std::int32_t>(choices.between(-40, 200));
+  }
+}
+
+HipConfig hostile_config(Choices& choices) {
+  HipConfig config = random_config(choices, 6);
+  for (std::int64_t changes = choices.between(1, 3); changes > 0; --changes) {
+    ScanStage* stage = config.stages.empty()
+                           ? nullptr
+                           : &config.stages[choices.between(0, config.num_stages() - 1)];
+    const std::int64_t field = choices.between(stage ? 0 : 4, 9);
+    if (field == 0) stage->chunk_size = hostile_int32(choices);
+    if (field == 1) stage->keep = hostile_int64(choices);
+    if (field == 2) stage->query_stride = hostile_int32(choices);
+    if (field == 3) stage->rule = static_cast<ScanRule>(hostile_int32(choices));
+    if (field == 4) config.sink = hostile_int64(choices);
+    if (field == 5) config.window = hostile_int64(choices);
+    if (field == 6) config.block_q = hostile_int32(choices);
+    if (field == 7) config.max_first_chunks = hostile_int64(choices);
+    if (field == 8) config.refresh_interval.push_back(hostile_int32(choices));
+    if (field == 9)
+      config = presets::hip_classic(hostile_int64(choices), hostile_int64(choices),
+                                    hostile_int32(choices));
+  }
+  return config;
+}
+
+AttentionShape hostile_shape(Choices& choices, AttentionShape shape) {
+  std::int64_t* fields[] = {&shape.batch,       &shape.total_q,      &shape.max_seq_len,
+                            &shape.num_q_heads, &shape.num_kv_heads, &shape.head_dim};
+  for (std::int64_t changes = choices.between(1, 2); changes > 0; --changes) {
+    *choices.of(fields) = hostile_int64(choices);
+  }
+  if (choices.one_in(8)) shape.device = {static_cast<DeviceType>(choices.between(1, 3)), 99};
+  return shape;
+}
+
+template <Element T>
+Problem<T> random_problem(Choices& choices, Operator op) {
+  const std::int64_t kv_heads = choices.between(1, 3);
+  const auto dims = built_head_dims();
+  const Heads heads{kv_heads * choices.between(1, 5), kv_heads,
+                    dims[choices.between(0, static_cast<std::int64_t>(dims.size()) - 1)]};
+  std::vector<RequestSpec> specs;
+  for (std::int64_t b = choices.between(0, 3); b > 0; --b) {
+    const std::int64_t seq_len = choices.between(0, choices.of({3, 60, 250}));
+    const std::int64_t most = op == Operator::kDecode ? kMaxDecodeRows : 40;
+    specs.push_back({seq_len, choices.between(0, seq_len == 0 ? most : std::min(seq_len, most)),
+                     choices.bits()});
+  }
+  return make_problem<T>(heads, specs);
+}
+
+MemoryLayout random_layout(Choices& choices) {
+  MemoryLayout layout;
+  layout.order = choices.of({KvOrder::kNhd, KvOrder::kHnd, KvOrder::kContiguous});
+  layout.page_size = choices.of({1, 2, 3, 16, 100});
+  layout.page_seed = choices.bits();
+  layout.row_padding = choices.of({0, 8, 24});
+  layout.interleave_kv = choices.one_in(3);
+  layout.other_order_of_v = choices.one_in(3);
+  return layout;
+}
+
+// A pointer that is null or off by a few bytes, or a bad stride or size. What the library has to
+// believe, such as sizes that the memory does not have, stays true.
+template <typename View>
+void spoil_view(Choices& choices, View& view) {
+  const auto rank = static_cast<std::int64_t>(view.strides.size());
+  const std::int64_t dimension = choices.between(0, rank - 1);
+  switch (choices.between(0, 5)) {
+    case 0:
+      view.data = nullptr;
+      return;
+    case 1:
+      view.data = reinterpret_cast<decltype(view.data)>(
+          reinterpret_cast<std::uintptr_t>(view.data) + choices.between(1, 3));
+      return;
+    case 2:
+      view.strides[rank - 1] = choices.of({std::int64_t{0}, std::int64_t{-1}, std::int64_t{2}});
+      return;
+    case 3:
+      view.strides[dimension] = -choices.between(1, std::int64_t{1} << 40);
+      return;
+    case 4:
+      view.sizes[dimension] = -choices.between(1, std::int64_t{1} << 40);
+      return;
+    default:
+      view.sizes[dimension] = choices.between(0, view.sizes[dimension]);
+  }
+}
+
+/// Changes of the arrays that a call reads: what is there may be anything.
+template <Element T>
+class Attack {
+ public:
+  Attack(Choices& choices, const AttentionPlan& plan, AttentionArgs<T>& args)
+      : choices_(choices), plan_(plan), args_(args) {}
+
+  void spoil_arguments() {
+    switch (choices_.between(0, 11)) {
+      case 0:
+        return spoil_view(choices_, args_.q);
+      case 1:
+        return spoil_view(choices_, args_.out);
+      case 2:
+        return spoil_view(choices_, args_.kv.pages.k);
+      case 3:
+        return spoil_view(choices_, args_.kv.pages.v);
+      case 4:
+        return spoil_view(choices_, args_.seq_lens);
+      case 5:
+        return spoil_view(choices_, args_.cu_seqlens_q);
+      case 6:
+        if (args_.kv.block_table) spoil_view(choices_, *args_.kv.block_table);
+        return;
+      case 7:
+        return spoil_view(choices_, *args_.lse);
+      case 8:
+        return spoil_view(choices_, *args_.counters);
+      case 9:
+        return spoil_view(choices_, args_.selection_out->blocks);
+      case 10:
+        args_.logit_softcap = choices_.of({0.f, -1.f, kNaN, kInfinity, 1e-30f});
+        return;
+      default:
+        args_.scale = choices_.of({kNaN, kInfinity, 0.f, 1e38f});
+    }
+  }
+
+  void spoil_lengths() {
+    if (choices_.one_in(2)) {
+      args_.seq_lens = changed(args_.seq_lens);
+    } else {
+      args_.cu_seqlens_q = changed(args_.cu_seqlens_q);
+    }
+  }
+
+  void spoil_block_table() {
+    if (!args_.kv.block_table) return;
+    const auto table = *args_.kv.block_table;
+    // To the last column of the last row, whatever the row stride.
+    const std::int64_t size =
+        table.sizes[0] == 0 ? 0 : (table.sizes[0] - 1) * table.strides[0] + table.sizes[1];
+    args_.kv.block_table->data = changed({table.data, {size}}).data;
+  }
+
+  /// A selection of any numbers, or a searched one of which a few are changed.
+  void give_selection(const HostSelection* searched) {
+    HostSelection selection =
+        searched ? *searched
+                 : HostSelection(plan_.selection_rows, plan_.shape.num_kv_heads,
+                                 choices_.between(0, plan_.max_selected_blocks + 3));
+    if (!searched) {
+      for (auto* values : {&selection.blocks, &selection.counts, &selection.window_start}) {
+        for (std::int32_t& value : *values) value = hostile_int32(choices_);
+      }
+    }
+    for (auto* values : {&selection.blocks, &selection.counts, &selection.window_start}) {
+      if (values->empty()) continue;
+      for (std::int64_t n = choices_.between(0, 2); n > 0; --n) {
+        std::int32_t& value =
+            (*values)[choices_.between(0, static_cast<std::int64_t>(values->size()) - 1)];
+        value = choices_.one_in(2) ? hostile_int32(choices_)
+                                   : value + static_cast<std::int32_t>(choices_.between(-2, 2));
+      }
+    }
+    args_.selection = selection_.emplace(kCpu, selection).view();
+    // What is given is copied out whole.
+    if (args_.selection_out->blocks.sizes[2] < selection.max_blocks) args_.selection_out.reset();
+  }
+
+  /// A cache of zeros, or of any bytes.
+  void give_cache() {
+    const std::int64_t batch = args_.seq_lens.sizes[0];
+    const std::int64_t num_slots = batch + choices_.between(0, 2);
+    const auto slot_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes);
+    std::vector<std::byte> bytes(num_slots * slot_bytes, std::byte{0});
+    if (choices_.one_in(2)) {
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(choices_.bits());
+    }
+    cache_.emplace(kCpu, bytes);
+    std::vector<std::int32_t> slots(batch);
+    for (std::int64_t b = 0; b < batch; ++b) slots[b] = static_cast<std::int32_t>(b);
+    args_.cache = SelectionCache{cache_->data(), num_slots, refresh_from(batch), std::nullopt};
+    if (choices_.one_in(2)) {
+      slots_.emplace(kCpu, slots);
+      args_.cache->slots = TensorView<const std::int32_t, 1>(slots_->data(), {batch});
+      if (choices_.one_in(3)) args_.cache->slots = changed(*args_.cache->slots);
+    }
+  }
+
+  /// Changes words of the cache that the last call left, which were good.
+  void spoil_cache() {
+    std::vector<std::byte> bytes = cache_->read();
+    const std::int64_t words = static_cast<std::int64_t>(bytes.size() / 4);
+    for (std::int64_t n = words == 0 ? 0 : choices_.between(0, 4); n > 0; --n) {
+      // The numbers of a cache are small: so are most that replace them.
+      const std::int32_t value = choices_.one_in(3)
+                                     ? hostile_int32(choices_)
+                                     : static_cast<std::int32_t>(choices_.between(0, 64));
+      std::memcpy(bytes.data() + 4 * choices_.between(0, words - 1), &value, 4);
+    }
+    cache_->write(bytes);
+    args_.cache->refresh_from = refresh_from(args_.seq_lens.sizes[0]);
+  }
+
+  [[nodiscard]] bool guards_intact() const {
+    return (!arrays_ || arrays_->guards_intact()) && (!cache_ || cache_->guards_intact()) &&
+           (!selection_ || selection_->guards_intact()) && (!slots_ || slots_->guards_intact()) &&
+           (!refresh_ || refresh_->guards_intact());
+  }
+
+ private:
+  TensorView<const std::int32_t, 1> changed(TensorView<const std::int32_t, 1> array) {
+    std::vector<std::int32_t> values(array.data, array.data + array.sizes[0]);
+    for (std::int64_t n = values.empty() ? 0 : choices_.between(1, 2); n > 0; --n) {
+      std::int32_t& value = values[choices_.between(0, array.sizes[0] - 1)];
+      value = choices_.one_in(2) ? hostile_int32(choices_)
+                                 : value + static_cast<std::int32_t>(choices_.between(-9, 9));
+    }
+    arrays_.emplace(kCpu, values);
+    return {arrays_->data(), {array.sizes[0]}};
+  }
+
+  TensorView<const std::int32_t, 1> refresh_from(std::int64_t batch) {
+    std::vector<std::int32_t> stages(batch);
+    for (std::int32_t& stage : stages) {
+      stage = choices_.one_in(4) ? hostile_int32(choices_)
+                                 : static_cast<std::int32_t>(choices_.between(0, 5));
+    }
+    refresh_.emplace(kCpu, stages);
+    return {refresh_->data(), {batch}};
+  }
+
+  Choices& choices_;
+  const AttentionPlan& plan_;
+  AttentionArgs<T>& args_;
+  std::optional<DeviceBuffer<std::int32_t>> arrays_;
+  std::optional<SelectionMemory> selection_;
+  std::optional<DeviceBuffer<std::byte>> cache_;
+  std::optional<DeviceBuffer<std::int32_t>> slots_;
+  std::optional<DeviceBuffer<std::int32_t>> refresh_;
+};
+
+class Fuzzer {
+ public:
+  void run_trial(std::uint64_t seed) {
+    Choices choices(seed);
+    trial_.seed = seed;
+    switch (choices.between(0, 2)) {
+      case 0:
+        return run_typed<float>(choices);
+      case 1:
+        return run_typed<float16>(choices);
+      default:
+        return run_typed<bfloat16>(choices);
+    }
+  }
+
+  void print() const {
+    std::int64_t trials = 0;
+    for (const auto& [code, count] : codes_) trials += count;
+    std::printf("%lld calls\n", static_cast<long long>(trials));
+    for (const auto& [code, count] : codes_) {
+      std::printf("  %-24s %lld\n", to_string(code), static_cast<long long>(count));
+    }
+  }
+
+ private:
+  // Every Status comes by here.
+  bool note(const Status& status) {
+    ++codes_[status.code()];
+    if (status.ok() != status.message().empty())
+      fail(trial_, "a message without an error, or the reverse");
+    trial_.text += " -> " + std::string(to_string(status.code()));
+    return status.ok();
+  }
+
+  template <Element T>
+  Status make_plan(Operator op, const HipConfig& config, const AttentionShape& shape,
+                   AttentionPlan& plan) {
+    return op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
+                                    : plan_decode<T>(config, shape, plan);
+  }
+
+  template <Element T>
+  void run_typed(Choices& choices) {
+    const Operator op = choices.of({Operator::kPrefill, Operator::kDecode});
+    const bool hostile_plan = choices.one_in(3);
+    const HipConfig config =
+        hostile_plan && choices.one_in(2) ? hostile_config(choices) : random_config(choices, 4);
+    trial_.text = op == Operator::kPrefill ? "prefill, " : "decode, ";
+    trial_.text += describe(config);
+    static_cast<void>(refresh_from_at(config, hostile_int64(choices)));
+
+    const Problem<T> problem = random_problem<T>(choices, op);
+    AttentionShape shape = problem.shape(kCpu);
+    if (hostile_plan && choices.one_in(2)) shape = hostile_shape(choices, shape);
+    AttentionPlan plan;
+    if (!note(make_plan<T>(op, config, shape, plan))) return;
+    // A plan for more than this machine has is good, but cannot be run here.
+    const double selection_elements = static_cast<double>(plan.selection_rows) *
+                                      static_cast<double>(plan.shape.num_kv_heads) *
+                                      static_cast<double>(plan.max_selected_blocks);
+    if (plan.workspace_bytes > kMostBytes || plan.selection_cache_slot_bytes > kMostBytes ||
+        selection_elements > kMostBytes / 16) {
+      return;
+    }
+    run_calls(choices, plan, problem);
+  }
+
+  template <Element T>
+  void run_calls(Choices& choices, AttentionPlan plan, const Problem<T>& problem) {
+    CallMemory<T> memory(plan, problem, random_layout(choices));
+    AttentionArgs<T>& args = memory.args();
+    Workspace workspace = memory.workspace();
+    Attack<T> attack(choices, plan, args);
+    const auto run = [&] {
+      const bool ok = note(run_operator<T>(plan, args, workspace));
+      if (!memory.untouched_around_outputs() || !attack.guards_intact()) {
+        fail(trial_, "memory around a buffer was written");
+      }
+      return ok;
+    };
+    const bool fits = plan.shape.batch >= problem.batch() &&
+                      plan.shape.total_q >= problem.total_q() &&
+                      plan.shape.max_seq_len >= problem.max_seq_len() &&
+                      plan.shape.num_q_heads == problem.heads.num_q_heads &&
+                      plan.shape.num_kv_heads == problem.heads.num_kv_heads &&
+                      plan.shape.head_dim == problem.heads.head_dim;
+    const bool with_cache = plan.op == Operator::kDecode && choices.one_in(3);
+    switch (choices.between(0, 6)) {
+      case 0:
+        attack.spoil_arguments();
+        trial_.text += ", arguments";
+        break;
+      case 1:
+        attack.spoil_lengths();
+        trial_.text += ", lengths";
+        break;
+      case 2:
+        attack.spoil_block_table();
+        trial_.text += ", block table";
+        break;
+      case 3: {
+        const bool searched = choices.one_in(2) && run();
+        const RunResult<T> result = memory.read();
+        attack.give_selection(searched ? &result.selection : nullptr);
+        trial_.text += ", selection";
+        break;
+      }
+      case 4:
+        plan.num_threads = static_cast<int>(choices.between(-2, 1));
+        if (choices.one_in(2)) {
+          workspace =
+              workspace.first(choices.between(0, static_cast<std::int64_t>(workspace.size())));
+        }
+        trial_.text += ", workspace";
+        break;
+      default: {  // nothing is spoilt
+        const bool ok = run();
+        if (ok != fits)
+          fail(trial_, "a good call failed, or one that does not fit its plan did not");
+        if (ok) check_written(memory.read());
+      }
+    }
+    if (with_cache) {
+      trial_.text += ", cache";
+      attack.give_cache();
+      if (run() && choices.one_in(2)) attack.spoil_cache();
+    }
+    run();
+  }
+
+  template <Element T>
+  void check_written(const RunResult<T>& result) const {
+    for (const T value : result.out) {
+      if (std::isnan(to_float(value))) fail(trial_, "a row of out was not written");
+    }
+    for (const float value : result.lse) {
+      if (std::isnan(value)) fail(trial_, "a row of lse was not written");
+    }
+  }
+
+  static constexpr std::size_t kMostBytes = std::size_t{8} << 20;
+
+  Trial trial_;
+  std::map<StatusCode, std::int64_t> codes_;
+};
+
+}  // namespace
+}  // namespace hip_attn::test
+
+int main(int argc, char** argv) {
+  double seconds = 10;
+  std::uint64_t seed = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (i + 1 < argc && option == "--seconds") {
+      seconds = std::strtod(argv[++i], nullptr);
+    } else if (i + 1 < argc && option == "--seed") {
+      seed = std::strtoull(argv[++i], nullptr, 10);
+    } else {
+      std::fprintf(stderr,
+                   "usage: %s [--seconds N] [--seed S]\n"
+                   "Trial n has seed S + n; a violation names its own.\n",
+                   argv[0]);
+      return 2;
+    }
+  }
+  hip_attn::test::Fuzzer fuzzer;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  do {
+    fuzzer.run_trial(seed++);
+  } while (std::chrono::steady_clock::now() < end);
+  fuzzer.print();
+  return 0;
+}

@@ -1,0 +1,183 @@
+// The search of the CPU backend without any tensor: keys score what a function of their position
+// says.
+#include "hip_attn/cpu/scan.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "catch.hpp"
+#include "hip_attn/cpu/search.hpp"
+#include "hip_attn/cpu/select.hpp"
+#include "hip_attn/search_plan.hpp"
+#include "support/configs.hpp"
+#include "support/reference.hpp"
+#include "support/values.hpp"
+
+namespace hip_attn {
+namespace {
+
+using namespace test;
+
+// Few levels make many ties; one level makes ties everywhere.
+float level_score(std::uint64_t seed, std::int64_t levels, int stage, std::int64_t key) {
+  return static_cast<float>(mix(mix(seed, stage), key) % levels);
+}
+
+/// cpu::search with its scratch memory made as small as the plan allows.
+template <typename Score>
+SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& score,
+                            int first_stage = 0, const SearchResult* remembered = nullptr) {
+  const std::int64_t candidates = (remembered ? remembered->w0 : w0) - config.sink;
+  const auto size = static_cast<std::size_t>(max_chunks(config, candidates));
+  std::vector<std::int32_t> starts(size), other_starts(size);
+  std::vector<float> scores(size), scratch(size);
+  cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
+
+  SearchResult result;
+  result.w0 = w0;
+  std::int64_t count = 0;
+  if (first_stage > 0) {
+    result = *remembered;
+    for (const Chunk& chunk : result.survivors[first_stage - 1]) {
+      memory.starts[count++] = static_cast<std::int32_t>(chunk.begin);
+    }
+  }
+  result.survivors.resize(config.stages.size());
+  result.key_reads.assign(config.stages.size(), 0);
+  const auto score_keys = [&](int stage, const std::int32_t* positions, int n, float* a) {
+    REQUIRE((n > 0 && n <= cpu::kScanBatchKeys));
+    for (int i = 0; i < n; ++i) {
+      REQUIRE((positions[i] >= config.sink && positions[i] < result.w0));
+      a[i] = score(stage, positions[i]);
+    }
+  };
+  const auto on_survivors = [&](int stage, const std::int32_t* survivors, std::int64_t n) {
+    const std::int64_t chunk_size = stage_chunk_size(config, stage, candidates);
+    result.survivors[stage].clear();
+    for (std::int64_t i = 0; i < n; ++i) {
+      result.survivors[stage].push_back(
+          {survivors[i], std::min(survivors[i] + chunk_size, result.w0)});
+    }
+  };
+  const std::int64_t selected = cpu::search(config, result.w0, first_stage, count, memory,
+                                            score_keys, on_survivors, result.key_reads.data());
+  REQUIRE(selected <= max_selected_blocks(config, candidates));
+  result.blocks.clear();
+  for (std::int64_t i = 0; i < selected; ++i) {
+    result.blocks.push_back(memory.starts[i] / config.block_k());
+  }
+  return result;
+}
+
+void check_same(const SearchResult& actual, const SearchResult& expected) {
+  CHECK(actual.blocks == expected.blocks);
+  CHECK(actual.key_reads == expected.key_reads);
+  CHECK((actual.survivors == expected.survivors));
+}
+
+TEST_CASE("the search is the brute-force search on random configurations and lengths") {
+  Choices choices(2024);
+  int searched = 0;
+  int doubled = 0;
+  for (int trial = 0; trial < 1500; ++trial) {
+    HipConfig config = random_config(choices, 4);
+    if (config.is_dense()) continue;
+    CAPTURE(trial, describe(config));
+    REQUIRE(validate(config).ok());
+    const std::int64_t p0 = choices.between(0, choices.of({40, 300, 2000}));
+    const std::int64_t levels = choices.of({1, 2, 5, 1000000});
+    const auto score = [&](int stage, std::int64_t key) {
+      return level_score(trial, levels, stage, key);
+    };
+    const std::int64_t w0 = reference_window_start(config, p0);
+    const SearchResult expected = reference_search(config, w0, score);
+    check_same(library_search(config, w0, score), expected);
+    searched += expected.key_reads.back() > 0;
+    doubled += w0 - config.sink > config.stages[0].chunk_size * config.max_first_chunks;
+  }
+  // The configurations are worth something.
+  CHECK(searched > 300);
+  CHECK(doubled > 100);
+}
+
+TEST_CASE("the search goes on from any stage's survivors as brute force does") {
+  Choices choices(2025);
+  for (int trial = 0; trial < 500; ++trial) {
+    const HipConfig config = random_config(choices, 4);
+    if (config.is_dense()) continue;
+    CAPTURE(trial, describe(config));
+    const std::int64_t w0 = reference_window_start(config, choices.between(50, 1000));
+    const auto before = [&](int stage, std::int64_t key) {
+      return level_score(trial, 50, stage, key);
+    };
+    const auto now = [&](int stage, std::int64_t key) {
+      return level_score(trial + 1000, 50, stage, key);
+    };
+    const SearchResult remembered = reference_search(config, w0, before);
+    for (int first = 0; first <= config.num_stages(); ++first) {
+      check_same(library_search(config, w0, now, first, &remembered),
+                 reference_search(config, w0, now, first, &remembered));
+    }
+  }
+}
+
+TEST_CASE("a chunk of every size is scored as the definition says") {
+  const ScanRule rule = GENERATE(ScanRule::kDescent, ScanRule::kCentre);
+  for (std::int64_t length = 1; length <= 300; ++length) {
+    const std::int64_t begin = 1000 + length;
+    const auto a = [&](std::int64_t key) { return level_score(7, 20, 0, key); };
+    std::int64_t reads = 0;
+    const double expected = reference_score(rule, {begin, begin + length}, a, reads);
+    const auto start = static_cast<std::int32_t>(begin);
+    float score = 0;
+    const auto score_keys = [&](const std::int32_t* positions, int n, float* out) {
+      for (int i = 0; i < n; ++i) out[i] = a(positions[i]);
+    };
+    const std::int64_t library_reads =
+        cpu::score_chunks(rule, &start, 1, 512, begin + length, score_keys, &score);
+    CAPTURE(length);
+    CHECK(score == expected);
+    CHECK(library_reads == reads);
+  }
+}
+
+TEST_CASE("a descent reads two keys at each of log2(chunk_size) levels") {
+  for (std::int64_t log_size = 1; log_size <= 20; ++log_size) {
+    const std::int32_t start = 3;
+    float score = 0;
+    const auto nothing = [](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); };
+    CHECK(cpu::score_chunks(ScanRule::kDescent, &start, 1, std::int64_t{1} << log_size,
+                            3 + (std::int64_t{1} << log_size), nothing, &score) == 2 * log_size);
+  }
+}
+
+TEST_CASE("select keeps the highest scores and, of equal ones, the lower positions") {
+  Choices choices(9);
+  for (int trial = 0; trial < 400; ++trial) {
+    const std::int64_t count = choices.between(2, 100);
+    const std::int64_t keep = choices.between(1, count - 1);
+    const std::int64_t levels = choices.of({1, 2, 4, 1000});
+    std::vector<std::int32_t> starts(count);
+    std::vector<float> scores(count), scratch(count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      starts[i] = static_cast<std::int32_t>(8 * i);
+      const float score = level_score(trial, levels, 0, i);
+      scores[i] = score == 0.f ? -kInfinity : score == 1.f ? kInfinity : score;
+    }
+    std::vector<std::int32_t> order(count);
+    for (std::int64_t i = 0; i < count; ++i) order[i] = static_cast<std::int32_t>(i);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int32_t x, std::int32_t y) { return scores[x] > scores[y]; });
+    order.resize(keep);
+    std::sort(order.begin(), order.end());
+    for (std::int32_t& i : order) i *= 8;
+
+    CHECK(cpu::select_chunks(starts.data(), scores.data(), count, keep, scratch.data()) == keep);
+    starts.resize(keep);
+    CHECK(starts == order);
+  }
+}
+
+}  // namespace
+}  // namespace hip_attn

@@ -1,0 +1,53 @@
+/// Runs prefill or decode on a Problem, on any device, and checks what every run must keep to: a
+/// plan is made, the call succeeds in exactly the plan's workspace, nothing else is touched.
+#pragma once
+
+#include <optional>
+
+#include "call.hpp"
+#include "catch.hpp"
+
+namespace hip_attn::test {
+
+struct RunOptions {
+  Device device = kCpu;
+  MemoryLayout memory = {};
+  std::optional<float> scale = {};
+  std::optional<float> logit_softcap = {};
+  const HostSelection* selection = nullptr;  ///< given in
+  std::optional<SelectionCache> cache = {};
+  std::optional<AttentionShape> planned = {};  ///< absent: the problem's own sizes
+};
+
+template <Element T>
+AttentionPlan make_plan(Operator op, const HipConfig& config, const AttentionShape& shape) {
+  AttentionPlan plan;
+  const Status status = op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
+                                                 : plan_decode<T>(config, shape, plan);
+  INFO(status.message());
+  REQUIRE(status.ok());
+  return plan;
+}
+
+template <Element T>
+RunResult<T> run_attention(Operator op, const HipConfig& config, const Problem<T>& problem,
+                           const RunOptions& options = {}) {
+  const AttentionPlan plan =
+      make_plan<T>(op, config, options.planned.value_or(problem.shape(options.device)));
+  CallMemory<T> memory(plan, problem, options.memory);
+  AttentionArgs<T>& args = memory.args();
+  args.scale = options.scale;
+  args.logit_softcap = options.logit_softcap;
+  args.cache = options.cache;
+  std::optional<SelectionMemory> given;
+  if (options.selection) args.selection = given.emplace(options.device, *options.selection).view();
+
+  const Status status = run_operator<T>(plan, args, memory.workspace());
+  INFO(status.message());
+  REQUIRE(status.ok());
+  REQUIRE(memory.untouched_around_outputs());
+  REQUIRE((!given || given->guards_intact()));
+  return memory.read();
+}
+
+}  // namespace hip_attn::test
