@@ -1,0 +1,36 @@
+#include "batch.hpp"
+
+#include <algorithm>
+
+namespace llama {
+
+Batch make_batch(Phase phase, std::span<const BatchEntry> entries) {
+  Batch batch;
+  batch.phase = phase;
+  batch.cu_seqlens_q.push_back(0);
+  for (const auto& [sequence, tokens] : entries) {
+    const std::int64_t first = sequence->size();
+    sequence->grow(static_cast<std::int64_t>(tokens.size()));
+    for (std::int64_t position = first; position < sequence->size(); ++position) {
+      batch.positions.push_back(static_cast<std::int32_t>(position));
+      batch.slot_mapping.push_back(sequence->cache_slot(position));
+    }
+    batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end());
+    batch.seq_lens.push_back(static_cast<std::int32_t>(sequence->size()));
+    batch.cu_seqlens_q.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+    batch.slots.push_back(sequence->slot());
+    batch.decode_steps.push_back(sequence->decode_steps);
+    if (phase == Phase::kDecode) ++sequence->decode_steps;
+    batch.max_pages =
+        std::max(batch.max_pages, static_cast<std::int64_t>(sequence->pages().size()));
+  }
+  // Entries past a sequence's last page are never read.
+  batch.block_table.resize(batch.size() * batch.max_pages, -1);
+  for (std::int64_t b = 0; b < batch.size(); ++b) {
+    const auto pages = entries[b].sequence->pages();
+    std::copy(pages.begin(), pages.end(), batch.block_table.begin() + b * batch.max_pages);
+  }
+  return batch;
+}
+
+}  // namespace llama

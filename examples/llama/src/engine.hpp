@@ -1,0 +1,54 @@
+/// A model, its KV cache and its attention, ready to run sequences.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention.hpp"
+#include "batch.hpp"
+#include "kv_cache.hpp"
+#include "model.hpp"
+
+namespace llama {
+
+struct EngineOptions {
+  std::int64_t max_sequences = 1;
+  std::int64_t max_seq_len = 0;   ///< tokens of one sequence at most
+  std::int64_t cache_tokens = 0;  ///< tokens of all sequences together, pages shared or not
+  std::int64_t page_size = 16;
+  std::int64_t prefill_rows = 2048;  ///< tokens of one forward pass at most
+};
+
+class Engine {
+ public:
+  Engine(const Model& model, const AttentionOptions& attention, const EngineOptions& options);
+
+  [[nodiscard]] const Model& model() const noexcept { return model_; }
+  [[nodiscard]] Attention& attention() noexcept { return *attention_; }
+  [[nodiscard]] Sequence new_sequence(std::int32_t slot = 0) { return Sequence(pool_, slot); }
+
+  /// The next token's logits of each sequence, [B, vocab_size], after one forward pass.
+  std::vector<float> run(Phase phase, std::span<const BatchEntry> entries);
+
+  /// Called for each piece of a prefill with the final hidden states of its tokens, the first of
+  /// which is tokens[first].
+  using OnPiece = std::function<void(std::int64_t first, std::span<const float> hidden)>;
+
+  /// Feeds a text of any length to one sequence, in pieces. Returns the next token's logits.
+  std::vector<float> prefill(Sequence& sequence, std::span<const TokenId> tokens,
+                             const OnPiece& on_piece);
+
+ private:
+  [[nodiscard]] std::span<const float> hidden_row(std::span<const float> hidden,
+                                                  std::int64_t row) const;
+
+  const Model& model_;
+  PagePool pool_;
+  std::unique_ptr<Attention> attention_;
+  std::int64_t piece_;  // tokens; a multiple of the attention's prefill_alignment
+};
+
+}  // namespace llama

@@ -1,0 +1,101 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "commands.hpp"
+#include "engine.hpp"
+#include "error.hpp"
+#include "json_file.hpp"
+#include "options.hpp"
+#include "progress.hpp"
+#include "sampler.hpp"
+#include "tokenizer.hpp"
+
+namespace llama {
+namespace {
+
+struct GenerateOptions {
+  CommonOptions common;
+  std::string prompt;
+  std::optional<std::filesystem::path> prompt_file;
+  std::int64_t max_tokens = 128;
+  SamplingOptions sampling;
+};
+
+int generate(GenerateOptions options) {
+  const Model model(options.common.model);
+  const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
+  if (options.prompt_file) options.prompt = read_file(*options.prompt_file);
+  std::vector<TokenId> prompt = text_tokens(tokenizer, model.config(), options.prompt);
+  if (prompt.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "the prompt is empty, and the model has no bos token");
+  }
+  const auto prompt_size = static_cast<std::int64_t>(prompt.size());
+  const std::int64_t length = prompt_size + options.max_tokens;
+  const AttentionVariant variant = attention_variants(options.common, length).front();
+  Engine engine(model, variant.options, engine_options(options.common, length));
+  options.sampling.seed = options.common.seed;
+  Sampler sampler(options.sampling);
+
+  Sequence sequence = engine.new_sequence();
+  std::vector<float> logits;
+  {
+    Progress progress("prompt", prompt_size, "tokens");
+    logits = engine.prefill(sequence, prompt, [&](std::int64_t, std::span<const float> hidden) {
+      progress.advance(static_cast<std::int64_t>(hidden.size()) / model.config().hidden_size);
+    });
+  }
+
+  const auto start = std::chrono::steady_clock::now();
+  const auto& ends = model.config().eos_tokens;
+  std::int64_t generated = 0;
+  while (generated < options.max_tokens) {
+    const TokenId token = sampler(logits);
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
+    const std::string text = tokenizer.decode({&token, 1});
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+    ++generated;
+    const BatchEntry entry{&sequence, {&token, 1}};
+    if (generated < options.max_tokens) logits = engine.run(Phase::kDecode, {&entry, 1});
+  }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  fmt::print("\n");
+  fmt::print(stderr, "{}: {} tokens after {}, {:.1f} tokens/s\n", variant.label, generated,
+             prompt_size, static_cast<double>(generated) / std::max(elapsed.count(), 1e-9));
+  return 0;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Command& run) {
+  const auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Continues a prompt.");
+  add_engine_options(*command, options->common);
+  add_attention_options(*command, options->common, /*several=*/false);
+  CLI::Option* prompt = command->add_option("--prompt", options->prompt, "the text to continue");
+  command->add_option("--prompt-file", options->prompt_file, "a file with the text to continue")
+      ->excludes(prompt);
+  command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  SamplingOptions& sampling = options->sampling;
+  command->add_option("--temperature", sampling.temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "sample from the k likeliest tokens; 0: from all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", sampling.top_p,
+                   "sample from the likeliest tokens that together reach this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->callback([options, &run] { run = [options] { return generate(*options); }; });
+}
+
+}  // namespace llama

@@ -1,0 +1,102 @@
+#include "json_file.hpp"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iterator>
+
+namespace llama {
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::error_code ignored;
+  // A folder can be opened like a file.
+  if (!file || std::filesystem::is_directory(path, ignored)) {
+    throw Error(ErrorCode::kCannotReadFile, fmt::format("cannot read {}", path.string()));
+  }
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed) {
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) throw Error(malformed, fmt::format("{} is not valid JSON", where));
+  if (!json.is_object()) {
+    throw Error(malformed,
+                fmt::format("{} is a JSON {}; expected an object", where, json.type_name()));
+  }
+  return json;
+}
+
+Fields::Fields(const Json& object, std::string where, ErrorCode malformed)
+    : object_(object), where_(std::move(where)), malformed_(malformed) {
+  if (!object.is_object()) {
+    throw Error(malformed,
+                fmt::format("{} is a JSON {}; expected an object", where_, object.type_name()));
+  }
+}
+
+void Fields::reject(const char* key, std::string_view accepted) const {
+  const Json* value = find(key);
+  throw Error(malformed_, fmt::format("{}: {} is {}; expected {}", where_, key,
+                                      value ? value->dump().substr(0, 80) : "missing", accepted));
+}
+
+const Json* Fields::find(const char* key) const {
+  const auto it = object_.find(key);
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+const Json& Fields::at(const char* key) const {
+  const Json* value = find(key);
+  if (!value) reject(key, "a value");
+  return *value;
+}
+
+std::int64_t Fields::positive_integer(const char* key) const {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  const Json* value = find(key);
+  if (!value || !value->is_number_integer() || *value < 1 || *value > kMost) {
+    reject(key, "an integer from 1 to 2^31");
+  }
+  return value->get<std::int64_t>();
+}
+
+std::int64_t Fields::positive_integer(const char* key, std::int64_t otherwise) const {
+  return find(key) ? positive_integer(key) : otherwise;
+}
+
+double Fields::positive_number(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_number() || !(value->get<double>() > 0)) {
+    reject(key, "a positive number");
+  }
+  return value->get<double>();
+}
+
+double Fields::positive_number(const char* key, double otherwise) const {
+  return find(key) ? positive_number(key) : otherwise;
+}
+
+bool Fields::boolean(const char* key, bool otherwise) const {
+  const Json* value = find(key);
+  if (value && !value->is_boolean()) reject(key, "true or false");
+  return value ? value->get<bool>() : otherwise;
+}
+
+std::string Fields::string(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_string()) reject(key, "a string");
+  return value->get<std::string>();
+}
+
+std::string Fields::string(const char* key, const std::string& otherwise) const {
+  return find(key) ? string(key) : otherwise;
+}
+
+Fields Fields::object(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_object()) reject(key, "an object");
+  return Fields(*value, where_ + ": " + key, malformed_);
+}
+
+}  // namespace llama

@@ -1,0 +1,54 @@
+/// JSON files and typed access to their fields, with errors that name file and field.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "error.hpp"
+
+namespace llama {
+
+using Json = nlohmann::json;
+
+/// The whole file as bytes; kCannotReadFile.
+std::string read_file(const std::filesystem::path& path);
+
+/// Throws `malformed` when the text is not a JSON object. `where` names it in messages.
+Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed);
+
+/// The fields of one JSON object. A field of the wrong type, or a missing one without a default,
+/// throws `malformed` with the object's name, the field and what is accepted. null counts as
+/// missing.
+class Fields {
+ public:
+  Fields(const Json& object, std::string where, ErrorCode malformed);
+
+  /// nullptr when missing or null.
+  [[nodiscard]] const Json* find(const char* key) const;
+  [[nodiscard]] const Json& at(const char* key) const;
+
+  [[nodiscard]] std::int64_t positive_integer(const char* key) const;
+  [[nodiscard]] std::int64_t positive_integer(const char* key, std::int64_t otherwise) const;
+  [[nodiscard]] double positive_number(const char* key) const;
+  [[nodiscard]] double positive_number(const char* key, double otherwise) const;
+  [[nodiscard]] bool boolean(const char* key, bool otherwise) const;
+  [[nodiscard]] std::string string(const char* key) const;
+  [[nodiscard]] std::string string(const char* key, const std::string& otherwise) const;
+  [[nodiscard]] Fields object(const char* key) const;
+
+  [[nodiscard]] const Json& json() const noexcept { return object_; }
+  [[nodiscard]] const std::string& where() const noexcept { return where_; }
+
+  /// Throws `malformed` for a field: "<where>: <key> is <value>; expected <accepted>".
+  [[noreturn]] void reject(const char* key, std::string_view accepted) const;
+
+ private:
+  const Json& object_;
+  std::string where_;
+  ErrorCode malformed_;
+};
+
+}  // namespace llama

@@ -1,0 +1,176 @@
+#include "options.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <utility>
+
+#include "error.hpp"
+#include "hip_attn/config.hpp"
+#include "hip_attn/config_json.hpp"
+#include "json_file.hpp"
+
+namespace llama {
+namespace {
+
+using NamedConfig = std::pair<std::string, hip_attn::ModelConfig>;
+using Preset = std::function<hip_attn::HipConfig(std::int64_t max_len)>;
+
+/// The halving search with the keys per row of infinite_hip, so that the searches compare.
+hip_attn::HipConfig classic_search(std::int64_t max_len) {
+  const hip_attn::HipConfig like = hip_attn::presets::infinite_hip();
+  hip_attn::HipConfig config =
+      hip_attn::presets::hip_classic(max_len, like.stages.back().keep, like.block_k());
+  config.sink = like.sink;
+  config.window = like.window;
+  return config;
+}
+
+const std::map<std::string, Preset>& presets() {
+  static const std::map<std::string, Preset> kPresets = {
+      {"infinite_hip", [](auto) { return hip_attn::presets::infinite_hip(); }},
+      {"infinite_hip_fast", [](auto) { return hip_attn::presets::infinite_hip_fast(); }},
+      {"infinite_hip_5k", [](auto) { return hip_attn::presets::infinite_hip_5k(); }},
+      {"hip_classic", classic_search},
+      {"dense", [](auto) { return hip_attn::presets::dense(); }},
+  };
+  return kPresets;
+}
+
+const std::map<std::string, AttentionMode>& modes() {
+  static const std::map<std::string, AttentionMode> kModes = [] {
+    std::map<std::string, AttentionMode> names;
+    for (const auto mode : {AttentionMode::kHip, AttentionMode::kDense, AttentionMode::kWindow,
+                            AttentionMode::kRandom}) {
+      names[to_string(mode)] = mode;
+    }
+    return names;
+  }();
+  return kModes;
+}
+
+const std::map<std::string, hip_attn::ElementType>& kv_types() {
+  static const std::map<std::string, hip_attn::ElementType> kTypes = {
+      {"float32", hip_attn::ElementType::kFloat32},
+      {"float16", hip_attn::ElementType::kFloat16},
+      {"bfloat16", hip_attn::ElementType::kBFloat16},
+  };
+  return kTypes;
+}
+
+template <typename Map>
+std::vector<std::string> names(const Map& map) {
+  std::vector<std::string> names;
+  for (const auto& [name, _] : map) names.push_back(name);
+  return names;
+}
+
+std::vector<NamedConfig> named_configs(const CommonOptions& options, std::int64_t max_len) {
+  std::vector<NamedConfig> configs;
+  for (const std::string& name : options.presets) {
+    hip_attn::ModelConfig config;
+    config.decode_layers = {presets().at(name)(max_len)};
+    configs.emplace_back(name, std::move(config));
+  }
+  for (const auto& path : options.configs) {
+    hip_attn::ModelConfig config;
+    const hip_attn::Status status = hip_attn::parse_model_config(read_file(path), config);
+    if (!status.ok()) {
+      throw Error(ErrorCode::kAttention,
+                  fmt::format("{}: {}: {}", path.string(), hip_attn::to_string(status.code()),
+                              status.message()));
+    }
+    configs.emplace_back(path.stem().string(), std::move(config));
+  }
+  return configs;
+}
+
+}  // namespace
+
+void add_engine_options(CLI::App& command, CommonOptions& options) {
+  command.add_option("--model", options.model, "a Hugging Face folder of a Llama model")
+      ->required();
+  command.add_option("--kv-type", options.kv_type, "element type of the KV cache")
+      ->check(CLI::IsMember(names(kv_types())))
+      ->capture_default_str();
+  command.add_option("--page-size", options.page_size, "tokens in a page of the KV cache")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--prefill-rows", options.prefill_rows, "tokens of one forward pass at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command
+      .add_option("--settling-steps", options.settling_steps,
+                  "decode steps of a sequence before selections are reused as the configuration "
+                  "says; until then the last stage runs every step")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of everything that is drawn at random")
+      ->capture_default_str();
+}
+
+void add_attention_options(CLI::App& command, CommonOptions& options, bool several) {
+  const std::string list = several ? ", or a list with commas" : "";
+  CLI::Option* mode =
+      command.add_option("--attention", options.modes, "which keys a row attends to" + list)
+          ->check(CLI::IsMember(names(modes())))
+          ->delimiter(',')
+          ->capture_default_str();
+  CLI::Option* preset =
+      command
+          .add_option("--preset", options.presets,
+                      "a named configuration of the search" + list + " (default: infinite_hip)")
+          ->check(CLI::IsMember(names(presets())))
+          ->delimiter(',');
+  CLI::Option* config =
+      command
+          .add_option(
+              "--config", options.configs,
+              "a JSON configuration of the search, in the format of the authors' package" + list)
+          ->delimiter(',');
+  if (!several) {
+    mode->expected(1);
+    preset->expected(1);
+    config->expected(1)->excludes(preset);
+  }
+}
+
+std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
+                                                 std::int64_t max_len) {
+  CommonOptions chosen = options;
+  if (chosen.presets.empty() && chosen.configs.empty()) chosen.presets = {"infinite_hip"};
+
+  AttentionOptions attention;
+  attention.kv_type = kv_types().at(options.kv_type);
+  attention.settling_steps = options.settling_steps;
+  attention.seed = options.seed;
+  std::vector<AttentionVariant> variants;
+  const auto add = [&](AttentionMode mode, const std::string& label) {
+    attention.mode = mode;
+    variants.push_back({label, attention});
+  };
+  if (std::find(options.modes.begin(), options.modes.end(), "dense") != options.modes.end()) {
+    add(AttentionMode::kDense, "dense");
+  }
+  for (auto& [name, config] : named_configs(chosen, max_len)) {
+    attention.config = config;
+    for (const std::string& mode : options.modes) {
+      if (mode != "dense") add(modes().at(mode), mode + " " + name);
+    }
+  }
+  return variants;
+}
+
+EngineOptions engine_options(const CommonOptions& options, std::int64_t max_seq_len) {
+  EngineOptions engine;
+  engine.max_seq_len = max_seq_len;
+  engine.cache_tokens = max_seq_len;
+  engine.page_size = options.page_size;
+  engine.prefill_rows = options.prefill_rows;
+  return engine;
+}
+
+}  // namespace llama

@@ -1,0 +1,48 @@
+/// Command line options that several commands share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "attention.hpp"
+#include "engine.hpp"
+
+namespace llama {
+
+struct CommonOptions {
+  std::filesystem::path model;
+  std::vector<std::string> modes = {"hip"};
+  std::vector<std::string> presets;
+  std::vector<std::filesystem::path> configs;
+  std::string kv_type = "float32";
+  std::int64_t page_size = 16;
+  std::int64_t prefill_rows = 2048;
+  std::int64_t settling_steps = AttentionOptions{}.settling_steps;
+  std::uint64_t seed = 1;
+};
+
+/// One kind of attention to run, and what to call it: "hip infinite_hip".
+struct AttentionVariant {
+  std::string label;
+  AttentionOptions options;
+};
+
+/// Adds --model, --kv-type and the like.
+void add_engine_options(CLI::App& command, CommonOptions& options);
+
+/// Adds --attention, --preset and --config; `several`: each takes a list.
+void add_attention_options(CLI::App& command, CommonOptions& options, bool several);
+
+/// Dense once if it is asked for, then every other mode with every preset and configuration file.
+/// max_len: the length that presets which depend on one are made for. Errors: kInvalidArgument,
+/// kCannotReadFile, kAttention for a configuration that hip_attn refuses.
+std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
+                                                 std::int64_t max_len);
+
+/// The engine's options for a single sequence of max_seq_len tokens.
+EngineOptions engine_options(const CommonOptions& options, std::int64_t max_seq_len);
+
+}  // namespace llama

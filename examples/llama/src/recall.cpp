@@ -1,0 +1,103 @@
+#include "recall.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "progress.hpp"
+#include "sampler.hpp"
+#include "text_nll.hpp"
+
+namespace llama {
+namespace {
+
+/// Continues the text with the questions, `answer_size` tokens each.
+std::vector<std::vector<TokenId>> ask(Engine& engine, const Sequence& prefix,
+                                      const RecallTask& task, std::size_t answer_size,
+                                      Progress& progress) {
+  std::vector<Sequence> sequences;
+  std::vector<std::vector<TokenId>> inputs;
+  for (std::size_t i = 0; i < task.facts.size(); ++i) {
+    const Sequence& sequence = sequences.emplace_back(prefix.fork(static_cast<std::int32_t>(i)));
+    // The fork shares whole pages; what stood on the last one is part of the question's rows.
+    auto& input = inputs.emplace_back(task.text.begin() + sequence.size(), task.text.end());
+    input.insert(input.end(), task.facts[i].question.begin(), task.facts[i].question.end());
+  }
+
+  const std::int64_t vocab_size = engine.model().config().vocab_size;
+  std::vector<std::vector<TokenId>> answers(sequences.size());
+  for (std::size_t digit = 0; digit < answer_size; ++digit) {
+    std::vector<BatchEntry> entries;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      entries.push_back({&sequences[i], inputs[i]});
+    }
+    const std::vector<float> logits =
+        engine.run(digit == 0 ? Phase::kPrefill : Phase::kDecode, entries);
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const TokenId token = argmax({logits.data() + i * vocab_size, std::size_t(vocab_size)});
+      answers[i].push_back(token);
+      inputs[i] = {token};
+    }
+    progress.advance(static_cast<std::int64_t>(sequences.size()));
+  }
+  return answers;
+}
+
+void mark(const Tokenizer& tokenizer, const RecallTask& task,
+          const std::vector<std::vector<TokenId>>& answers, RecallResult& result) {
+  for (std::size_t i = 0; i < task.facts.size(); ++i) {
+    const std::string& code = task.facts[i].code;
+    std::int64_t right = 0;
+    for (std::size_t digit = 0; digit < code.size(); ++digit) {
+      right += tokenizer.decode({&answers[i][digit], 1}) == code.substr(digit, 1);
+    }
+    result.digits_right += right;
+    result.codes_right += right == static_cast<std::int64_t>(code.size());
+    result.answers.push_back(tokenizer.decode(std::span(answers[i]).first(code.size())));
+  }
+}
+
+}  // namespace
+
+RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const RecallTask& task,
+                        const AttentionOptions& attention, const EngineOptions& options,
+                        const std::string& label, bool record_selections) {
+  std::size_t answer_size = 0;
+  std::size_t question_size = 0;
+  for (const Fact& fact : task.facts) {
+    answer_size = std::max(answer_size, fact.code.size());
+    question_size = std::max(question_size, fact.question.size());
+  }
+  const auto text_size = static_cast<std::int64_t>(task.text.size());
+  const auto num_facts = static_cast<std::int64_t>(task.facts.size());
+  const auto tail_size = options.page_size + static_cast<std::int64_t>(question_size + answer_size);
+  EngineOptions sized = options;
+  sized.max_sequences = num_facts;
+  sized.max_seq_len = text_size + tail_size;
+  sized.cache_tokens = text_size + num_facts * (tail_size + options.page_size);
+  sized.prefill_rows = std::max(options.prefill_rows, num_facts * tail_size);
+  Engine engine(model, attention, sized);
+  RecallResult result;
+  result.attention = label;
+
+  const auto start = std::chrono::steady_clock::now();
+  Progress progress(label, text_size + num_facts * static_cast<std::int64_t>(answer_size),
+                    "tokens");
+  if (record_selections) {
+    engine.attention().observe_selections(log_selections(result.text_selections));
+  }
+  Sequence prefix = engine.new_sequence();
+  result.nll = mean(
+      text_nll(engine, prefix, task.text, [&](std::int64_t tokens) { progress.advance(tokens); }));
+  result.text_stats = engine.attention().stats();
+  if (record_selections) {
+    engine.attention().observe_selections(log_selections(result.question_selections));
+  }
+  const auto answers = ask(engine, prefix, task, answer_size, progress);
+  result.attention_seconds = engine.attention().stats().seconds;
+  result.total_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  mark(tokenizer, task, answers, result);
+  return result;
+}
+
+}  // namespace llama

@@ -1,0 +1,36 @@
+/// Runs the recall test under one kind of attention.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "attention.hpp"
+#include "engine.hpp"
+#include "recall_task.hpp"
+#include "selection_log.hpp"
+
+namespace llama {
+
+struct RecallResult {
+  std::string attention;             ///< what was run: "hip infinite_hip"
+  std::vector<std::string> answers;  ///< by fact
+  std::int64_t codes_right = 0;
+  std::int64_t digits_right = 0;  ///< digits of the answers that are the code's at their place
+  double nll = 0;                 ///< mean over the text, facts included
+  AttentionStats text_stats;      ///< of feeding the text
+  double attention_seconds = 0;   ///< of text, questions and answers
+  double total_seconds = 0;       ///< the same, all of the model's work
+  /// Selections of hip's layers, recorded on request: of the text's query blocks, and of each
+  /// question's (in order of position; `sequence` is the fact).
+  std::vector<SelectionEntry> text_selections;
+  std::vector<SelectionEntry> question_selections;
+};
+
+/// Feeds the text once, then asks all questions together: each is a sequence that shares the text's
+/// pages. Answers are decoded greedily, one token per digit.
+RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const RecallTask& task,
+                        const AttentionOptions& attention, const EngineOptions& options,
+                        const std::string& label, bool record_selections);
+
+}  // namespace llama

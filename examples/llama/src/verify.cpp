@@ -1,0 +1,109 @@
+#include "verify.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine.hpp"
+#include "json_file.hpp"
+#include "progress.hpp"
+#include "recall.hpp"
+#include "recall_task.hpp"
+#include "reference.hpp"
+#include "text_nll.hpp"
+
+namespace llama {
+namespace {
+
+AttentionOptions dense_attention() {
+  AttentionOptions options;
+  options.mode = AttentionMode::kDense;
+  return options;
+}
+
+void check_tokens(const Tokenizer& tokenizer, const LlamaConfig& config,
+                  const std::filesystem::path& data_folder, const Reference& reference,
+                  std::vector<Check>& checks) {
+  const std::string haystack = read_file(data_folder / "haystack.txt");
+  const std::vector<TokenId> tokens = text_tokens(tokenizer, config, haystack);
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  checks.push_back({"tokens of the haystack", count == reference.haystack_tokens,
+                    fmt::format("{} of {}", count, reference.haystack_tokens)});
+  const auto [found, expected] = std::mismatch(
+      tokens.begin(), tokens.end(), reference.haystack_ids.begin(), reference.haystack_ids.end());
+  checks.push_back({"token ids", expected == reference.haystack_ids.end(),
+                    fmt::format("the first {} of {} agree", found - tokens.begin(),
+                                reference.haystack_ids.size())});
+  const bool same_text =
+      tokenizer.decode(std::span(tokens).subspan(config.bos_token ? 1 : 0)) == haystack;
+  checks.push_back({"decoding", same_text,
+                    same_text ? "the haystack's tokens give it back" : "another text came back"});
+}
+
+void check_nll(Engine& engine, const Reference& reference, std::vector<Check>& checks) {
+  Sequence sequence = engine.new_sequence();
+  Progress progress("verify", static_cast<std::int64_t>(reference.haystack_ids.size()), "tokens");
+  const std::vector<double> nll = text_nll(engine, sequence, reference.haystack_ids,
+                                           [&](std::int64_t tokens) { progress.advance(tokens); });
+  for (std::size_t i = 0; i < reference.nll_per_512.size(); ++i) {
+    const double found = mean(std::span(nll).subspan(512 * i, 512));
+    const double expected = reference.nll_per_512[i];
+    checks.push_back({fmt::format("nll of tokens {} to {}", 512 * i, 512 * i + 511),
+                      std::abs(found - expected) <= kVerifyTolerance,
+                      fmt::format("{:.5f}, reference {:.5f}", found, expected)});
+  }
+}
+
+void check_logits(Engine& engine, const Reference& reference, std::vector<Check>& checks) {
+  Sequence sequence = engine.new_sequence();
+  const std::int64_t hidden_size = engine.model().config().hidden_size;
+  const std::int64_t last = reference.top_logits.rbegin()->first;
+  const auto tokens = std::span(reference.haystack_ids).first(last + 1);
+  engine.prefill(sequence, tokens, [&](std::int64_t first, std::span<const float> hidden) {
+    for (const auto& [position, expected] : reference.top_logits) {
+      const std::int64_t row = position - first;
+      if (row < 0 || (row + 1) * hidden_size > static_cast<std::int64_t>(hidden.size())) continue;
+      const auto logits = engine.model().logits(hidden.subspan(row * hidden_size, hidden_size));
+      double difference = 0;
+      for (const auto& [token, logit] : expected) {
+        difference = std::max(difference, std::abs(logits.at(token) - logit));
+      }
+      // No other token may be above the lowest of the expected ones.
+      const auto above = std::count_if(logits.begin(), logits.end(), [&](float logit) {
+        return logit > expected.back().second + kVerifyTolerance;
+      });
+      checks.push_back(
+          {fmt::format("top {} logits after token {}", expected.size(), position),
+           difference <= kVerifyTolerance && above < static_cast<std::int64_t>(expected.size()),
+           fmt::format("differ by {:.1e} at most", difference)});
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<Check> verify(const Model& model, const Tokenizer& tokenizer,
+                          const std::filesystem::path& data_folder) {
+  const Reference reference = load_reference(data_folder / "reference.json");
+  std::vector<Check> checks;
+  check_tokens(tokenizer, model.config(), data_folder, reference, checks);
+
+  EngineOptions options;
+  options.max_seq_len = static_cast<std::int64_t>(reference.haystack_ids.size());
+  options.cache_tokens = options.max_seq_len;
+  Engine engine(model, dense_attention(), options);
+  check_nll(engine, reference, checks);
+  check_logits(engine, reference, checks);
+
+  const RecallTask task = make_recall_task(tokenizer, model.config(), data_folder,
+                                           reference.recall_context, /*seed=*/1);
+  const RecallResult result =
+      run_recall(model, tokenizer, task, dense_attention(), {}, "recall", false);
+  checks.push_back({fmt::format("codes found in {} tokens", reference.recall_context),
+                    result.codes_right >= reference.recall_codes,
+                    fmt::format("{} of {}", result.codes_right, task.facts.size())});
+  return checks;
+}
+
+}  // namespace llama

@@ -1,0 +1,44 @@
+# Sourced by the scripts beside this folder: gets what they need onto the machine.
+
+# True when a Debian package, or the tool that it is wanted for, is here.
+has_package() {
+  case $1 in
+    cmake | g++ | pkg-config) command -v "$1" > /dev/null ;;
+    ninja-build) command -v ninja > /dev/null ;;
+    *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]] ;;
+  esac
+}
+
+# require_packages <Debian package>...: installs those that are missing, or says how and exits.
+require_packages() {
+  if ! command -v dpkg-query > /dev/null; then
+    echo "not a Debian system: going on in the hope that it has $*" >&2
+    return
+  fi
+  local package missing=()
+  for package in "$@"; do
+    has_package "$package" || missing+=("$package")
+  done
+  if ((${#missing[@]} == 0)); then return; fi
+
+  local as_root=()
+  if ((EUID != 0)); then
+    if ! sudo --non-interactive true 2> /dev/null; then
+      echo "missing packages; please run: sudo apt-get install ${missing[*]}" >&2
+      exit 1
+    fi
+    as_root=(sudo --non-interactive)
+  fi
+  echo "installing ${missing[*]}"
+  "${as_root[@]}" apt-get update --quiet
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install --yes --quiet --no-install-recommends "${missing[@]}"
+}
+
+# Puts nvcc on PATH; false when there is none.
+use_nvcc() {
+  if ! command -v nvcc > /dev/null && [[ -x /usr/local/cuda/bin/nvcc ]]; then
+    export PATH=$PATH:/usr/local/cuda/bin
+  fi
+  command -v nvcc > /dev/null
+}
