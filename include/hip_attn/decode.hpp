@@ -6,7 +6,8 @@
 
 namespace hip_attn {
 
-/// Checks config and shape and writes the plan. Host arithmetic only; reads no device.
+/// Checks config and shape and writes the plan. Host arithmetic, and for a CUDA device questions to
+/// its driver; reads no device memory.
 /// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
 template <Element T>
 HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& shape,
@@ -17,6 +18,9 @@ HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& s
 ///
 /// Cost per request and KV head, default configuration, 1M keys: 81920 keys scored when every stage
 /// runs, 3328 keys and values attended, plus one key and value per step since W0 was set.
+/// On CUDA (float16, bfloat16, up to 16 query heads per KV head, 32 stages): one kernel, capturable.
+/// Values in device memory that do not hold make the rows of their request NaN (docs/interface.md,
+/// "I run under CUDA graphs").
 /// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
 template <Element T>
 HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
