@@ -2,12 +2,14 @@
 // ones and hostile ones, for a bounded time. Nothing but a Status may come back: memory around
 // every buffer stays as it was, a call that succeeds has written every row, and one that must fail
 // fails. Built with sanitizers, it also finds every access that is out of bounds.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <map>
 #include <optional>
@@ -65,6 +67,12 @@ std::int32_t hostile_int32(Choices& choices) {
     default:
       return static_cast<std::int32_t>(choices.between(-40, 200));
   }
+}
+
+// A number near `value`, or anything.
+std::int32_t changed_int32(Choices& choices, std::int32_t value, std::int64_t distance) {
+  if (choices.one_in(2)) return hostile_int32(choices);
+  return static_cast<std::int32_t>(value + choices.between(-distance, distance));
 }
 
 HipConfig hostile_config(Choices& choices) {
@@ -160,7 +168,7 @@ template <Element T>
 class Attack {
  public:
   Attack(Choices& choices, const AttentionPlan& plan, AttentionArgs<T>& args)
-      : choices_(choices), plan_(plan), args_(args) {}
+      : choices_(choices), plan_(plan), args_(args), batch_(args.seq_lens.sizes[0]) {}
 
   void spoil_arguments() {
     switch (choices_.between(0, 11)) {
@@ -226,8 +234,7 @@ class Attack {
       for (std::int64_t n = choices_.between(0, 2); n > 0; --n) {
         std::int32_t& value =
             (*values)[choices_.between(0, static_cast<std::int64_t>(values->size()) - 1)];
-        value = choices_.one_in(2) ? hostile_int32(choices_)
-                                   : value + static_cast<std::int32_t>(choices_.between(-2, 2));
+        value = changed_int32(choices_, value, 2);
       }
     }
     args_.selection = selection_.emplace(kCpu, selection).view();
@@ -237,20 +244,18 @@ class Attack {
 
   /// A cache of zeros, or of any bytes.
   void give_cache() {
-    const std::int64_t batch = args_.seq_lens.sizes[0];
-    const std::int64_t num_slots = batch + choices_.between(0, 2);
+    const std::int64_t num_slots = batch_ + choices_.between(0, 2);
     const auto slot_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes);
     std::vector<std::byte> bytes(num_slots * slot_bytes, std::byte{0});
     if (choices_.one_in(2)) {
       for (std::byte& byte : bytes) byte = static_cast<std::byte>(choices_.bits());
     }
     cache_.emplace(kCpu, bytes);
-    std::vector<std::int32_t> slots(batch);
-    for (std::int64_t b = 0; b < batch; ++b) slots[b] = static_cast<std::int32_t>(b);
-    args_.cache = SelectionCache{cache_->data(), num_slots, refresh_from(batch), std::nullopt};
+    std::vector<std::int32_t> slots(batch_);
+    for (std::int64_t b = 0; b < batch_; ++b) slots[b] = static_cast<std::int32_t>(b);
+    args_.cache = SelectionCache{cache_->data(), num_slots, refresh_from(), std::nullopt};
     if (choices_.one_in(2)) {
-      slots_.emplace(kCpu, slots);
-      args_.cache->slots = TensorView<const std::int32_t, 1>(slots_->data(), {batch});
+      args_.cache->slots = keep(slots);
       if (choices_.one_in(3)) args_.cache->slots = changed(*args_.cache->slots);
     }
   }
@@ -267,13 +272,13 @@ class Attack {
       std::memcpy(bytes.data() + 4 * choices_.between(0, words - 1), &value, 4);
     }
     cache_->write(bytes);
-    args_.cache->refresh_from = refresh_from(args_.seq_lens.sizes[0]);
+    args_.cache->refresh_from = refresh_from();
   }
 
   [[nodiscard]] bool guards_intact() const {
-    return (!arrays_ || arrays_->guards_intact()) && (!cache_ || cache_->guards_intact()) &&
-           (!selection_ || selection_->guards_intact()) && (!slots_ || slots_->guards_intact()) &&
-           (!refresh_ || refresh_->guards_intact());
+    return std::all_of(arrays_.begin(), arrays_.end(),
+                       [](const auto& array) { return array.guards_intact(); }) &&
+           (!cache_ || cache_->guards_intact()) && (!selection_ || selection_->guards_intact());
   }
 
  private:
@@ -281,31 +286,32 @@ class Attack {
     std::vector<std::int32_t> values(array.data, array.data + array.sizes[0]);
     for (std::int64_t n = values.empty() ? 0 : choices_.between(1, 2); n > 0; --n) {
       std::int32_t& value = values[choices_.between(0, array.sizes[0] - 1)];
-      value = choices_.one_in(2) ? hostile_int32(choices_)
-                                 : value + static_cast<std::int32_t>(choices_.between(-9, 9));
+      value = changed_int32(choices_, value, 9);
     }
-    arrays_.emplace(kCpu, values);
-    return {arrays_->data(), {array.sizes[0]}};
+    return keep(values);
   }
 
-  TensorView<const std::int32_t, 1> refresh_from(std::int64_t batch) {
-    std::vector<std::int32_t> stages(batch);
+  TensorView<const std::int32_t, 1> refresh_from() {
+    std::vector<std::int32_t> stages(batch_);
     for (std::int32_t& stage : stages) {
       stage = choices_.one_in(4) ? hostile_int32(choices_)
                                  : static_cast<std::int32_t>(choices_.between(0, 5));
     }
-    refresh_.emplace(kCpu, stages);
-    return {refresh_->data(), {batch}};
+    return keep(stages);
+  }
+
+  TensorView<const std::int32_t, 1> keep(const std::vector<std::int32_t>& values) {
+    const auto& buffer = arrays_.emplace_back(kCpu, values);
+    return {buffer.data(), {buffer.size()}};
   }
 
   Choices& choices_;
   const AttentionPlan& plan_;
   AttentionArgs<T>& args_;
-  std::optional<DeviceBuffer<std::int32_t>> arrays_;
+  std::int64_t batch_;  // before anything is spoilt
+  std::deque<DeviceBuffer<std::int32_t>> arrays_;
   std::optional<SelectionMemory> selection_;
   std::optional<DeviceBuffer<std::byte>> cache_;
-  std::optional<DeviceBuffer<std::int32_t>> slots_;
-  std::optional<DeviceBuffer<std::int32_t>> refresh_;
 };
 
 class Fuzzer {

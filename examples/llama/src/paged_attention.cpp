@@ -41,7 +41,7 @@ class PagedAttention final : public Attention {
       shape.total_q = limits.prefill_rows;
       check(hip_attn::plan_prefill<T>(dense ? all : options.config.prefill(layer), shape,
                                       state.prefill));
-      shape.total_q = limits.sequences;
+      shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
       check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
                                      state.decode));
       // Zeroed: every entry is empty until its first refresh.
