@@ -45,8 +45,9 @@ if(HIP_ATTN_HAS_CUDA)
     if(has_gpu)
       set(architectures native)
     else()
-      # Machine code for what is in use today, and PTX that newer GPUs compile when they load it.
-      set(architectures 80-real 86-real 89-real 90a-real 90-virtual)
+      # Machine code for A100 (which 8.6 and 8.9 GPUs run too: no code is specific to them) and for
+      # Hopper, and PTX that newer GPUs compile when they load it.
+      set(architectures 80-real 90a-real 90-virtual)
     endif()
     set(CMAKE_CUDA_ARCHITECTURES "${architectures}" CACHE STRING "CUDA architectures")
   endif()
