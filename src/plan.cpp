@@ -76,6 +76,8 @@ Status make_plan(Operator op, ElementType type, const HipConfig& config,
   result.op = op;
   result.type = type;
   result.config = config;
+  // Window starts are int32. A longer sink covers every sequence as well when it ends there.
+  result.config.sink = std::min(config.sink, kMaxInt32 / config.block_k() * config.block_k());
   result.shape = shape;
   result.selection_rows = op == Operator::kDecode
                               ? shape.batch
