@@ -254,6 +254,14 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T>& args) {
         return {StatusCode::kInvalidSlot, fmt::format("cache.slots[{}] is {}; slots are 0 to {}", b,
                                                       slot, args.cache->num_slots - 1)};
       }
+      for (std::int64_t other = 0; other < b; ++other) {
+        if ((*args.cache->slots)(other) != slot) continue;
+        return {
+            StatusCode::kInvalidSlot,
+            fmt::format("cache.slots[{}] is {}, as is cache.slots[{}]; each request needs a slot "
+                        "of its own",
+                        b, slot, other)};
+      }
     }
   }
   if (args.cu_seqlens_q(batch) != total_q) {

@@ -1,6 +1,5 @@
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "hip_attn/kv.hpp"
 #include "support/built.hpp"
 #include "support/device_buffer.hpp"
+#include "support/same_bits.hpp"
 #include "support/values.hpp"
 
 namespace hip_attn {
@@ -98,11 +98,6 @@ struct Append {
     return cache;
   }
 };
-
-template <Element T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 HIP_ATTN_TYPED_TEST_CASE("append_kv writes each row to its slot and nothing else") {
   const Device device = GENERATE(from_range(data_devices()));

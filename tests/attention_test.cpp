@@ -2,7 +2,6 @@
 // what may not change a result. selection_test.cpp has what is selected.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "catch.hpp"
@@ -12,6 +11,7 @@
 #include "support/configs.hpp"
 #include "support/problem.hpp"
 #include "support/run.hpp"
+#include "support/same_bits.hpp"
 
 namespace hip_attn {
 namespace {
@@ -30,11 +30,6 @@ std::vector<RequestSpec> mixed_specs(Operator op) {
             {0, 0, 7},   {222, 4, 8}, {199, 5, 9}, {96, 6, 10}, {64, 7, 11}, {2, 2, 12}};
   }
   return {{60, 60, 1}, {0, 0, 2}, {177, 9, 3}, {260, 0, 4}, {0, 2, 5}, {231, 33, 6}, {1, 1, 7}};
-}
-
-template <Element T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 template <Element T>

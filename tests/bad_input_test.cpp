@@ -1,12 +1,8 @@
-// Every way to call the operators wrongly: the status code, and a message that names the argument
-// and its value. JSON has a test of its own.
-#include <algorithm>
+// Calls whose arguments are wrong as such: the status code, and a message that names the argument
+// and its value. bad_data_test.cpp has what the arguments' memory holds, config_json_test.cpp JSON.
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <limits>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +12,7 @@
 #include "support/configs.hpp"
 #include "support/problem.hpp"
 #include "support/run.hpp"
+#include "support/spoilt_call.hpp"
 
 namespace hip_attn {
 namespace {
@@ -23,82 +20,6 @@ namespace {
 using namespace test;
 
 using T = AnyElement;
-using Mentions = std::vector<std::string>;
-
-constexpr std::int32_t kLeastInt32 = std::numeric_limits<std::int32_t>::min();
-constexpr std::int32_t kMostInt32 = std::numeric_limits<std::int32_t>::max();
-constexpr float kNoFloat = std::numeric_limits<float>::quiet_NaN();
-
-void check_refused(const Status& status, StatusCode code, const Mentions& mentions) {
-  INFO(to_string(status.code()) << ": " << status.message());
-  CHECK(status.code() == code);
-  for (const std::string& mention : mentions) {
-    CAPTURE(mention);
-    const bool mentioned = status.message().find(mention) != std::string::npos;
-    CHECK(mentioned);
-  }
-}
-
-/// A good call to spoil: two requests of 60 and 90 keys in pages of 16, with 2 and 3 rows.
-struct Call {
-  explicit Call(Operator op)
-      : problem(make_problem<T>({4, 2, least_head_dim()}, {{60, 2, 1}, {90, 3, 2}})),
-        plan(make_plan<T>(op, small_config(), problem.shape(kCpu))),
-        memory(plan, problem, {}),
-        cache_bytes(kCpu, 2 * static_cast<std::int64_t>(plan.selection_cache_slot_bytes),
-                    std::byte{0}),
-        args(memory.args()),
-        workspace(memory.workspace()) {}
-
-  [[nodiscard]] Status run() const { return run_operator<T>(plan, args, workspace); }
-
-  /// A cache of two slots; every stage runs.
-  void add_cache() {
-    args.cache = SelectionCache{cache_bytes.data(), 2, array({0, 0}), array({1, 0})};
-  }
-  void add_selection(const HostSelection& selection) {
-    args.selection = given.emplace(kCpu, selection).view();
-  }
-  /// The selection that the call finds by itself.
-  HostSelection good_selection() {
-    REQUIRE(run().ok());
-    return memory.read().selection;
-  }
-  TensorView<const std::int32_t, 1> array(const std::vector<std::int32_t>& values) {
-    arrays.push_back(std::make_unique<DeviceBuffer<std::int32_t>>(kCpu, values));
-    return {arrays.back()->data(), {arrays.back()->size()}};
-  }
-  /// A block table of two rows, for two requests.
-  TensorView<const std::int32_t, 2> table(const std::vector<std::int32_t>& values) {
-    const auto flat = array(values);
-    return {flat.data, {2, flat.sizes[0] / 2}};
-  }
-
-  Problem<T> problem;
-  AttentionPlan plan;
-  CallMemory<T> memory;
-  DeviceBuffer<std::byte> cache_bytes;
-  std::optional<SelectionMemory> given;
-  std::vector<std::unique_ptr<DeviceBuffer<std::int32_t>>> arrays;
-  AttentionArgs<T> args;
-  Workspace workspace;
-};
-
-struct Case {
-  Mentions mentions;
-  std::function<void(Call&)> spoil;
-};
-
-void check_cases(Operator op, StatusCode code, const std::vector<Case>& cases) {
-  for (const Case& each : cases) {
-    CAPTURE(op, each.mentions.front());
-    Call call(op);
-    if (op == Operator::kDecode) call.add_cache();
-    REQUIRE(call.run().ok());
-    each.spoil(call);
-    check_refused(call.run(), code, each.mentions);
-  }
-}
 
 // A pointer that is off by some bytes; it is never followed.
 template <typename P>
@@ -242,7 +163,7 @@ TEST_CASE("sizes that contradict each other or the plan are refused by name") {
         [](Call& c) { c.args.selection_out->window_start.sizes[1] = 1; }},
        {{"logit_softcap", "0"}, [](Call& c) { c.args.logit_softcap = 0.f; }},
        {{"logit_softcap", "-2"}, [](Call& c) { c.args.logit_softcap = -2.f; }},
-       {{"logit_softcap", "nan"}, [](Call& c) { c.args.logit_softcap = kNoFloat; }},
+       {{"logit_softcap", "nan"}, [](Call& c) { c.args.logit_softcap = kNaN; }},
        {{"num_threads", "0"}, [](Call& c) { c.plan.num_threads = 0; }},
        {{"num_threads", "-3"}, [](Call& c) { c.plan.num_threads = -3; }}});
 }
@@ -330,223 +251,6 @@ TEST_CASE("calls larger than their plan are refused by field and value") {
                {{"seq_lens[1]", "91", "90"}, [](Call& c) {
                   c.args.seq_lens = c.array({60, 91});
                 }}});
-}
-
-TEST_CASE("lengths that do not make sense are refused by name") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  check_cases(op, StatusCode::kInvalidLength,
-              {{{"seq_lens[0]", "-1"},
-                [](Call& c) {
-                  c.args.seq_lens = c.array({-1, 90});
-                }},
-               {{"seq_lens[1]", std::to_string(kLeastInt32)},
-                [](Call& c) {
-                  c.args.seq_lens = c.array({60, kLeastInt32});
-                }},
-               {{"cu_seqlens_q[0]", "1"},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({1, 2, 5});
-                }},
-               {{"cu_seqlens_q[0]", "-1"},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({-1, 2, 5});
-                }},
-               {{"cu_seqlens_q[2]", "2"},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({0, 3, 2});
-                }},
-               {{"cu_seqlens_q[2]", "4"},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({0, 2, 4});
-                }},
-               {{"cu_seqlens_q[2]", "6"},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({0, 2, 6});
-                }},
-               {{"cu_seqlens_q[1]", std::to_string(kMostInt32)},
-                [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({0, kMostInt32, 5});
-                }},
-               {{"cu_seqlens_q[1]", std::to_string(kLeastInt32)}, [](Call& c) {
-                  c.args.cu_seqlens_q = c.array({0, kLeastInt32, 5});
-                }}});
-}
-
-TEST_CASE("a sequence beyond the block table or its contiguous page is refused") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  check_cases(op, StatusCode::kSeqLenBeyondBlockTable,
-              {{{"seq_lens[1]", "90", "80"},
-                [](Call& c) {
-                  c.args.kv.block_table = c.table({0, 1, 2, 3, 0, 1, 2, 3, 0, 1});
-                }},
-               {{"seq_lens[0]", "60", "16"}, [](Call& c) { c.args.kv.block_table.reset(); }},
-               {{"seq_lens[0]", "60", "0"}, [](Call& c) { c.args.kv.block_table = c.table({}); }}});
-}
-
-TEST_CASE("more rows than keys are refused") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  check_cases(op, StatusCode::kQueryLongerThanSequence,
-              {{{"request 0", "2", "seq_lens[0]", "1"}, [](Call& c) {
-                  c.args.seq_lens = c.array({1, 90});
-                }}});
-}
-
-TEST_CASE("decode refuses more than 8 rows of a request") {
-  const auto problem = make_problem<T>({4, 2, least_head_dim()}, {{60, 8, 1}, {90, 9, 2}});
-  const AttentionPlan plan = make_plan<T>(Operator::kDecode, small_config(), problem.shape(kCpu));
-  CallMemory<T> memory(plan, problem, {});
-  check_refused(run_decode<T>(plan, memory.args(), memory.workspace()),
-                StatusCode::kTooManyDecodeRows, {"request 1", "9", "8"});
-}
-
-TEST_CASE("block table entries that are no pages are refused when they are read") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const auto table_with = [](std::int32_t entry) {
-    // The last page of request 1 is in the window of all rows.
-    return [entry](Call& c) {
-      std::vector<std::int32_t> table = {0, 1, 2, 3, -1, -1, 4, 5, 6, 7, 8, entry};
-      c.args.kv.block_table = c.table(table);
-    };
-  };
-  check_cases(op, StatusCode::kInvalidPage,
-              {{{"kv.block_table[1][5]", "-1"}, table_with(-1)},
-               {{"kv.block_table[1][5]", "13"}, table_with(13)},
-               {{"kv.block_table[1][5]", std::to_string(kMostInt32)}, table_with(kMostInt32)},
-               {{"kv.block_table[1][5]", std::to_string(kLeastInt32)}, table_with(kLeastInt32)}});
-}
-
-TEST_CASE("contiguous KV with fewer pages than requests is refused") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const auto problem = make_problem<T>({4, 2, least_head_dim()}, {{60, 2, 1}, {90, 3, 2}});
-  const AttentionPlan plan = make_plan<T>(op, small_config(), problem.shape(kCpu));
-  CallMemory<T> memory(plan, problem, {.order = KvOrder::kContiguous});
-  memory.args().kv.pages.k.sizes[0] = memory.args().kv.pages.v.sizes[0] = 1;
-  check_refused(run_operator<T>(plan, memory.args(), memory.workspace()), StatusCode::kInvalidPage,
-                {"request 1", "1"});
-}
-
-TEST_CASE("selections that are not ascending, in range and causal are refused") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  // Rows 87 to 89 of request 1: W0 is 64 and the blocks of 4 are 4 to 15.
-  Call call(op);
-  const HostSelection good = call.good_selection();
-  const std::int64_t row = query_blocks(call.problem, op, small_config()).back().selection_row;
-  REQUIRE(good.w0(row, 1) == 64);
-  REQUIRE(good.unit(row, 1).size() == 8);
-  const auto check = [&](const Mentions& mentions, std::int64_t w0,
-                         const std::vector<std::int32_t>& blocks,
-                         std::optional<std::int32_t> count = {}) {
-    HostSelection bad = good;
-    bad.set_unit(row, 1, w0, blocks);
-    if (count) bad.counts[row * 2 + 1] = *count;
-    call.add_selection(bad);
-    check_refused(call.run(), StatusCode::kInvalidSelection, mentions);
-  };
-  std::string at = std::to_string(row);
-  at.insert(0, "[").append("][1]");
-  check({"selection.blocks" + at, "5"}, 64, {4, 6, 5});
-  check({"selection.blocks" + at, "6"}, 64, {4, 6, 6});
-  check({"selection.blocks" + at, "3"}, 64, {3, 6});
-  check({"selection.blocks" + at, "16"}, 64, {4, 16});
-  check({"selection.blocks" + at, "15"}, 63, {4, 15});
-  check({"selection.blocks" + at, "-1"}, 64, {-1, 6});
-  check({"selection.blocks" + at, std::to_string(kLeastInt32)}, 64, {kLeastInt32});
-  check({"selection.blocks" + at, std::to_string(kMostInt32)}, 64, {4, kMostInt32});
-  check({"selection.counts" + at, "-1"}, 64, {4}, -1);
-  check({"selection.counts" + at, "9"}, 64, {4}, 9);
-  check({"selection.counts" + at, std::to_string(kMostInt32)}, 64, {4}, kMostInt32);
-  check({"selection.window_start" + at, "15"}, 15, {});
-  check({"selection.window_start" + at, "89"}, 89, {});  // one past the first row is 88
-  check({"selection.window_start" + at, std::to_string(kLeastInt32)}, kLeastInt32, {});
-}
-
-TEST_CASE("a cache that contradicts the call is refused") {
-  Call prefill(Operator::kPrefill);
-  prefill.add_cache();
-  check_refused(prefill.run(), StatusCode::kUnsupported, {"cache", "decode"});
-
-  Call both(Operator::kDecode);
-  both.add_selection(both.good_selection());
-  both.add_cache();
-  check_refused(both.run(), StatusCode::kInvalidSelection, {"cache", "selection"});
-
-  check_cases(
-      Operator::kDecode, StatusCode::kInvalidShape,
-      {{{"cache.num_slots", "-1"}, [](Call& c) { c.args.cache->num_slots = -1; }},
-       {{"cache.refresh_from.sizes[0]", "is 1"},
-        [](Call& c) { c.args.cache->refresh_from.sizes[0] = 1; }},
-       {{"cache.slots.sizes[0]", "is 1"}, [](Call& c) { c.args.cache->slots->sizes[0] = 1; }}});
-  check_cases(Operator::kDecode, StatusCode::kInvalidSlot,
-              {{{"cache.slots[0]", "2"},
-                [](Call& c) {
-                  c.args.cache->slots = c.array({2, 0});
-                }},
-               {{"cache.slots[1]", "-1"},
-                [](Call& c) {
-                  c.args.cache->slots = c.array({0, -1});
-                }},
-               {{"cache.slots[1]", std::to_string(kLeastInt32)},
-                [](Call& c) {
-                  c.args.cache->slots = c.array({0, kLeastInt32});
-                }},
-               {{"cache.slots[0]", "0"}, [](Call& c) { c.args.cache->num_slots = 0; }},
-               {{"cache.num_slots", "1", "2"}, [](Call& c) {
-                  c.args.cache->slots.reset();
-                  c.args.cache->num_slots = 1;
-                }}});
-}
-
-// Two slots for the same request would be written by two threads at once.
-TEST_CASE("a slot that two requests share is refused") {
-  check_cases(Operator::kDecode, StatusCode::kInvalidSlot,
-              {{{"cache.slots[1]", "1"}, [](Call& c) {
-                  c.args.cache->slots = c.array({1, 1});
-                }}});
-}
-
-TEST_CASE("a cache full of garbage is refused when it is read") {
-  Call call(Operator::kDecode);
-  call.add_cache();
-  const std::int64_t size = call.cache_bytes.size();
-  for (const std::uint8_t garbage : {0x01, 0x7f, 0x80, 0xff}) {
-    call.cache_bytes.write(std::vector<std::byte>(size, std::byte{garbage}));
-    call.args.cache->refresh_from = call.array({3, 3});
-    const Status status = call.run();
-    // Garbage that lies ahead of the sequence refreshes itself.
-    INFO(status.message());
-    CHECK((status.ok() || status.code() == StatusCode::kInvalidSelection));
-    CHECK(call.memory.untouched_around_outputs());
-  }
-}
-
-TEST_CASE("a cache that a plan of another configuration filled is refused, not overrun") {
-  // Four chunks of 16 survive the first stage, 32 keys apart.
-  HipConfig config;
-  config.window = 4;
-  config.stages = {{16, 64, 1, ScanRule::kCentre}, {4, 16, 1, ScanRule::kCentre}};
-  auto problem = make_problem<T>({1, 1, least_head_dim()}, {{132, 1, 1}});
-  auto& request = problem.requests[0];
-  std::fill(request.q.begin(), request.q.end(), from_float<T>(1.f));
-  for (std::int64_t key = 0; key < 132; ++key) {
-    std::fill_n(request.k.begin() + request.kv_offset(key, 0), least_head_dim(),
-                from_float<T>(key / 16 % 2 == 0 ? 1.f : 0.f));
-  }
-  const DeviceBuffer<std::int32_t> refresh_from(kCpu, 1, 1);
-  const AttentionPlan plan = make_plan<T>(Operator::kDecode, config, problem.shape(kCpu));
-  const DeviceBuffer<std::byte> bytes(
-      kCpu, static_cast<std::int64_t>(plan.selection_cache_slot_bytes), std::byte{0});
-  const SelectionCache cache{bytes.data(), 1, {refresh_from.data(), {1}}, std::nullopt};
-  REQUIRE(run_attention(Operator::kDecode, config, problem, {.cache = cache}).counters[0] > 0);
-
-  // Here the first chunk doubles to 32, of which at most two survive.
-  config.max_first_chunks = 4;
-  const AttentionPlan other = make_plan<T>(Operator::kDecode, config, problem.shape(kCpu));
-  REQUIRE(other.selection_cache_slot_bytes == plan.selection_cache_slot_bytes);
-  CallMemory<T> memory(other, problem, {});
-  memory.args().cache = cache;
-  check_refused(run_decode<T>(other, memory.args(), memory.workspace()),
-                StatusCode::kInvalidSelection, {"cache slot 0"});
-  CHECK(memory.untouched_around_outputs());
 }
 
 TEST_CASE("append_kv refuses bad arguments by name") {

@@ -21,35 +21,28 @@ Engine::Engine(const Model& model, const AttentionOptions& attention, const Engi
   piece_ = std::max<std::int64_t>(1, options.prefill_rows / alignment) * alignment;
 }
 
-std::span<const float> Engine::hidden_row(std::span<const float> hidden, std::int64_t row) const {
-  return hidden.subspan(row * model_.config().hidden_size, model_.config().hidden_size);
-}
-
 std::vector<float> Engine::run(Phase phase, std::span<const BatchEntry> entries) {
   const Batch batch = make_batch(phase, entries);
   const std::vector<float> hidden = model_.forward(batch, *attention_);
+  const std::int64_t hidden_size = model_.config().hidden_size;
   std::vector<float> last_rows;
   for (std::int64_t b = 0; b < batch.size(); ++b) {
-    const auto row = hidden_row(hidden, batch.cu_seqlens_q[b + 1] - 1);
-    last_rows.insert(last_rows.end(), row.begin(), row.end());
+    const auto end = hidden.begin() + batch.cu_seqlens_q[b + 1] * hidden_size;
+    last_rows.insert(last_rows.end(), end - hidden_size, end);
   }
   return model_.logits(last_rows);
 }
 
-std::vector<float> Engine::prefill(Sequence& sequence, std::span<const TokenId> tokens,
-                                   const OnPiece& on_piece) {
-  std::vector<float> hidden;
+void Engine::prefill(Sequence& sequence, std::span<const TokenId> tokens, const OnPiece& on_piece) {
   for (std::size_t first = 0; first < tokens.size();) {
     // Cut at positions, not lengths: a sequence that already holds tokens catches up first.
     const std::int64_t room = piece_ - sequence.size() % piece_;
     const auto piece = tokens.subspan(first, std::min<std::size_t>(room, tokens.size() - first));
     const BatchEntry entry{&sequence, piece};
-    hidden = model_.forward(make_batch(Phase::kPrefill, {&entry, 1}), *attention_);
-    on_piece(static_cast<std::int64_t>(first), hidden);
+    on_piece(static_cast<std::int64_t>(first),
+             model_.forward(make_batch(Phase::kPrefill, {&entry, 1}), *attention_));
     first += piece.size();
   }
-  const auto rows = static_cast<std::int64_t>(hidden.size()) / model_.config().hidden_size;
-  return rows == 0 ? hidden : model_.logits(hidden_row(hidden, rows - 1));
 }
 
 }  // namespace llama

@@ -37,14 +37,11 @@ class Engine {
   /// which is tokens[first].
   using OnPiece = std::function<void(std::int64_t first, std::span<const float> hidden)>;
 
-  /// Feeds a text of any length to one sequence, in pieces. Returns the next token's logits.
-  std::vector<float> prefill(Sequence& sequence, std::span<const TokenId> tokens,
-                             const OnPiece& on_piece);
+  /// Feeds a text of any length to one sequence, in pieces. A prompt is fed but for its last token,
+  /// which is the first to decode: that row alone then chooses what later steps reuse.
+  void prefill(Sequence& sequence, std::span<const TokenId> tokens, const OnPiece& on_piece);
 
  private:
-  [[nodiscard]] std::span<const float> hidden_row(std::span<const float> hidden,
-                                                  std::int64_t row) const;
-
   const Model& model_;
   PagePool pool_;
   std::unique_ptr<Attention> attention_;

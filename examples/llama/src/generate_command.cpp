@@ -42,26 +42,27 @@ int generate(GenerateOptions options) {
   Sampler sampler(options.sampling);
 
   Sequence sequence = engine.new_sequence();
-  std::vector<float> logits;
   {
-    Progress progress("prompt", prompt_size, "tokens");
-    logits = engine.prefill(sequence, prompt, [&](std::int64_t, std::span<const float> hidden) {
-      progress.advance(static_cast<std::int64_t>(hidden.size()) / model.config().hidden_size);
-    });
+    Progress progress("prompt", prompt_size - 1, "tokens");
+    engine.prefill(
+        sequence, std::span(prompt).first(prompt_size - 1),
+        [&](std::int64_t, std::span<const float> hidden) {
+          progress.advance(static_cast<std::int64_t>(hidden.size()) / model.config().hidden_size);
+        });
   }
 
   const auto start = std::chrono::steady_clock::now();
   const auto& ends = model.config().eos_tokens;
+  TokenId token = prompt.back();
   std::int64_t generated = 0;
   while (generated < options.max_tokens) {
-    const TokenId token = sampler(logits);
+    const BatchEntry entry{&sequence, {&token, 1}};
+    token = sampler(engine.run(Phase::kDecode, {&entry, 1}));
     if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
     const std::string text = tokenizer.decode({&token, 1});
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
     ++generated;
-    const BatchEntry entry{&sequence, {&token, 1}};
-    if (generated < options.max_tokens) logits = engine.run(Phase::kDecode, {&entry, 1});
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   fmt::print("\n");

@@ -10,34 +10,40 @@
 namespace llama {
 namespace {
 
-/// Continues the text with the questions, `answer_size` tokens each.
+/// Continues the text with the questions and decodes `answer_size` tokens for each. The selections
+/// that find the first of them go to `selections`, if it is given.
 std::vector<std::vector<TokenId>> ask(Engine& engine, const Sequence& prefix,
                                       const RecallTask& task, std::size_t answer_size,
-                                      Progress& progress) {
+                                      std::vector<SelectionEntry>* selections, Progress& progress) {
+  const std::size_t count = task.facts.size();
   std::vector<Sequence> sequences;
   std::vector<std::vector<TokenId>> inputs;
-  for (std::size_t i = 0; i < task.facts.size(); ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
     const Sequence& sequence = sequences.emplace_back(prefix.fork(static_cast<std::int32_t>(i)));
     // The fork shares whole pages; what stood on the last one is part of the question's rows.
     auto& input = inputs.emplace_back(task.text.begin() + sequence.size(), task.text.end());
-    input.insert(input.end(), task.facts[i].question.begin(), task.facts[i].question.end());
+    input.insert(input.end(), task.facts[i].question.begin(), task.facts[i].question.end() - 1);
   }
-
-  const std::int64_t vocab_size = engine.model().config().vocab_size;
-  std::vector<std::vector<TokenId>> answers(sequences.size());
-  for (std::size_t digit = 0; digit < answer_size; ++digit) {
+  const auto run = [&](Phase phase) {
     std::vector<BatchEntry> entries;
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      entries.push_back({&sequences[i], inputs[i]});
+    for (std::size_t i = 0; i < count; ++i) entries.push_back({&sequences[i], inputs[i]});
+    return engine.run(phase, entries);
+  };
+
+  run(Phase::kPrefill);
+  for (std::size_t i = 0; i < count; ++i) inputs[i] = {task.facts[i].question.back()};
+  const std::int64_t vocab_size = engine.model().config().vocab_size;
+  std::vector<std::vector<TokenId>> answers(count);
+  for (std::size_t digit = 0; digit < answer_size; ++digit) {
+    const bool record = digit == 0 && selections;
+    engine.attention().observe_selections(record ? log_selections(*selections)
+                                                 : SelectionObserver());
+    const std::vector<float> logits = run(Phase::kDecode);
+    for (std::size_t i = 0; i < count; ++i) {
+      inputs[i] = {argmax(std::span(logits).subspan(i * vocab_size, vocab_size))};
+      answers[i].push_back(inputs[i].front());
     }
-    const std::vector<float> logits =
-        engine.run(digit == 0 ? Phase::kPrefill : Phase::kDecode, entries);
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      const TokenId token = argmax({logits.data() + i * vocab_size, std::size_t(vocab_size)});
-      answers[i].push_back(token);
-      inputs[i] = {token};
-    }
-    progress.advance(static_cast<std::int64_t>(sequences.size()));
+    progress.advance(static_cast<std::int64_t>(count));
   }
   return answers;
 }
@@ -89,10 +95,9 @@ RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const Re
   result.nll = mean(
       text_nll(engine, prefix, task.text, [&](std::int64_t tokens) { progress.advance(tokens); }));
   result.text_stats = engine.attention().stats();
-  if (record_selections) {
-    engine.attention().observe_selections(log_selections(result.question_selections));
-  }
-  const auto answers = ask(engine, prefix, task, answer_size, progress);
+  engine.attention().observe_selections({});
+  const auto answers = ask(engine, prefix, task, answer_size,
+                           record_selections ? &result.question_selections : nullptr, progress);
   result.attention_seconds = engine.attention().stats().seconds;
   result.total_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

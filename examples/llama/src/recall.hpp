@@ -21,8 +21,8 @@ struct RecallResult {
   AttentionStats text_stats;      ///< of feeding the text
   double attention_seconds = 0;   ///< of text, questions and answers
   double total_seconds = 0;       ///< the same, all of the model's work
-  /// Selections of hip's layers, recorded on request: of the text's query blocks, and of each
-  /// question's (in order of position; `sequence` is the fact).
+  /// Selections of hip's layers, recorded on request: of the text's query blocks, and of the decode
+  /// steps that look for the first digits (`sequence` is the fact).
   std::vector<SelectionEntry> text_selections;
   std::vector<SelectionEntry> question_selections;
 };

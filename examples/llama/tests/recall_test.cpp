@@ -48,9 +48,9 @@ TEST_CASE("recall: a context that the haystack cannot fill is refused") {
 TEST_CASE("recall: hip finds codes that a window of its size cannot, and the picture shows how") {
   const RecallTask task = task_of(4096);
   hip_attn::HipConfig config;
-  config.sink = 128;
-  config.window = 512;
-  config.stages = {{64, 1024, 4}, {8, 512, 1}};
+  config.sink = 64;
+  config.window = 256;
+  config.stages = {{32, 2048, 4}, {8, 512, 1}};
   AttentionOptions attention = hip_attention(config);
   std::vector<RecallResult> results;
   for (const auto mode : {AttentionMode::kHip, AttentionMode::kWindow, AttentionMode::kRandom}) {

@@ -42,11 +42,12 @@ class CacheEntry {
   /// that was not zeroed, or that a plan of other maxima wrote.
   [[nodiscard]] bool is_valid(int s) const noexcept {
     const std::int64_t w0 = window_start();
+    if (w0 < config_.sink || w0 - config_.sink > candidates_) return false;
+    const std::int64_t chunk_size = stage_chunk_size(config_, s, w0 - config_.sink);
     const std::int32_t* stage = stage_words(s);
     const std::int64_t count = stage[0];
-    if (w0 < config_.sink || w0 - config_.sink > candidates_) return false;
     if (count < 0 || count > max_survivors(config_, s, candidates_)) return false;
-    const std::int64_t chunk_size = stage_chunk_size(config_, s, w0 - config_.sink);
+    if (count > kept_chunks(config_.stages[s], chunk_size)) return false;
     std::int64_t lowest = config_.sink;
     for (std::int64_t i = 1; i <= count; ++i) {
       if (stage[i] < lowest || stage[i] >= w0) return false;

@@ -287,16 +287,16 @@ class DecodeUnit {
     count = words[0];
     bool holds = count >= 0 && count <= stage.max_survivors && w0_ >= params_.sink &&
                  w0_ - params_.sink <= params_.max_candidates;
-    const auto chunk_size =
-        static_cast<std::int32_t>(holds ? stage_chunk_size(s, w0_ - params_.sink) : 1);
+    const std::int32_t chunk_size = holds ? stage_chunk_size(s, w0_ - params_.sink) : 1;
+    holds &= count <= max(1, stage.keep / chunk_size);
 // The entry's whole room is read, so that the survivors need not wait for their count.
 #pragma unroll 1
     for (int i = thread(); i < stage.max_survivors; i += kDecodeThreads) {
       const std::int32_t start = words[1 + i];
       const std::int32_t before = words[i];
       if (i >= count) continue;
-      holds &= start >= params_.sink && start < w0_ &&
-               ((start - static_cast<std::int32_t>(params_.sink)) & (chunk_size - 1)) == 0;
+      holds &=
+          start >= params_.sink && start < w0_ && ((start - params_.sink) & (chunk_size - 1)) == 0;
       holds &= i == 0 || before < start;
       shared_.lists[0][i] = start;
     }
