@@ -1,10 +1,9 @@
 // Decode on CUDA: how many blocks a unit gets, the workspace, and the launch.
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstdint>
 #include <string>
 
+#include "attention_params.hpp"
 #include "cuda_backend.hpp"
 #include "decode_kernels.hpp"
 #include "hip_attn/carver.hpp"
@@ -173,23 +172,6 @@ Status plan_of_type(AttentionPlan& plan) {
   return {};
 }
 
-std::int32_t saturate(std::int64_t value) {
-  return static_cast<std::int32_t>(std::min<std::int64_t>(value, INT32_MAX));
-}
-
-template <typename T>
-PageParams<T> page_params(const TensorView<const T, 4>& pages) {
-  return {pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
-}
-
-template <typename I>
-SelectionParams<I> selection_params(const SelectionView<I>& view) {
-  return {view.blocks.data,       view.blocks.strides[0],
-          view.blocks.strides[1], view.blocks.sizes[2],
-          view.counts.data,       view.counts.strides[0],
-          view.window_start.data, view.window_start.strides[0]};
-}
-
 template <typename T>
 DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
                             std::byte* workspace) {
@@ -205,17 +187,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.out_head_stride = args.out.strides[1];
   params.lse = args.lse ? args.lse->data : nullptr;
   params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.k = page_params<T>(args.kv.pages.k);
-  params.v = page_params<T>(args.kv.pages.v);
-  params.page_size = saturate(args.kv.pages.page_size());
-  params.num_pages = saturate(args.kv.pages.num_pages());
-  const auto page_size = static_cast<std::uint32_t>(params.page_size);
-  params.page_shift = std::has_single_bit(page_size) ? std::countr_zero(page_size) : -1;
-  if (args.kv.block_table) {
-    params.block_table = args.kv.block_table->data;
-    params.table_row_stride = args.kv.block_table->strides[0];
-    params.table_columns = args.kv.block_table->sizes[1];
-  }
+  params.kv = kv_params(args.kv);
   params.seq_lens = args.seq_lens.data;
   params.cu_seqlens_q = args.cu_seqlens_q.data;
   params.total_q = args.q.sizes[0];
@@ -224,10 +196,9 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturate(plan.shape.max_seq_len);
-  constexpr float kLog2e = 1.44269504f;
-  const float scale = args.scale.value_or(1.f / std::sqrt(static_cast<float>(plan.shape.head_dim)));
-  params.scale_log2 = args.logit_softcap ? scale / *args.logit_softcap : scale * kLog2e;
-  params.softcap_log2 = args.logit_softcap ? *args.logit_softcap * kLog2e : 0.f;
+  const LogitScale logits = logit_scale(plan, args);
+  params.scale_log2 = logits.scale_log2;
+  params.softcap_log2 = logits.softcap_log2;
 
   params.sink = saturate(config.sink);
   params.window = saturate(config.window);

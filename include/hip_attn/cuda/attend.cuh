@@ -143,7 +143,7 @@ class WarpAttention {
       const int piece = (i * 32 + lane) % kPieces;
       // Every lane of the warp takes part in the shuffle.
       const auto* from = reinterpret_cast<const T*>(__shfl_sync(kAll, value_row, row));
-      copy_async_16(value_address(row, piece), from ? from + piece * 8 : params_.v.data, from);
+      copy_async_16(value_address(row, piece), from ? from + piece * 8 : params_.kv.v.data, from);
     }
   }
 

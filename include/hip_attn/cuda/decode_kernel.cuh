@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/attend.cuh"
+#include "hip_attn/cuda/chunk_list.cuh"
 #include "hip_attn/cuda/scan.cuh"
 #include "hip_attn/cuda/select.cuh"
 #include "hip_attn/cuda/team.cuh"
@@ -16,10 +17,10 @@ namespace hip_attn::cuda {
 /// Dynamic shared memory of a block.
 template <typename T, int kHeadDim>
 struct DecodeShared {
-  static constexpr std::size_t kScratchBytes = sizeof(SelectStorage) >
-                                                       kDecodeWarps* WarpTile<kHeadDim>::kBytes
-                                                   ? sizeof(SelectStorage)
-                                                   : kDecodeWarps* WarpTile<kHeadDim>::kBytes;
+  static constexpr std::size_t kSelectBytes = sizeof(SelectStorage<kDecodeThreads>);
+  static constexpr std::size_t kAttendBytes = kDecodeWarps * WarpTile<kHeadDim>::kBytes;
+  static constexpr std::size_t kScratchBytes =
+      kSelectBytes > kAttendBytes ? kSelectBytes : kAttendBytes;
 
   T* queries;              ///< [padded max_rows][kQueryPitch]
   std::int32_t* lists[2];  ///< first keys of chunks: the survivors, and those being made
@@ -55,34 +56,6 @@ struct DecodeShared {
   }
 };
 
-/// The chunks that a stage looks at: chunk i of the cut survivors (or of all candidates) by number,
-/// without writing them down.
-struct ChunkList {
-  const std::int32_t* parents;  ///< null: chunks of the whole range, from `first`
-  std::int32_t first;
-  std::int32_t count;
-  std::int32_t chunk_size;
-  int parent_shift;  ///< log2 of chunks in one parent
-
-  __device__ std::int32_t start(std::int32_t i) const {
-    if (!parents) return static_cast<std::int32_t>(first + i * chunk_size);
-    const std::int32_t within = i & ((1 << parent_shift) - 1);
-    return parents[i >> parent_shift] + static_cast<std::int32_t>(within * chunk_size);
-  }
-
-  /// Cuts `count` parents of parent_size; only the last can be cut short by `end`.
-  __device__ static ChunkList cut(const std::int32_t* parents, std::int32_t count,
-                                  std::int32_t parent_size, std::int32_t chunk_size,
-                                  std::int32_t end) {
-    const int shift = __ffsll(parent_size / chunk_size) - 1;
-    if (count == 0) return {parents, 0, 0, chunk_size, shift};
-    const std::int32_t last = parents[count - 1];
-    const std::int32_t last_size = min(parent_size, end - last);
-    const std::int32_t cut = ((count - 1) << shift) + (last_size + chunk_size - 1) / chunk_size;
-    return {parents, 0, cut, chunk_size, shift};
-  }
-};
-
 template <typename T, int kHeadDim, typename Team>
 class DecodeUnit {
  public:
@@ -92,7 +65,7 @@ class DecodeUnit {
         team_(team),
         request_(unit / params.num_kv_heads),
         kv_head_(unit % params.num_kv_heads),
-        kv_(params, request_, kv_head_),
+        kv_(params.kv, request_, kv_head_),
         shared_(memory, params.max_rows,
                 params.lists
                     ? params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) *
@@ -130,11 +103,9 @@ class DecodeUnit {
 
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
-    const std::int64_t capacity =
-        std::int64_t{params_.page_size} * (params_.block_table ? params_.table_columns : 1);
     return first_row_ >= 0 && rows_ > 0 && rows_ <= kMaxRows &&
            first_row_ + std::int64_t{rows_} <= params_.total_q && seq_len_ >= 0 &&
-           seq_len_ <= params_.max_seq_len && seq_len_ <= capacity &&
+           seq_len_ <= params_.max_seq_len && seq_len_ <= capacity(params_.kv) &&
            (seq_len_ == 0 || rows_ <= seq_len_);
   }
 
@@ -183,14 +154,6 @@ class DecodeUnit {
       holds &= i == 0 || blocks_[i - 1] < blocks_[i];
     }
     return __syncthreads_and(holds);
-  }
-
-  __device__ std::int32_t first_chunk_size(std::int32_t candidates) const {
-    std::uint32_t chunk_size = params_.stages[0].chunk_size;
-    const auto keys = static_cast<std::uint32_t>(candidates);
-    const auto most = static_cast<std::uint32_t>(params_.max_first_chunks);
-    while (keys > most * std::uint64_t{chunk_size}) chunk_size *= 2;
-    return static_cast<std::int32_t>(chunk_size);
   }
 
   /// What the cache holds for this unit, read before it is needed.
@@ -249,8 +212,11 @@ class DecodeUnit {
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
         scan(s, chunks);
+        const float* scores = scores_ + buffer_ * params_.max_chunks;
+        // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
         select_chunks(
-            scores_ + buffer_ * params_.max_chunks, chunks.count, keep, select_storage(),
+            [&](std::int32_t i) { return __ldcg(scores + i); }, chunks.count, keep,
+            select_storage(),
             [&](std::int32_t rank, std::int32_t i) { shared_.lists[1][rank] = chunks.start(i); });
         buffer_ ^= 1;
       } else {  // nothing can be dropped and no key is read
@@ -278,7 +244,9 @@ class DecodeUnit {
   }
 
   __device__ std::int32_t stage_chunk_size(int s, std::int32_t candidates) const {
-    return s <= 0 ? first_chunk_size(candidates) : params_.stages[s].chunk_size;
+    return s <= 0 ? first_chunk_size(params_.stages[0].chunk_size, params_.max_first_chunks,
+                                     candidates)
+                  : params_.stages[s].chunk_size;
   }
 
   __device__ bool load_survivors(const std::int32_t* entry, int s, std::int32_t& count) {
@@ -326,8 +294,8 @@ class DecodeUnit {
     shared_.lists[0] = survivors;
   }
 
-  __device__ SelectStorage& select_storage() {
-    return *reinterpret_cast<SelectStorage*>(shared_.scratch);
+  __device__ SelectStorage<kDecodeThreads>& select_storage() {
+    return *reinterpret_cast<SelectStorage<kDecodeThreads>*>(shared_.scratch);
   }
 
   /// Scores the chunks of stage s with the whole team; the scores are in L2 when it returns.

@@ -4,12 +4,11 @@
 
 #include <cstdint>
 
+#include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/types.hpp"
 
 namespace hip_attn::cuda {
 
-/// Stages that fit the kernel's parameters; hip_classic needs log2(max_len / k) of them.
-inline constexpr int kMaxStages = 32;
 /// Threads of a block: 16 warps keep 64 KB of keys in flight per multiprocessor.
 inline constexpr int kDecodeThreads = 512;
 inline constexpr int kDecodeWarps = kDecodeThreads / 32;
@@ -17,36 +16,6 @@ inline constexpr int kDecodeWarps = kDecodeThreads / 32;
 inline constexpr int kSharedChunks = 2048;
 /// Query rows of one tensor-core tile.
 inline constexpr int kRowsPerTile = 8;
-
-struct StageParams {
-  std::int32_t chunk_size;  ///< of stage 0: before doubling
-  std::int32_t query_stride;
-  std::int32_t keep;
-  std::int32_t max_survivors;
-  std::int32_t cache_word;  ///< where the stage's count stands in a cache entry; survivors follow
-  bool centre;
-};
-
-/// One of K and V. Strides in elements.
-template <typename T>
-struct PageParams {
-  const T* data;
-  std::int64_t page_stride;
-  std::int64_t token_stride;
-  std::int64_t head_stride;
-};
-
-template <typename I>
-struct SelectionParams {
-  I* blocks = nullptr;  ///< null: absent
-  std::int64_t blocks_row_stride;
-  std::int64_t blocks_head_stride;
-  std::int64_t max_blocks;
-  I* counts;
-  std::int64_t counts_row_stride;
-  I* window_start;
-  std::int64_t window_row_stride;
-};
 
 /// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
 struct CacheParams {
@@ -69,14 +38,7 @@ struct DecodeParams {
   std::int64_t out_head_stride;
   float* lse;  ///< [total_q, Hq], null: absent
   std::int64_t lse_row_stride;
-  PageParams<T> k;
-  PageParams<T> v;
-  std::int32_t page_size;           ///< at most INT32_MAX: no position lies beyond
-  std::int32_t num_pages;           ///< likewise: a table names no page beyond
-  std::int32_t page_shift;          ///< log2(page_size), -1 when it is no power of two
-  const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
-  std::int64_t table_row_stride;
-  std::int64_t table_columns;
+  KvParams<T> kv;
   const std::int32_t* seq_lens;      ///< [B]
   const std::int32_t* cu_seqlens_q;  ///< [B + 1]
   std::int64_t total_q;

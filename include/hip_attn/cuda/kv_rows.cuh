@@ -3,17 +3,23 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/decode_params.hpp"
+#include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/cuda/mma.cuh"
 
 namespace hip_attn::cuda {
+
+/// Tokens that the pages of one request can hold.
+template <typename T>
+__device__ std::int64_t capacity(const KvParams<T>& kv) {
+  return std::int64_t{kv.page_size} * (kv.block_table ? kv.table_columns : 1);
+}
 
 /// Finds rows through the block table. A table entry that is not a page gives a negative slot,
 /// which callers turn into NaN (attention) or -inf (search): no memory outside the pages is read.
 template <typename T>
 class KvRows {
  public:
-  __device__ KvRows(const DecodeParams<T>& params, int request, int kv_head)
+  __device__ KvRows(const KvParams<T>& params, int request, int kv_head)
       : params_(params),
         k_(params.k.data + kv_head * params.k.head_stride),
         v_(params.v.data + kv_head * params.v.head_stride),
@@ -41,7 +47,7 @@ class KvRows {
   }
 
  private:
-  const DecodeParams<T>& params_;
+  const KvParams<T>& params_;
   const T* k_;
   const T* v_;
   const std::int32_t* table_;

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <cub/block/block_scan.cuh>
 
-#include "hip_attn/cuda/decode_params.hpp"
-
 namespace hip_attn::cuda {
 
 /// Orders as the float does: larger score, larger key. -0 and 0 are one score.
@@ -15,12 +13,13 @@ __device__ inline std::uint32_t order_key(float score) {
 }
 
 inline constexpr int kSelectBins = 2048;
-/// Scores that a thread holds in registers; more than 512 * 8 are read again in every pass.
+/// Scores that a thread holds in registers; more than kThreads * 8 are read again in every pass.
 inline constexpr int kSelectItems = 8;
 
+template <int kThreads>
 struct SelectStorage {
   // Warp scans have half the latency of the default raking scan.
-  using Scan = cub::BlockScan<std::uint32_t, kDecodeThreads, cub::BLOCK_SCAN_WARP_SCANS>;
+  using Scan = cub::BlockScan<std::uint32_t, kThreads, cub::BLOCK_SCAN_WARP_SCANS>;
   std::uint32_t bins[kSelectBins];
   Scan::TempStorage scan;
   std::uint32_t lowest;
@@ -30,16 +29,17 @@ struct SelectStorage {
 };
 
 /// The scores as ordered keys: thread t holds `per_thread` neighbouring ones of each tile.
+template <int kThreads, typename ScoreAt>
 class SelectTile {
  public:
-  __device__ SelectTile(const float* scores, std::int32_t count)
-      : scores_(scores),
+  __device__ SelectTile(const ScoreAt& score_at, std::int32_t count)
+      : score_at_(score_at),
         count_(count),
-        per_thread_(min(kSelectItems, (count + kDecodeThreads - 1) / kDecodeThreads)) {
+        per_thread_(min(kSelectItems, (count + kThreads - 1) / kThreads)) {
     load(0);
   }
 
-  __device__ std::int32_t size() const { return kDecodeThreads * per_thread_; }
+  __device__ std::int32_t size() const { return kThreads * per_thread_; }
 
   /// Calls visit(index, key) for this thread's scores, ascending, from `base` on.
   template <typename Visit>
@@ -62,12 +62,11 @@ class SelectTile {
 #pragma unroll
     for (int i = 0; i < kSelectItems; ++i) {
       const std::int32_t index = first_index() + i;
-      // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
-      keys_[i] = i < per_thread_ && index < count_ ? order_key(__ldcg(scores_ + index)) : 0;
+      keys_[i] = i < per_thread_ && index < count_ ? order_key(score_at_(index)) : 0;
     }
   }
 
-  const float* scores_;
+  const ScoreAt& score_at_;
   std::int32_t count_;
   std::int32_t base_ = 0;
   int per_thread_;
@@ -75,23 +74,26 @@ class SelectTile {
 };
 
 /// Keeps the `keep` highest of `count` scores (equal scores: the lower index) and hands their
-/// indices over in ascending order: emit(rank, index). Called by the whole block, 0 < keep < count.
+/// indices over in ascending order: emit(rank, index). score_at(index) is one of the scores; each
+/// is read once when there are at most kThreads * kSelectItems. Called by the whole block of
+/// kThreads, 0 < keep < count.
 ///
 /// The threshold is found by narrowing [lowest, highest] to the bin that holds the keep-th score,
 /// 2048 bins over the range that is left: two rounds on ordinary scores, three at most, none when
 /// all are equal. Bins over the range rather than over the bits: scores share their top bits, and a
 /// histogram of those would serialise on a few counters.
-template <typename Emit>
-__device__ void select_chunks(const float* scores, std::int32_t count, std::int32_t keep,
-                              SelectStorage& storage, Emit&& emit) {
+template <int kThreads, typename ScoreAt, typename Emit>
+__device__ void select_chunks(const ScoreAt& score_at, std::int32_t count, std::int32_t keep,
+                              SelectStorage<kThreads>& storage, Emit&& emit) {
+  using Scan = typename SelectStorage<kThreads>::Scan;
   const int thread = static_cast<int>(threadIdx.x);
-  SelectTile tile(scores, count);
+  SelectTile<kThreads, ScoreAt> tile(score_at, count);
   if (thread == 0) {
     storage.lowest = 0xffffffffu;
     storage.highest = 0;
   }
 #pragma unroll 1
-  for (int bin = thread; bin < kSelectBins; bin += kDecodeThreads) storage.bins[bin] = 0;
+  for (int bin = thread; bin < kSelectBins; bin += kThreads) storage.bins[bin] = 0;
   __syncthreads();
   std::uint32_t lowest = 0xffffffffu;
   std::uint32_t highest = 0;
@@ -125,7 +127,7 @@ __device__ void select_chunks(const float* scores, std::int32_t count, std::int3
       });
     }
     __syncthreads();
-    constexpr int kBinsPerThread = kSelectBins / kDecodeThreads;
+    constexpr int kBinsPerThread = kSelectBins / kThreads;
     std::uint32_t counts[kBinsPerThread];  // highest bins first
     std::uint32_t sum = 0;
     for (int i = 0; i < kBinsPerThread; ++i) {
@@ -135,7 +137,7 @@ __device__ void select_chunks(const float* scores, std::int32_t count, std::int3
       bin = 0;  // for the next round
     }
     std::uint32_t above = 0;
-    SelectStorage::Scan(storage.scan).ExclusiveSum(sum, above);
+    Scan(storage.scan).ExclusiveSum(sum, above);
     for (int i = 0; i < kBinsPerThread; ++i) {
       if (above < needed && needed <= above + counts[i]) {  // in one thread alone
         const auto bin = static_cast<std::uint32_t>(kSelectBins - 1 - thread * kBinsPerThread - i);
@@ -166,7 +168,7 @@ __device__ void select_chunks(const float* scores, std::int32_t count, std::int3
     });
     std::uint32_t before = 0;
     std::uint32_t tile_total = 0;
-    SelectStorage::Scan(storage.scan).ExclusiveSum(mine, before, tile_total);
+    Scan(storage.scan).ExclusiveSum(mine, before, tile_total);
     std::uint32_t above = total_above + (before & 0xffffu);
     std::uint32_t ties = total_ties + (before >> 16);
     tile.for_each(base, [&](std::int32_t index, std::uint32_t key) {

@@ -1,0 +1,61 @@
+// Arguments of the operators as the kernels' parameters.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "hip_attn/attention.hpp"
+#include "hip_attn/cuda/attention_params.hpp"
+
+namespace hip_attn::cuda {
+
+inline std::int32_t saturate(std::int64_t value) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(value, INT32_MAX));
+}
+
+template <typename T>
+KvParams<T> kv_params(const PagedKv<T>& kv) {
+  const auto one = [](const TensorView<const T, 4>& pages) {
+    return PageParams<T>{pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
+  };
+  KvParams<T> params{};
+  params.k = one(kv.pages.k);
+  params.v = one(kv.pages.v);
+  params.page_size = saturate(kv.pages.page_size());
+  params.num_pages = saturate(kv.pages.num_pages());
+  const auto page_size = static_cast<std::uint32_t>(params.page_size);
+  params.page_shift = std::has_single_bit(page_size) ? std::countr_zero(page_size) : -1;
+  if (kv.block_table) {
+    params.block_table = kv.block_table->data;
+    params.table_row_stride = kv.block_table->strides[0];
+    params.table_columns = kv.block_table->sizes[1];
+  }
+  return params;
+}
+
+template <typename I>
+SelectionParams<I> selection_params(const SelectionView<I>& view) {
+  return {view.blocks.data,       view.blocks.strides[0],
+          view.blocks.strides[1], view.blocks.sizes[2],
+          view.counts.data,       view.counts.strides[0],
+          view.window_start.data, view.window_start.strides[0]};
+}
+
+// The factors of a logit in units of log 2: q . k * scale_log2, or softcap_log2 * tanh(q . k *
+// scale_log2) when softcap_log2 is not 0.
+struct LogitScale {
+  float scale_log2;
+  float softcap_log2;
+};
+
+template <typename T>
+LogitScale logit_scale(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+  constexpr float kLog2e = 1.44269504f;
+  const float scale = args.scale.value_or(1.f / std::sqrt(static_cast<float>(plan.shape.head_dim)));
+  if (args.logit_softcap) return {scale / *args.logit_softcap, *args.logit_softcap * kLog2e};
+  return {scale * kLog2e, 0.f};
+}
+
+}  // namespace hip_attn::cuda

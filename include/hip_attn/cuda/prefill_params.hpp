@@ -1,0 +1,57 @@
+/// What the prefill kernels are told.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+template <typename T>
+struct PrefillParams {
+  // Tensors
+  const T* q;  ///< [total_q, Hq, D]
+  std::int64_t q_row_stride;
+  std::int64_t q_head_stride;
+  T* out;  ///< [total_q, Hq, D]
+  std::int64_t out_row_stride;
+  std::int64_t out_head_stride;
+  float* lse;  ///< [total_q, Hq], null: absent
+  std::int64_t lse_row_stride;
+  KvParams<T> kv;
+  const std::int32_t* seq_lens;      ///< [B]
+  const std::int32_t* cu_seqlens_q;  ///< [B + 1]
+  std::int32_t total_q;
+  // Shape
+  std::int32_t batch;
+  std::int32_t num_kv_heads;
+  std::int32_t group;
+  std::int32_t max_seq_len;
+  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
+  float softcap_log2;  ///< softcap * log2(e), 0: none
+  // Config
+  std::int32_t sink;
+  std::int32_t window;
+  std::int32_t block_q;
+  std::int32_t max_first_chunks;
+  std::int32_t block_k;
+  std::int32_t dense_until;  ///< query blocks with p0 below attend to every key, without a search
+  std::int32_t num_stages;
+  StageParams stages[kMaxStages];
+  // Selection and counters
+  std::int32_t selection_rows;  ///< selection_row(total_q, B, 0, block_q) of this call
+  SelectionParams<const std::int32_t> selection_in;  ///< absent: search
+  /// Written by the search, read by attention: the caller's, or the workspace's. A unit whose given
+  /// selection does not hold has count -1.
+  SelectionParams<std::int32_t> selection;
+  unsigned long long* counters;  ///< [num_stages + 2], null: absent
+  // Workspace
+  std::int32_t max_chunks;     ///< that a stage scores
+  std::int32_t list_length;    ///< of a list of chunks between stages
+  std::int32_t search_blocks;  ///< thread blocks of the search, each with its own of the following
+  float* scores;               ///< [search_blocks, max_chunks]; null: they fit shared memory
+  std::int32_t* lists;         ///< [search_blocks, 2, list_length]; null: they fit shared memory
+};
+
+}  // namespace hip_attn::cuda
