@@ -136,7 +136,11 @@ Status plan_of_type(AttentionPlan& plan) {
                            static_cast<int>(kernels.attend_shared_bytes));
   if (error != cudaSuccess) return to_status(error, "plan_prefill");
   if (major == 9 && minor == 0) {
-    if (const Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
+    plan.cuda.multiprocessors = multiprocessors;
+    if (const Status status = prepare_hopper_attend<T>(
+            plan.shape.head_dim,
+            plan.config.block_q * (plan.shape.num_q_heads / plan.shape.num_kv_heads),
+            plan.cuda.hopper);
         !status.ok()) {
       return status;
     }
@@ -250,7 +254,8 @@ Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan
 template <typename T>
 Status launch_attend(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
                      const PrefillParams<T>& params, Stream stream) {
-  if (plan.cuda.hopper) return launch_hopper_attend(params, plan.shape.head_dim, stream);
+  if (plan.cuda.hopper)
+    return launch_hopper_attend(params, plan.shape.head_dim, plan.cuda.multiprocessors, stream);
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   return launch_kernel(kernels.attend, units * ceil_div(params.max_rows, kernels.attend_rows),
                        kernels.attend_threads, kernels.attend_shared_bytes, params, stream);

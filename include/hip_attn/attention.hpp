@@ -39,6 +39,7 @@ struct CudaSchedule {
   /// prefill: attend with the kernel for compute capability 9.0; false: with the one for 8.0 and
   /// newer, which a plan may always be set to
   bool hopper = false;
+  int multiprocessors = 0;  ///< prefill: of the device
 };
 
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,
