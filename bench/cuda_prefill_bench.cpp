@@ -270,6 +270,7 @@ void add(const char* type, const char* preset, const HipConfig& config, const Sh
 // number of tokens for next to nothing: search_ms is the time of those stages.
 HipConfig first_stages(HipConfig config, int count) {
   const std::int64_t keep = config.stages.back().keep;
+  config.refresh_interval.clear();
   config.stages.resize(count);
   const std::int32_t chunk_size = config.stages.back().chunk_size;
   config.stages.push_back({chunk_size, keep, config.block_q, ScanRule::kCentre});

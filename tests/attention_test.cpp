@@ -383,6 +383,7 @@ HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
+  CAPTURE(op, device.type);
   const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;
   const auto clean = make_problem<TestType>(heads, {{133, q_len, 1}});
   const auto expected = run_attention(op, small_config(), clean, {.device = device});

@@ -176,6 +176,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill of what does not fit shared memory",
     config.sink = 8;
     config.window = 16;
     config.stages = {{8, 80000, 4}, {2, 60000, 1}};
+    config.max_first_chunks = 10000;
     auto problem = make_problem<TestType>({4, 2, least_head_dim()}, {{3000, 70, 1}, {90, 90, 2}},
                                           Values::kExact);
     RunOptions options;
