@@ -153,7 +153,8 @@ class SearchUnit {
     }
     const WarpScorer<T, kHeadDim> score{memory_.queries,
                                         padded_search_rows(pooled_rows_) / kSearchRowTile};
-    const ChunkScan<T, kHeadDim, kSearchThreads / 32> scan(keys_, score);
+    const ChunkScan<T, kHeadDim, kSearchThreads / 32> scan(
+        keys_, score, ScanPosition(params_.scan_positions + s));
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);

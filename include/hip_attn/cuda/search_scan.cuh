@@ -158,12 +158,46 @@ struct ChunkDescent {
   }
 };
 
+/// Where the thread blocks of a search are in their scans: a word of global memory for each stage,
+/// which says the key that some block has come to and is never waited for. A block begins its scan
+/// there and goes around. Blocks that are at the same keys at the same time share them in L2, also
+/// where the keys of a head are more than L2 holds: without it, 256k tokens took X and 1M tokens Y
+/// times as long.
+class ScanPosition {
+ public:
+  __device__ explicit ScanPosition(std::int32_t* word) : word_(word) {}
+
+  /// The first of `count` chunks to score, a multiple of `step`; any is right.
+  template <typename StartOf>
+  __device__ std::int32_t first_chunk(std::int32_t count, std::int32_t step,
+                                      StartOf&& start_of) const {
+    const std::int32_t position = __shfl_sync(0xffffffffu, *word_, 0);
+    std::int32_t low = 0;
+    std::int32_t high = count;
+    while (high - low > 1) {
+      const std::int32_t middle = low + (high - low) / 2;
+      if (start_of(middle) <= position) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    return low / step * step;
+  }
+
+  __device__ void come_to(std::int32_t position) const { *word_ = position; }
+
+ private:
+  volatile std::int32_t* word_;
+};
+
 /// Scores chunks with the warps of one thread block.
 template <typename T, int kHeadDim, int kWarps>
 class ChunkScan {
  public:
-  __device__ ChunkScan(const SearchKeys<T>& keys, const WarpScorer<T, kHeadDim>& score)
-      : keys_(keys), score_(score) {}
+  __device__ ChunkScan(const SearchKeys<T>& keys, const WarpScorer<T, kHeadDim>& score,
+                       ScanPosition position)
+      : keys_(keys), score_(score), position_(position) {}
 
   /// scores[i] of all chunks i < count; start_of(i) is chunk i's first key, `end` bounds the last
   /// chunk. Returns the keys that this thread's quad read (meaningful in lanes that are multiples
@@ -176,8 +210,22 @@ class ChunkScan {
       return ChunkDescent{l, i < count ? min(l + chunk_size, end) : 0};
     };
     // A chunk of one key has one score, whatever the rule.
-    return centre || chunk_size == 1 ? read_centres(count, chunk_at, scores)
-                                     : descend(count, chunk_size, chunk_at, scores);
+    const bool one_key = centre || chunk_size == 1;
+    const std::int32_t per_warp = one_key ? 32 : 16;
+    const std::int32_t step = per_warp * kWarps;
+    const std::int32_t begin = position_.first_chunk(count, step, start_of);
+    std::uint32_t keys_read = 0;
+#pragma unroll 1
+    for (std::int32_t i = 0; i < count; i += step) {  // from `begin` to the end, then up to it
+      const std::int32_t here =
+          begin + i < count ? begin + i : begin + i - (count + step - 1) / step * step;
+      if (threadIdx.x == 0) position_.come_to(start_of(here));
+      const std::int32_t first = here + warp() * per_warp;
+      if (first >= count) continue;
+      keys_read += one_key ? read_centres(first, count, chunk_at, scores)
+                           : descend(first, count, chunk_size, chunk_at, scores);
+    }
+    return keys_read;
   }
 
  private:
@@ -209,21 +257,18 @@ class ChunkScan {
 
   /// One key a chunk, thirty-two chunks to a warp: quad g has chunks 4 g to 4 g + 3.
   template <typename ChunkAt>
-  __device__ std::uint32_t read_centres(std::int32_t count, ChunkAt&& chunk_at,
+  __device__ std::uint32_t read_centres(std::int32_t first, std::int32_t count, ChunkAt&& chunk_at,
                                         float* scores) const {
     std::uint32_t keys_read = 0;
-#pragma unroll 1
-    for (std::int32_t first = warp() * 32; first < count; first += kWarps * 32) {
-      const std::int32_t mine = first + lane();
-      const std::int32_t centre = chunk_at(mine).middle();
-      float a[4];
-      score_quad(mine < count, centre, mine < count ? keys_.page(centre) : 0, a, [] {});
+    const std::int32_t mine = first + lane();
+    const std::int32_t centre = chunk_at(mine).middle();
+    float a[4];
+    score_quad(mine < count, centre, mine < count ? keys_.page(centre) : 0, a, [] {});
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const std::int32_t at = first + quad() * 4 + n;
-        if (lane() % 4 == 0 && at < count) scores[at] = a[n];
-        keys_read += at < count;
-      }
+    for (int n = 0; n < 4; ++n) {
+      const std::int32_t at = first + quad() * 4 + n;
+      if (lane() % 4 == 0 && at < count) scores[at] = a[n];
+      keys_read += at < count;
     }
     return keys_read;
   }
@@ -232,65 +277,63 @@ class ChunkScan {
   /// a quad, whose lanes find the left and the right key of the first and of the second. While a
   /// level is scored every lane looks up one of the four keys that each chunk may read next.
   template <typename ChunkAt>
-  __device__ std::uint32_t descend(std::int32_t count, std::int32_t chunk_size, ChunkAt&& chunk_at,
-                                   float* scores) const {
+  __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
+                                   ChunkAt&& chunk_at, float* scores) const {
     const int t = lane() % 4;
     std::uint32_t keys_read = 0;
-#pragma unroll 1
-    for (std::int32_t first = warp() * 16; first < count; first += kWarps * 16) {
-      ChunkDescent chunks[2];
+    ChunkDescent chunks[2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) chunks[i] = chunk_at(first + quad() * 2 + i);
-      const ChunkDescent top = t < 2 ? chunks[0] : chunks[1];
-      std::int32_t page = 0;
-      if (top.size() > 0) page = keys_.page(t % 2 == 0 ? top.left() : top.right());
-      // The last chunk may be shorter than the others: it has its bottom sooner, and where it is
-      // one key from the start, that key stands for both.
-      std::int32_t least = 1;
+    for (int i = 0; i < 2; ++i) chunks[i] = chunk_at(first + quad() * 2 + i);
+    const ChunkDescent top = t < 2 ? chunks[0] : chunks[1];
+    std::int32_t page = 0;
+    if (top.size() > 0) page = keys_.page(t % 2 == 0 ? top.left() : top.right());
+    // The last chunk may be shorter than the others: it has its bottom sooner, and where it is
+    // one key from the start, that key stands for both.
+    std::int32_t least = 1;
 #pragma unroll 1
-      for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
-        const ChunkDescent mine = t < 2 ? chunks[0] : chunks[1];
-        std::int32_t next_page[2] = {0, 0};
-        float a[4];
-        score_quad(mine.size() >= least, t % 2 == 0 ? mine.left() : mine.right(), page, a, [&] {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const ChunkDescent half = chunks[i].half(t >= 2);
-            if (size > 2 && half.size() > 0)
-              next_page[i] = keys_.page(t % 2 == 0 ? half.left() : half.right());
-          }
-        });
+    for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
+      const ChunkDescent mine = t < 2 ? chunks[0] : chunks[1];
+      std::int32_t next_page[2] = {0, 0};
+      float a[4];
+      score_quad(mine.size() >= least, t % 2 == 0 ? mine.left() : mine.right(), page, a, [&] {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          ChunkDescent& chunk = chunks[i];
-          const float left = a[2 * i];
-          const float right = a[2 * i + 1];
-          const bool to_right = !(left >= right);
-          const std::int32_t found = __shfl_sync(kAll, next_page[i], (to_right ? 2 : 0) + t % 2, 4);
-          if (t / 2 == i) page = found;
-          if (chunk.size() < least) continue;
-          chunk.best = fmaxf(chunk.best, fmaxf(left, right));
-          if (chunk.size() == 1) {
-            ++keys_read;
-            continue;
-          }
-          keys_read += 2;
-          const ChunkDescent half = chunk.half(to_right);
-          chunk.l = half.l;
-          chunk.r = half.r;
+          const ChunkDescent half = chunks[i].half(t >= 2);
+          if (size > 2 && half.size() > 0)
+            next_page[i] = keys_.page(t % 2 == 0 ? half.left() : half.right());
         }
-      }
+      });
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const std::int32_t at = first + quad() * 2 + i;
-        if (t == 0 && at < count) scores[at] = chunks[i].best;
+        ChunkDescent& chunk = chunks[i];
+        const float left = a[2 * i];
+        const float right = a[2 * i + 1];
+        const bool to_right = !(left >= right);
+        const std::int32_t found = __shfl_sync(kAll, next_page[i], (to_right ? 2 : 0) + t % 2, 4);
+        if (t / 2 == i) page = found;
+        if (chunk.size() < least) continue;
+        chunk.best = fmaxf(chunk.best, fmaxf(left, right));
+        if (chunk.size() == 1) {
+          ++keys_read;
+          continue;
+        }
+        keys_read += 2;
+        const ChunkDescent half = chunk.half(to_right);
+        chunk.l = half.l;
+        chunk.r = half.r;
       }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::int32_t at = first + quad() * 2 + i;
+      if (t == 0 && at < count) scores[at] = chunks[i].best;
     }
     return keys_read;
   }
 
   const SearchKeys<T>& keys_;
   const WarpScorer<T, kHeadDim>& score_;
+  ScanPosition position_;
 };
 
 }  // namespace hip_attn::cuda
