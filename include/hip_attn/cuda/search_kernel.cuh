@@ -146,8 +146,10 @@ class SearchUnit {
   __device__ void scan(int s, const ChunkList& chunks) {
     const StageParams& stage = params_.stages[s];
     if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
-      pooled_rows_ = pool_search_queries<T, kHeadDim, kSearchThreads>(
-          params_, block_, kv_head_, stage.query_stride, memory_.queries);
+      const SearchQueries<T, kHeadDim, kSearchThreads> queries(params_, block_, kv_head_,
+                                                               stage.query_stride);
+      queries.write(memory_.queries);
+      pooled_rows_ = queries.pooled_rows();
       pooled_by_ = stage.query_stride;
       __syncthreads();
     }
