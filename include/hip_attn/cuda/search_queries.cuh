@@ -9,41 +9,17 @@
 
 namespace hip_attn::cuda {
 
-/// Pooled rows of one tensor-core product.
-inline constexpr int kSearchRowTile = 16;
-
-/// Pooled rows padded to whole products.
-__host__ __device__ constexpr int padded_search_rows(int rows) {
-  return (rows + kSearchRowTile - 1) / kSearchRowTile * kSearchRowTile;
-}
-
 /// Pieces of 16 bytes in a row.
 template <int kHeadDim>
 inline constexpr int kRowPieces = kHeadDim / 8;
 
-/// Sixteen pooled rows of queries as the tensor cores take them: lane (g, t) = (lane / 4, lane % 4)
-/// of step 2 i + s reads 16 bytes, which are words 2 s and 2 s + 1 of piece 4 i + t of rows g and g
-/// + 8, alternating. Keys that lie in registers as they lie in memory (search_scan.cuh) meet the
-/// same columns, and no lane shares a bank with another.
-template <int kHeadDim>
-struct QueryFragments {
-  static constexpr int kSteps = kHeadDim / 16;
-  static constexpr int kWordsPerTile = kSteps * 32 * 4;
-
-  /// Where word w of piece p of pooled row r lies, in words.
-  __device__ static constexpr int word(int row, int piece, int w) {
-    const int step = piece / 4 * 2 + w / 2;
-    const int lane = row % 8 * 4 + piece % 4;
-    return row / kSearchRowTile * kWordsPerTile + (step * 32 + lane) * 4 + w % 2 * 2 + row / 8 % 2;
-  }
-};
-
 /// Writes the mean of the rows present in every group of `stride` positions (groups start at
 /// multiples of stride; summed in fp32 in row order, rounded to T) for every head of the group: row
-/// order is group of positions, then head. Rows up to the next whole tile repeat row 0, which
-/// changes no maximum. A thread asks for several pieces before it waits for one: one after the
-/// other they took a quarter of the search of 128k tokens on an H200.
-template <typename T, int kHeadDim, int kThreads>
+/// order is group of positions, then head. Rows up to the next whole tile of the layout repeat row
+/// 0, which changes no maximum. Layout::word(row, piece, w, padded rows) says where word w of a
+/// piece of 16 bytes goes, in words. A thread asks for several pieces before it waits for one: one
+/// after the other they took a quarter of the search of 128k tokens on an H200.
+template <typename T, int kHeadDim, int kThreads, typename Layout>
 class SearchQueries {
  public:
   __device__ SearchQueries(const PrefillParams<T>& params, const QueryBlock& block, int kv_head,
@@ -56,7 +32,7 @@ class SearchQueries {
         anchor_(block.p0 % stride),
         pooled_((anchor_ + block.rows + stride - 1) / stride * params.group) {}
 
-  __device__ int pooled_rows() const { return pooled_; }
+  __device__ int padded_rows() const { return Layout::padded(pooled_); }
 
   /// Called by the whole block.
   __device__ void write(std::uint32_t* queries) const {
@@ -74,16 +50,15 @@ class SearchQueries {
 
   __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kPieces; }
   __device__ static int piece() { return static_cast<int>(threadIdx.x) % kPieces; }
-  __device__ int padded_rows() const { return padded_search_rows(pooled_); }
 
   __device__ const T* source(int row, int head) const {
     return first_ + row * params_.q_row_stride + head * params_.q_head_stride + piece() * 8;
   }
 
-  __device__ static void store(std::uint32_t* queries, int row, const std::uint32_t (&words)[4]) {
+  __device__ void store(std::uint32_t* queries, int row, const std::uint32_t (&words)[4]) const {
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
-      queries[QueryFragments<kHeadDim>::word(row, piece(), w)] = words[w];
+      queries[Layout::word(row, piece(), w, padded_rows())] = words[w];
     }
   }
 
@@ -130,11 +105,13 @@ class SearchQueries {
         }
       }
       const auto count = static_cast<float>(end - begin);
+      const bool exact = ((end - begin) & (end - begin - 1)) == 0;  // 1 / count is
+      const float inverse = 1.f / count;
       std::uint32_t words[4];
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        words[w] = narrow_pair<T>(sums[2 * w] / count, sums[2 * w + 1] / count);
-      }
+      for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
+#pragma unroll
+      for (int w = 0; w < 4; ++w) words[w] = narrow_pair<T>(sums[2 * w], sums[2 * w + 1]);
       store(queries, row, words);
     }
   }
