@@ -230,7 +230,8 @@ enum class Attend { kChosen, kGeneric };
 template <typename T>
 void prefill(benchmark::State& state, const HipConfig& config, const Shape& shape, Attend attend) {
   Prefill<T> layer(config, shape);
-  if (attend == Attend::kGeneric) layer.plan().cuda.hopper = false;
+  if (attend == Attend::kGeneric)
+    layer.plan().cuda.hopper = layer.plan().cuda.hopper_search = false;
   check(layer.run(false));
   std::vector<double> whole;
   std::vector<double> given;

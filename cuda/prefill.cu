@@ -62,16 +62,25 @@ PrefillSizes sizes_of(const AttentionPlan& plan) {
   return sizes;
 }
 
+// The search that a plan has chosen.
 template <typename T>
-std::size_t search_bytes(const PrefillKernels<T>& kernels, const PrefillSizes& sizes) {
-  return kernels.search_bytes(sizes.max_rows, sizes.max_chunks, sizes.list_length);
+const typename PrefillKernels<T>::Search& search_of(const PrefillKernels<T>& kernels,
+                                                    const AttentionPlan& plan) {
+  if (plan.cuda.search_blocks > 0) return kernels.search_in_workspace;
+  return plan.cuda.hopper_search ? kernels.search_hopper : kernels.search;
+}
+
+template <typename T>
+std::size_t search_bytes(const typename PrefillKernels<T>::Search& search,
+                         const AttentionPlan& plan) {
+  const PrefillSizes sizes = sizes_of(plan);
+  return search.bytes(sizes.max_rows, sizes.max_chunks, sizes.list_length);
 }
 
 // Lays out the workspace, or measures it when `memory` is null: selections that the caller does not
 // take, and the memory of a search that does not fit shared memory.
 template <typename T>
 std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>& params) {
-  const PrefillSizes sizes = sizes_of(plan);
   const std::int64_t heads = plan.shape.num_kv_heads;
   const std::int64_t units = plan.selection_rows * heads;
   Carver carver(memory);
@@ -85,31 +94,72 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>
   params.selection.max_blocks = plan.max_selected_blocks;
   params.scan_positions = carver.take<std::int32_t>(plan.config.num_stages());
   if (plan.cuda.search_blocks > 0) {
+    const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
     params.search_bytes =
-        static_cast<std::int64_t>(search_bytes(kernels_for<T>(plan.shape.head_dim), sizes));
+        static_cast<std::int64_t>(search_bytes<T>(kernels.search_in_workspace, plan));
     params.search_memory = carver.take<std::byte>(plan.cuda.search_blocks * params.search_bytes);
   }
   return carver.bytes();
 }
 
+struct DeviceLimits {
+  int multiprocessors = 0;
+  int largest_shared = 0;  // of a thread block
+  bool hopper = false;
+};
+
+Status device_limits(Device device, DeviceLimits& limits) {
+  int major = 0;
+  int minor = 0;
+  const struct {
+    int* value;
+    cudaDeviceAttr attribute;
+  } queries[] = {{&limits.multiprocessors, cudaDevAttrMultiProcessorCount},
+                 {&limits.largest_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+                 {&major, cudaDevAttrComputeCapabilityMajor},
+                 {&minor, cudaDevAttrComputeCapabilityMinor}};
+  for (const auto& query : queries) {
+    const cudaError_t error = cudaDeviceGetAttribute(query.value, query.attribute, device.index);
+    if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  }
+  limits.hopper = major == 9 && minor == 0;
+  return {};
+}
+
+// Whether the search works in shared memory here; readies it when it does. `built` is false for a
+// kernel that this build left empty.
+template <typename T>
+Status prepare_search(const typename PrefillKernels<T>::Search& search, const AttentionPlan& plan,
+                      int largest_shared, bool& fits) {
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, search.kernel);
+  const auto most = static_cast<std::size_t>(largest_shared) - attributes.sharedSizeBytes;
+  const bool built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
+  fits = built && search_bytes<T>(search, plan) <= most;
+  if (fits) {
+    error = cudaFuncSetAttribute(search.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(most));
+  }
+  return to_status(error, "plan_prefill");
+}
+
 // Chooses the search kernel and readies it.
 template <typename T>
-Status plan_search(const PrefillKernels<T>& kernels, int multiprocessors, int largest_shared,
+Status plan_search(const PrefillKernels<T>& kernels, const DeviceLimits& device,
                    AttentionPlan& plan) {
-  const std::size_t bytes = search_bytes(kernels, sizes_of(plan));
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaFuncGetAttributes(&attributes, kernels.search);
-  if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  if (bytes + attributes.sharedSizeBytes <= static_cast<std::size_t>(largest_shared)) {
-    return to_status(
-        cudaFuncSetAttribute(kernels.search, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             largest_shared - static_cast<int>(attributes.sharedSizeBytes)),
-        "plan_prefill");
+  if (device.hopper) {
+    Status status = prepare_search<T>(kernels.search_hopper, plan, device.largest_shared,
+                                      plan.cuda.hopper_search);
+    if (!status.ok()) return status;
   }
+  bool fits = false;  // also where the Hopper search does: a plan may be set to this one
+  Status status = prepare_search<T>(kernels.search, plan, device.largest_shared, fits);
+  if (!status.ok() || fits) return status;
+  if (plan.cuda.hopper_search) return {};
   int per_multiprocessor = 0;
-  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &per_multiprocessor, kernels.search_in_workspace, kernels.search_threads, 0);
-  plan.cuda.search_blocks = std::max(1, per_multiprocessor * multiprocessors);
+  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &per_multiprocessor, kernels.search_in_workspace.kernel, kernels.search_threads, 0);
+  plan.cuda.search_blocks = std::max(1, per_multiprocessor * device.multiprocessors);
   return to_status(error, "plan_prefill");
 }
 
@@ -118,36 +168,17 @@ Status plan_of_type(AttentionPlan& plan) {
   const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_prefill");
-  int multiprocessors = 0;
-  int major = 0;
-  int minor = 0;
-  int largest_shared = 0;
-  const struct {
-    int* value;
-    cudaDeviceAttr attribute;
-  } queries[] = {{&multiprocessors, cudaDevAttrMultiProcessorCount},
-                 {&major, cudaDevAttrComputeCapabilityMajor},
-                 {&minor, cudaDevAttrComputeCapabilityMinor},
-                 {&largest_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
-  for (const auto& query : queries) {
-    const cudaError_t error =
-        cudaDeviceGetAttribute(query.value, query.attribute, plan.shape.device.index);
-    if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  }
-  if (const Status status = plan_search(kernels, multiprocessors, largest_shared, plan);
-      !status.ok()) {
-    return status;
-  }
+  DeviceLimits device;
+  if (Status status = device_limits(plan.shape.device, device); !status.ok()) return status;
+  if (Status status = plan_search(kernels, device, plan); !status.ok()) return status;
   const cudaError_t error =
       cudaFuncSetAttribute(kernels.attend, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            static_cast<int>(kernels.attend_shared_bytes));
   if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  if (major == 9 && minor == 0) {
-    plan.cuda.multiprocessors = multiprocessors;
-    if (const Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
-        !status.ok()) {
-      return status;
-    }
+  plan.cuda.multiprocessors = device.multiprocessors;
+  if (device.hopper) {
+    Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
+    if (!status.ok()) return status;
   }
   plan.dense_until = dense_until(plan.config, sizes_of(plan).group, plan.shape.max_seq_len);
   PrefillParams<T> unused{};
@@ -247,13 +278,11 @@ template <typename T>
 Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
                      const PrefillParams<T>& params, Stream stream) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
-  if (plan.cuda.search_blocks > 0) {
-    return launch_kernel(kernels.search_in_workspace,
-                         std::min<std::int64_t>(units, plan.cuda.search_blocks),
-                         kernels.search_threads, 0, params, stream);
-  }
-  return launch_kernel(kernels.search, units, kernels.search_threads,
-                       search_bytes(kernels, sizes_of(plan)), params, stream);
+  const auto& search = search_of(kernels, plan);
+  const int blocks = plan.cuda.search_blocks;
+  return launch_kernel(search.kernel, blocks > 0 ? std::min<std::int64_t>(units, blocks) : units,
+                       kernels.search_threads, blocks > 0 ? 0 : search_bytes<T>(search, plan),
+                       params, stream);
 }
 
 template <typename T>

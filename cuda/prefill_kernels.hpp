@@ -11,11 +11,14 @@ namespace hip_attn::cuda {
 
 template <typename T>
 struct PrefillKernels {
-  void (*search)(PrefillParams<T>);               ///< its memory is shared memory
-  void (*search_in_workspace)(PrefillParams<T>);  ///< its memory is of the workspace
-  /// Memory of a thread block of either.
-  std::size_t (*search_bytes)(std::int64_t max_rows, std::int64_t max_chunks,
-                              std::int64_t list_length);
+  /// A search and the memory of one of its thread blocks.
+  struct Search {
+    void (*kernel)(PrefillParams<T>);
+    std::size_t (*bytes)(std::int64_t max_rows, std::int64_t max_chunks, std::int64_t list_length);
+  };
+  Search search;               ///< in shared memory
+  Search search_in_workspace;  ///< in the workspace
+  Search search_hopper;        ///< in shared memory; compute capability 9.0
   int search_threads;
   void (*attend)(PrefillParams<T>);  ///< compute capability 8.0 and newer
   std::size_t attend_shared_bytes;

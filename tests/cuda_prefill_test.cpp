@@ -120,8 +120,8 @@ void compare_random(std::uint64_t seed, int cases, std::int64_t longest) {
     heads.num_kv_heads = choices.of({1, 2, 3});
     heads.num_q_heads = heads.num_kv_heads * choices.of({1, 2, 3, 4, 7, 8, 16});
     const Values values = choices.one_in(4) ? Values::kTies : Values::kExact;
-    const auto problem =
-        make_problem<T>(heads, random_requests(choices, choices.of<std::int64_t>({40, 300, longest})), values);
+    const auto problem = make_problem<T>(
+        heads, random_requests(choices, choices.of<std::int64_t>({40, 300, longest})), values);
     RunOptions options;
     options.memory = random_layout(choices);
     if (choices.one_in(3)) options.logit_softcap = 20.f;
@@ -206,6 +206,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE(
   plan.dense_until = 160;
   const bool hopper = GENERATE(true, false);
   plan.cuda.hopper &= hopper;
+  plan.cuda.hopper_search &= hopper;
   CallMemory<TestType> memory(plan, problem, {});
   const auto searched = run_attention(Operator::kPrefill, config, problem,
                                       {.device = cuda_device(), .hopper = hopper});
@@ -281,6 +282,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill answers what does not hold with NaN 
   AttentionPlan plan =
       make_plan<TestType>(Operator::kPrefill, config, problem.shape(cuda_device()));
   plan.cuda.hopper &= hopper;
+  plan.cuda.hopper_search &= hopper;
   CallMemory<TestType> memory(plan, problem, {});
   const auto good = run_attention(Operator::kPrefill, config, problem,
                                   {.device = cuda_device(), .hopper = hopper});
@@ -371,6 +373,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill reads pages beyond the 2^31st elemen
   AttentionPlan plan =
       make_plan<TestType>(Operator::kPrefill, config, problem.shape(cuda_device()));
   plan.cuda.hopper &= hopper;
+  plan.cuda.hopper_search &= hopper;
   CallMemory<TestType> call(plan, problem, {});
   auto& pages = call.args().kv.pages;
   const std::array<std::int64_t, 4> sizes{2, kPage, heads.num_kv_heads, heads.head_dim};

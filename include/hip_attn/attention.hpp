@@ -36,8 +36,9 @@ struct CudaSchedule {
   /// prefill: thread blocks of a search that works in the workspace, because its configuration does
   /// not fit shared memory; 0: it fits
   int search_blocks = 0;
-  /// prefill: attend with the kernel for compute capability 9.0; false: with the one for 8.0 and
-  /// newer, which a plan may always be set to
+  /// prefill: search, and attend, with the kernels for compute capability 9.0; false: with those for
+  /// 8.0 and newer, to which a plan may always be set
+  bool hopper_search = false;
   bool hopper = false;
   int multiprocessors = 0;  ///< prefill: of the device
 };

@@ -17,7 +17,7 @@ struct RunOptions {
   const HostSelection* selection = nullptr;  ///< given in
   std::optional<SelectionCache> cache = {};
   std::optional<AttentionShape> planned = {};  ///< absent: the problem's own sizes
-  bool hopper = true;  ///< false: attention by the kernel that every CUDA device has
+  bool hopper = true;  ///< false: prefill by the kernels that every CUDA device has
 };
 
 template <Element T>
@@ -36,6 +36,7 @@ RunResult<T> run_attention(Operator op, const HipConfig& config, const Problem<T
   AttentionPlan plan =
       make_plan<T>(op, config, options.planned.value_or(problem.shape(options.device)));
   plan.cuda.hopper &= options.hopper;
+  plan.cuda.hopper_search &= options.hopper;
   CallMemory<T> memory(plan, problem, options.memory);
   AttentionArgs<T>& args = memory.args();
   args.scale = options.scale;

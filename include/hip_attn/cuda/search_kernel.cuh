@@ -8,7 +8,10 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/chunk_list.cuh"
+#include "hip_attn/cuda/search_mma.cuh"
+#include "hip_attn/cuda/search_queries.cuh"
 #include "hip_attn/cuda/search_scan.cuh"
+#include "hip_attn/cuda/search_wgmma.cuh"
 #include "hip_attn/cuda/select.cuh"
 
 namespace hip_attn::cuda {
@@ -20,22 +23,22 @@ inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
 
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
 /// of the workspace.
-template <typename T, int kHeadDim>
+template <typename T, int kHeadDim, typename Layout>
 struct SearchMemory {
-  std::uint32_t* queries;  ///< QueryFragments of max_rows padded to whole tiles
+  std::uint32_t* queries;  ///< max_rows padded to whole tiles of the layout
   float* scores;           ///< [max_chunks]
   std::int32_t* lists[2];  ///< [list_length] first keys: the survivors, and those being made
 
   /// A multiple of 16.
   __host__ __device__ static std::size_t bytes(std::int64_t max_rows, std::int64_t max_chunks,
                                                std::int64_t list_length) {
-    return padded_search_rows(static_cast<int>(max_rows)) * std::size_t{kHeadDim} * sizeof(T) +
+    return Layout::padded(static_cast<int>(max_rows)) * std::size_t{kHeadDim} * sizeof(T) +
            padded(max_chunks) * sizeof(float) + 2 * padded(list_length) * sizeof(std::int32_t);
   }
 
   __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) {
     queries = reinterpret_cast<std::uint32_t*>(memory);
-    memory += padded_search_rows(params.max_rows) * std::size_t{kHeadDim} * sizeof(T);
+    memory += Layout::padded(params.max_rows) * std::size_t{kHeadDim} * sizeof(T);
     scores = reinterpret_cast<float*>(memory);
     memory += padded(params.max_chunks) * sizeof(float);
     for (int i = 0; i < 2; ++i) {
@@ -50,7 +53,7 @@ struct SearchMemory {
   }
 };
 
-template <typename T, int kHeadDim>
+template <typename T, int kHeadDim, typename Scorer>
 class SearchUnit {
  public:
   __device__ SearchUnit(const PrefillParams<T>& params, std::int32_t selection_row, int kv_head,
@@ -146,15 +149,19 @@ class SearchUnit {
   __device__ void scan(int s, const ChunkList& chunks) {
     const StageParams& stage = params_.stages[s];
     if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
-      pooled_rows_ = pool_search_queries<T, kHeadDim, kSearchThreads>(
-          params_, block_, kv_head_, stage.query_stride, memory_.queries);
+      const SearchQueries<T, kHeadDim, kSearchThreads, typename Scorer::Layout> queries(
+          params_, block_, kv_head_, stage.query_stride);
+      queries.write(memory_.queries);
+      padded_rows_ = queries.padded_rows();
       pooled_by_ = stage.query_stride;
+      if constexpr (Scorer::kWarpsTogether > 1) {  // wgmma reads by another path than threads write
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      }
       __syncthreads();
     }
-    const WarpScorer<T, kHeadDim> score{memory_.queries,
-                                        padded_search_rows(pooled_rows_) / kSearchRowTile};
-    const ChunkScan<T, kHeadDim, kSearchThreads / 32> scan(
-        keys_, score, ScanPosition(params_.scan_positions + s));
+    const Scorer score{memory_.queries, padded_rows_};
+    const ChunkScan<T, Scorer, kSearchThreads / 32> scan(keys_, score,
+                                                         ScanPosition(params_.scan_positions + s));
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);
@@ -184,22 +191,18 @@ class SearchUnit {
   const QueryBlock& block_;
   SearchKeys<T> keys_;
   SelectStorage<kSearchThreads>& storage_;
-  SearchMemory<T, kHeadDim> memory_;
+  SearchMemory<T, kHeadDim, typename Scorer::Layout> memory_;
   std::int32_t w0_;
   int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
-  int pooled_rows_ = 0;
+  int padded_rows_ = 0;
 };
 
-/// One block per unit, or, when it works in the workspace, as many as have memory there. The KV
-/// head changes slowest, so that the units that run at once gather keys of one head from L2; within
-/// a head the last rows, which have the most candidates, come first.
-template <typename T, int kHeadDim, bool kInWorkspace>
-__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
-    search_kernel(const __grid_constant__ PrefillParams<T> params) {
-  extern __shared__ __align__(128) std::byte shared_memory[];
-  __shared__ SelectStorage<kSearchThreads> storage;
-  std::byte* memory =
-      kInWorkspace ? params.search_memory + blockIdx.x * params.search_bytes : shared_memory;
+/// Takes the units of a thread block. The KV head changes slowest, so that the units that run at
+/// once gather keys of one head from L2; within a head the last rows, which have the most
+/// candidates, come first.
+template <typename T, int kHeadDim, typename Scorer>
+__device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSearchThreads>& storage,
+                             std::byte* memory) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
 #pragma unroll 1
   for (std::int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
@@ -209,8 +212,50 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
     const QueryBlock block = find_query_block(params, row);
     if (block.kind != QueryBlock::Kind::kAttend || block.p0 < params.dense_until) continue;
     __syncthreads();  // the unit before is done with the memory
-    SearchUnit<T, kHeadDim>(params, row, kv_head, block, storage, memory).run();
+    SearchUnit<T, kHeadDim, Scorer>(params, row, kv_head, block, storage, memory).run();
   }
+}
+
+/// One block per unit.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_kernel(const __grid_constant__ PrefillParams<T> params) {
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  __shared__ SelectStorage<kSearchThreads> storage;
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>>(params, storage, shared_memory);
+}
+
+/// As many blocks as have memory in the workspace.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_in_workspace_kernel(const __grid_constant__ PrefillParams<T> params) {
+  __shared__ SelectStorage<kSearchThreads> storage;
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>>(
+      params, storage, params.search_memory + blockIdx.x * params.search_bytes);
+}
+
+/// Of 128-byte swizzled matrices.
+inline constexpr std::size_t kSwizzleAlignment = 1024;
+
+template <typename T, int kHeadDim>
+std::size_t hopper_search_bytes(std::int64_t max_rows, std::int64_t max_chunks,
+                                std::int64_t list_length) {
+  return kSwizzleAlignment + SearchMemory<T, kHeadDim, WgmmaQueries<kHeadDim>>::bytes(
+                                 max_rows, max_chunks, list_length);
+}
+
+/// One block per unit, on compute capability 9.0. Empty in a build without code for it, which the
+/// host sees by its having no static shared memory.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_hopper_kernel(const __grid_constant__ PrefillParams<T> params) {
+#if HIP_ATTN_HAS_WGMMA
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  __shared__ SelectStorage<kSearchThreads> storage;
+  const std::uint32_t past = shared_address(shared_memory) % kSwizzleAlignment;
+  search_units<T, kHeadDim, WarpgroupScorer<T, kHeadDim>>(
+      params, storage, shared_memory + (kSwizzleAlignment - past) % kSwizzleAlignment);
+#endif
 }
 
 }  // namespace hip_attn::cuda

@@ -9,81 +9,119 @@
 
 namespace hip_attn::cuda {
 
-/// Pooled rows of one tensor-core product.
-inline constexpr int kSearchRowTile = 16;
-
-/// Pooled rows padded to whole products.
-__host__ __device__ constexpr int padded_search_rows(int rows) {
-  return (rows + kSearchRowTile - 1) / kSearchRowTile * kSearchRowTile;
-}
-
 /// Pieces of 16 bytes in a row.
 template <int kHeadDim>
 inline constexpr int kRowPieces = kHeadDim / 8;
 
-/// Sixteen pooled rows of queries as the tensor cores take them: lane (g, t) = (lane / 4, lane % 4)
-/// of step 2 i + s reads 16 bytes, which are words 2 s and 2 s + 1 of piece 4 i + t of rows g and g
-/// + 8, alternating. Keys that lie in registers as they lie in memory (search_scan.cuh) meet the
-/// same columns, and no lane shares a bank with another.
-template <int kHeadDim>
-struct QueryFragments {
-  static constexpr int kSteps = kHeadDim / 16;
-  static constexpr int kWordsPerTile = kSteps * 32 * 4;
-
-  /// Where word w of piece p of pooled row r lies, in words.
-  __device__ static constexpr int word(int row, int piece, int w) {
-    const int step = piece / 4 * 2 + w / 2;
-    const int lane = row % 8 * 4 + piece % 4;
-    return row / kSearchRowTile * kWordsPerTile + (step * 32 + lane) * 4 + w % 2 * 2 + row / 8 % 2;
-  }
-};
-
 /// Writes the mean of the rows present in every group of `stride` positions (groups start at
 /// multiples of stride; summed in fp32 in row order, rounded to T) for every head of the group: row
-/// order is group of positions, then head. Rows up to the next whole tile repeat row 0, which
-/// changes no maximum. Called by the whole block; returns the number of pooled rows.
-template <typename T, int kHeadDim, int kThreads>
-__device__ int pool_search_queries(const PrefillParams<T>& params, const QueryBlock& block,
-                                   int kv_head, int stride, std::uint32_t* queries) {
-  constexpr int kPieces = kRowPieces<kHeadDim>;
-  const T* first = params.q + block.first_row * params.q_row_stride +
-                   std::int64_t{kv_head} * params.group * params.q_head_stride;
-  const int anchor = block.p0 % stride;
-  const int pooled = (anchor + block.rows + stride - 1) / stride * params.group;
-#pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < padded_search_rows(pooled) * kPieces;
-       i += kThreads) {
-    const int row = i / kPieces;
-    const int piece = i % kPieces;
-    const int source = row < pooled ? row : 0;
-    const int group = source / params.group;
-    const int begin = max(0, group * stride - anchor);
-    const int end = min(block.rows, (group + 1) * stride - anchor);
-    const T* from = first + begin * params.q_row_stride +
-                    source % params.group * params.q_head_stride + piece * 8;
-    std::uint32_t words[4];
-    *reinterpret_cast<uint4*>(words) = *reinterpret_cast<const uint4*>(from);
-    if (end - begin > 1) {
-      float sums[8] = {};
-#pragma unroll 1
-      for (int r = begin; r < end; ++r, from += params.q_row_stride) {
-        T values[8];
-        *reinterpret_cast<uint4*>(values) = *reinterpret_cast<const uint4*>(from);
-#pragma unroll
-        for (int e = 0; e < 8; ++e) sums[e] += widen(values[e]);
-      }
-      const auto count = static_cast<float>(end - begin);
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        words[w] = narrow_pair<T>(sums[2 * w] / count, sums[2 * w + 1] / count);
-      }
-    }
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      queries[QueryFragments<kHeadDim>::word(row, piece, w)] = words[w];
+/// order is group of positions, then head. Rows up to the next whole tile of the layout repeat row
+/// 0, which changes no maximum. Layout::word(row, piece, w, padded rows) says where word w of a
+/// piece of 16 bytes goes, in words. A thread asks for several pieces before it waits for one: one
+/// after the other they took a quarter of the search of 128k tokens on an H200.
+template <typename T, int kHeadDim, int kThreads, typename Layout>
+class SearchQueries {
+ public:
+  __device__ SearchQueries(const PrefillParams<T>& params, const QueryBlock& block, int kv_head,
+                           int stride)
+      : params_(params),
+        first_(params.q + block.first_row * params.q_row_stride +
+               std::int64_t{kv_head} * params.group * params.q_head_stride),
+        rows_(block.rows),
+        stride_(stride),
+        anchor_(block.p0 % stride),
+        pooled_((anchor_ + block.rows + stride - 1) / stride * params.group) {}
+
+  __device__ int padded_rows() const { return Layout::padded(pooled_); }
+
+  /// Called by the whole block.
+  __device__ void write(std::uint32_t* queries) const {
+    if (stride_ == 1) {
+      copy(queries);
+    } else {
+      average(queries);
     }
   }
-  return pooled;
-}
+
+ private:
+  static constexpr int kPieces = kRowPieces<kHeadDim>;
+  static_assert(kThreads % kPieces == 0);  // a thread has the same piece of every row
+  static constexpr int kRowsApart = kThreads / kPieces;
+
+  __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kPieces; }
+  __device__ static int piece() { return static_cast<int>(threadIdx.x) % kPieces; }
+
+  __device__ const T* source(int row, int head) const {
+    return first_ + row * params_.q_row_stride + head * params_.q_head_stride + piece() * 8;
+  }
+
+  __device__ void store(std::uint32_t* queries, int row, const std::uint32_t (&words)[4]) const {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      queries[Layout::word(row, piece(), w, padded_rows())] = words[w];
+    }
+  }
+
+  __device__ void copy(std::uint32_t* queries) const {
+    constexpr int kTogether = 8;
+#pragma unroll 1
+    for (int begin = first_row(); begin < padded_rows(); begin += kTogether * kRowsApart) {
+      std::uint32_t words[kTogether][4];
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const int row = begin + j * kRowsApart < pooled_ ? begin + j * kRowsApart : 0;
+        *reinterpret_cast<uint4*>(words[j]) =
+            read_streaming_16(source(row / params_.group, row % params_.group));
+      }
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const int row = begin + j * kRowsApart;
+        if (row < padded_rows()) store(queries, row, words[j]);
+      }
+    }
+  }
+
+  __device__ void average(std::uint32_t* queries) const {
+    constexpr int kTogether = 4;
+#pragma unroll 1
+    for (int row = first_row(); row < padded_rows(); row += kRowsApart) {
+      const int pooled = row < pooled_ ? row : 0;
+      const int begin = max(0, pooled / params_.group * stride_ - anchor_);
+      const int end = min(rows_, (pooled / params_.group + 1) * stride_ - anchor_);
+      float sums[8] = {};
+#pragma unroll 1
+      for (int r = begin; r < end; r += kTogether) {
+        T values[kTogether][8];
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+          *reinterpret_cast<uint4*>(values[j]) =
+              read_streaming_16(source(min(r + j, end - 1), pooled % params_.group));
+        }
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+          if (r + j >= end) break;
+#pragma unroll
+          for (int e = 0; e < 8; ++e) sums[e] += widen(values[j][e]);
+        }
+      }
+      const auto count = static_cast<float>(end - begin);
+      const bool exact = ((end - begin) & (end - begin - 1)) == 0;  // 1 / count is
+      const float inverse = 1.f / count;
+      std::uint32_t words[4];
+#pragma unroll
+      for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
+#pragma unroll
+      for (int w = 0; w < 4; ++w) words[w] = narrow_pair<T>(sums[2 * w], sums[2 * w + 1]);
+      store(queries, row, words);
+    }
+  }
+
+  const PrefillParams<T>& params_;
+  const T* first_;
+  int rows_;
+  int stride_;
+  int anchor_;
+  int pooled_;
+};
 
 }  // namespace hip_attn::cuda

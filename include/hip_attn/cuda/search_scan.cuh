@@ -1,11 +1,12 @@
-/// Stage "scan" of prefill: chunks of keys descend on tensor cores, sixteen to a warp, against the
-/// pooled query rows of a unit.
+/// Stage "scan" of prefill: chunks of keys descend against the pooled query rows of a unit. What
+/// scores the keys, and how many at once, is a template parameter: search_mma.cuh,
+/// search_wgmma.cuh.
 #pragma once
 
 #include <cstdint>
 
 #include "hip_attn/cuda/attention_params.hpp"
-#include "hip_attn/cuda/search_queries.cuh"
+#include "hip_attn/cuda/mma.cuh"
 
 namespace hip_attn::cuda {
 
@@ -59,90 +60,6 @@ class SearchKeys {
   int shift_;
 };
 
-/// a(j) of 32 keys per warp, the columns of the product: its key n * 8 + g is that of quad g. The
-/// keys go straight from global memory to registers: lane (g, t) = (lane / 4, lane % 4) holds 16
-/// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
-/// products; with fewer keys to a warp, shared memory would be the limit.
-template <typename T, int kHeadDim>
-struct WarpScorer {
-  static constexpr int kSegments = kHeadDim / 32;
-  static constexpr std::uint32_t kAll = 0xffffffffu;
-
-  const std::uint32_t* queries;  ///< QueryFragments
-  int tiles;                     ///< of kSearchRowTile pooled rows
-
-  /// Every lane brings the rows of its quad's keys and gets their scores. `meanwhile` is called
-  /// when the keys have been asked for.
-  template <typename Meanwhile>
-  __device__ void operator()(const T* const (&rows)[4], float (&scores)[4],
-                             Meanwhile&& meanwhile) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    uint4 keys[4][kSegments];
-#pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        keys[n][i] = read_streaming_16(rows[n] + i * 32 + lane % 4 * 8);
-      }
-    }
-    meanwhile();
-
-    float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
-#pragma unroll
-    for (float& each : best) each = -INFINITY;
-    const auto* fragment = reinterpret_cast<const uint4*>(queries) + lane;
-#pragma unroll 1
-    for (int tile = 0; tile < tiles; ++tile) {
-      float c[4][4] = {};
-#pragma unroll
-      for (int i = 0; i < kSegments; ++i) {
-        const uint4 a = fragment[i * 64];
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          mma_16x8x16<T>(c[n], a.x, a.y, a.z, a.w, keys[n][i].x, keys[n][i].y);
-        }
-        const uint4 b = fragment[i * 64 + 32];
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          mma_16x8x16<T>(c[n], b.x, b.y, b.z, b.w, keys[n][i].z, keys[n][i].w);
-        }
-      }
-      fragment += QueryFragments<kHeadDim>::kWordsPerTile / 4;
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {  // fmaxf passes NaN over
-        best[2 * n] = fmaxf(best[2 * n], fmaxf(c[n][0], c[n][2]));
-        best[2 * n + 1] = fmaxf(best[2 * n + 1], fmaxf(c[n][1], c[n][3]));
-      }
-    }
-    hand_out(best, scores);
-  }
-
- private:
-  /// The maximum over the eight lanes that hold a key's products, to the quad that brought it.
-  __device__ static void hand_out(const float (&best)[8], float (&scores)[4]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int g = lane / 4;
-    // Halves are exchanged: lane (g, t) ends with key (n, 2 t + g % 2) where n = g / 2.
-    float four[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) four[i] = exchange(g & 4, 16, best[i], best[4 + i]);
-    float two[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) two[i] = exchange(g & 2, 8, four[i], four[2 + i]);
-    const float one = exchange(g & 1, 4, two[0], two[1]);
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      scores[n] = __shfl_sync(kAll, one, (2 * n + g % 2) * 4 + g / 2);
-    }
-  }
-
-  /// The larger of this lane's and its partner's `upper`, or `lower` where `upper_lane` is not set.
-  __device__ static float exchange(bool upper_lane, int distance, float lower, float upper) {
-    const float other = __shfl_xor_sync(kAll, upper_lane ? lower : upper, distance);
-    return fmaxf(upper_lane ? upper : lower, other);
-  }
-};
-
 /// A chunk [l, r) on its way down.
 struct ChunkDescent {
   std::int32_t l;
@@ -191,12 +108,15 @@ class ScanPosition {
   volatile std::int32_t* word_;
 };
 
-/// Scores chunks with the warps of one thread block.
-template <typename T, int kHeadDim, int kWarps>
+/// Scores chunks with the warps of one thread block. Scorer gives the scores of kKeysPerQuad keys
+/// to every quad of lanes, and kWarpsTogether warps must call it together.
+template <typename T, typename Scorer, int kWarps>
 class ChunkScan {
+  static constexpr int kKeys = Scorer::kKeysPerQuad;
+  static constexpr int kChunks = kKeys / 2;  ///< of a quad in a descent
+
  public:
-  __device__ ChunkScan(const SearchKeys<T>& keys, const WarpScorer<T, kHeadDim>& score,
-                       ScanPosition position)
+  __device__ ChunkScan(const SearchKeys<T>& keys, const Scorer& score, ScanPosition position)
       : keys_(keys), score_(score), position_(position) {}
 
   /// scores[i] of all chunks i < count; start_of(i) is chunk i's first key, `end` bounds the last
@@ -211,7 +131,7 @@ class ChunkScan {
     };
     // A chunk of one key has one score, whatever the rule.
     const bool one_key = centre || chunk_size == 1;
-    const std::int32_t per_warp = one_key ? 32 : 16;
+    const std::int32_t per_warp = 8 * (one_key ? kKeys : kChunks);
     const std::int32_t step = per_warp * kWarps;
     const std::int32_t begin = position_.first_chunk(count, step, start_of);
     std::uint32_t keys_read = 0;
@@ -221,7 +141,7 @@ class ChunkScan {
           begin + i < count ? begin + i : begin + i - (count + step - 1) / step * step;
       if (threadIdx.x == 0) position_.come_to(start_of(here));
       const std::int32_t first = here + warp() * per_warp;
-      if (first >= count) continue;
+      if (first - warp() % Scorer::kWarpsTogether * per_warp >= count) continue;
       keys_read += one_key ? read_centres(first, count, chunk_at, scores)
                            : descend(first, count, chunk_size, chunk_at, scores);
     }
@@ -235,82 +155,84 @@ class ChunkScan {
   __device__ static int quad() { return lane() / 4; }
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
 
-  /// Scores of this quad's keys, of which this lane finds number lane % 4; -inf where there is
-  /// none.
+  /// The number, among the keys of the quad, of the one that this lane finds.
+  __device__ static int key() { return lane() % kKeys; }
+
+  /// Scores of this quad's keys; -inf where there is none.
   template <typename Meanwhile>
   __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
-                             float (&scores)[4], Meanwhile&& meanwhile) const {
+                             float (&scores)[kKeys], Meanwhile&& meanwhile) const {
     bool none;
     const auto mine = reinterpret_cast<unsigned long long>(keys_.row(wanted, position, page, none));
-    const T* rows[4];
+    const T* rows[kKeys];
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+    for (int n = 0; n < kKeys; ++n) {
       rows[n] = reinterpret_cast<const T*>(__shfl_sync(kAll, mine, n, 4));
     }
     const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
     score_(rows, scores, meanwhile);
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+    for (int n = 0; n < kKeys; ++n) {
       if (absent >> n & 1u) scores[n] = -INFINITY;
     }
   }
 
-  /// One key a chunk, thirty-two chunks to a warp: quad g has chunks 4 g to 4 g + 3.
+  /// One key a chunk.
   template <typename ChunkAt>
   __device__ std::uint32_t read_centres(std::int32_t first, std::int32_t count, ChunkAt&& chunk_at,
                                         float* scores) const {
     std::uint32_t keys_read = 0;
-    const std::int32_t mine = first + lane();
+    const std::int32_t mine = first + quad() * kKeys + key();
     const std::int32_t centre = chunk_at(mine).middle();
-    float a[4];
+    float a[kKeys];
     score_quad(mine < count, centre, mine < count ? keys_.page(centre) : 0, a, [] {});
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const std::int32_t at = first + quad() * 4 + n;
+    for (int n = 0; n < kKeys; ++n) {
+      const std::int32_t at = first + quad() * kKeys + n;
       if (lane() % 4 == 0 && at < count) scores[at] = a[n];
       keys_read += at < count;
     }
     return keys_read;
   }
 
-  /// The binary descent (docs/algorithm.md, "Scoring a chunk"), sixteen chunks to a warp and two to
-  /// a quad, whose lanes find the left and the right key of the first and of the second. While a
-  /// level is scored every lane looks up one of the four keys that each chunk may read next.
+  /// The binary descent (docs/algorithm.md, "Scoring a chunk"), two keys a chunk and level. While a
+  /// level is scored, the lanes of a quad look up the four keys that each chunk may read next.
   template <typename ChunkAt>
   __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
                                    ChunkAt&& chunk_at, float* scores) const {
     const int t = lane() % 4;
     std::uint32_t keys_read = 0;
-    ChunkDescent chunks[2];
+    ChunkDescent chunks[kChunks];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) chunks[i] = chunk_at(first + quad() * 2 + i);
-    const ChunkDescent top = t < 2 ? chunks[0] : chunks[1];
-    std::int32_t page = 0;
-    if (top.size() > 0) page = keys_.page(t % 2 == 0 ? top.left() : top.right());
+    for (int i = 0; i < kChunks; ++i) chunks[i] = chunk_at(first + quad() * kChunks + i);
+    // Of the chunk whose key this lane finds.
+    const auto mine = [&] { return key() < 2 ? chunks[0] : chunks[kChunks - 1]; };
+    const auto position = [](const ChunkDescent& chunk, bool right) {
+      return right ? chunk.right() : chunk.left();
+    };
+    std::int32_t page = mine().size() > 0 ? keys_.page(position(mine(), t % 2)) : 0;
     // The last chunk may be shorter than the others: it has its bottom sooner, and where it is
     // one key from the start, that key stands for both.
     std::int32_t least = 1;
 #pragma unroll 1
     for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
-      const ChunkDescent mine = t < 2 ? chunks[0] : chunks[1];
-      std::int32_t next_page[2] = {0, 0};
-      float a[4];
-      score_quad(mine.size() >= least, t % 2 == 0 ? mine.left() : mine.right(), page, a, [&] {
+      std::int32_t next_page[kChunks] = {};
+      float a[kKeys];
+      score_quad(mine().size() >= least, position(mine(), t % 2), page, a, [&] {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < kChunks; ++i) {
           const ChunkDescent half = chunks[i].half(t >= 2);
-          if (size > 2 && half.size() > 0)
-            next_page[i] = keys_.page(t % 2 == 0 ? half.left() : half.right());
+          if (size > 2 && half.size() > 0) next_page[i] = keys_.page(position(half, t % 2));
         }
       });
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kChunks; ++i) {
         ChunkDescent& chunk = chunks[i];
         const float left = a[2 * i];
         const float right = a[2 * i + 1];
         const bool to_right = !(left >= right);
         const std::int32_t found = __shfl_sync(kAll, next_page[i], (to_right ? 2 : 0) + t % 2, 4);
-        if (t / 2 == i) page = found;
+        if (key() / 2 == i) page = found;
         if (chunk.size() < least) continue;
         chunk.best = fmaxf(chunk.best, fmaxf(left, right));
         if (chunk.size() == 1) {
@@ -324,15 +246,15 @@ class ChunkScan {
       }
     }
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const std::int32_t at = first + quad() * 2 + i;
+    for (int i = 0; i < kChunks; ++i) {
+      const std::int32_t at = first + quad() * kChunks + i;
       if (t == 0 && at < count) scores[at] = chunks[i].best;
     }
     return keys_read;
   }
 
   const SearchKeys<T>& keys_;
-  const WarpScorer<T, kHeadDim>& score_;
+  const Scorer& score_;
   ScanPosition position_;
 };
 
