@@ -43,8 +43,8 @@ configure_file(
   @ONLY
 )
 
-# cuda/decode_kernels.cu.in for every 16-bit element type and head dim: one source each, so that they
-# compile in parallel.
+# The kernels for every 16-bit element type and head dim: one source each, so that they compile in
+# parallel.
 set(HIP_ATTN_CUDA_INSTANCES "")
 if(HIP_ATTN_HAS_CUDA)
   foreach(HIP_ATTN_ELEMENT_TYPE IN LISTS HIP_ATTN_ELEMENT_TYPES)
@@ -52,9 +52,11 @@ if(HIP_ATTN_HAS_CUDA)
       if(HIP_ATTN_ELEMENT_TYPE STREQUAL float)
         continue()
       endif()
-      set(source ${HIP_ATTN_GENERATED_DIR}/decode_kernels_${HIP_ATTN_ELEMENT_TYPE}_${HIP_ATTN_HEAD_DIM}.cu)
-      configure_file(${PROJECT_SOURCE_DIR}/cuda/decode_kernels.cu.in ${source} @ONLY)
-      list(APPEND HIP_ATTN_CUDA_INSTANCES ${source})
+      foreach(kernels IN ITEMS decode_kernels prefill_kernels prefill_hopper_kernels)
+        set(source ${HIP_ATTN_GENERATED_DIR}/${kernels}_${HIP_ATTN_ELEMENT_TYPE}_${HIP_ATTN_HEAD_DIM}.cu)
+        configure_file(${PROJECT_SOURCE_DIR}/cuda/${kernels}.cu.in ${source} @ONLY)
+        list(APPEND HIP_ATTN_CUDA_INSTANCES ${source})
+      endforeach()
     endforeach()
   endforeach()
 endif()

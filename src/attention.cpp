@@ -76,9 +76,14 @@ Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>
 
 template <Element T>
 Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
-                   Stream) {
+                   [[maybe_unused]] Stream stream) {
   HIP_ATTN_RETURN_IF_ERROR(check_call(Operator::kPrefill, plan, args, workspace));
-  return run_on_cpu(plan, args, workspace);  // plan_prefill makes no other plans
+#if HIP_ATTN_HAS_CUDA
+  if (plan.shape.device.type == DeviceType::kCuda) {
+    return cuda::run_prefill(plan, args, workspace.data(), stream);
+  }
+#endif
+  return run_on_cpu(plan, args, workspace);
 }
 
 template <Element T>

@@ -19,8 +19,13 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
 template <Element T>
 Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream);
 
-// Completes a decode plan whose CPU-independent fields are set: schedule, workspace, limits.
+// Complete a plan whose CPU-independent fields are set: schedule, workspace, limits.
+Status plan_prefill(AttentionPlan& plan);
 Status plan_decode(AttentionPlan& plan);
+
+template <Element T>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+                   Stream stream);
 
 template <Element T>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,

@@ -58,11 +58,10 @@ Status plan_for_backend(AttentionPlan& plan) {
   }
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
-  if (plan.op == Operator::kDecode) return cuda::plan_decode(plan);
+  return plan.op == Operator::kDecode ? cuda::plan_decode(plan) : cuda::plan_prefill(plan);
+#else
+  return {StatusCode::kUnsupported, "this build has no CUDA"};  // said by check_device
 #endif
-  return {StatusCode::kUnsupported,
-          fmt::format("shape.device is CUDA {}; prefill runs on the CPU in this version",
-                      device.index)};
 }
 
 Status make_plan(Operator op, ElementType type, const HipConfig& config,

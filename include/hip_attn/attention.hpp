@@ -28,11 +28,18 @@ struct AttentionShape {
 
 enum class Operator : int { kPrefill, kDecode };
 
-/// How the CUDA backend spreads a plan's units (request, KV head) over the GPU.
+/// How the CUDA backend spreads a plan's units over the GPU.
 struct CudaSchedule {
-  int team_size = 1;      ///< thread blocks that work on one unit together
-  int num_teams = 1;      ///< teams that a launch has
-  bool clusters = false;  ///< teams are thread-block clusters; otherwise a cooperative launch
+  int team_size = 1;      ///< decode: thread blocks that work on one unit (request, KV head)
+  int num_teams = 1;      ///< decode: teams that a launch has
+  bool clusters = false;  ///< decode: teams are thread-block clusters, else a cooperative launch
+  /// prefill: thread blocks of a search that works in the workspace, because its configuration does
+  /// not fit shared memory; 0: it fits
+  int search_blocks = 0;
+  /// prefill: attend with the kernel for compute capability 9.0; false: with the one for 8.0 and
+  /// newer, which a plan may always be set to
+  bool hopper = false;
+  int multiprocessors = 0;  ///< prefill: of the device
 };
 
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,
@@ -47,6 +54,10 @@ struct AttentionPlan {
   std::int64_t max_selected_blocks = 0;        ///< blocks of one unit at most, >= 1
   std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
   CudaSchedule cuda;                           ///< CUDA: chosen for the device of the shape
+  /// prefill: query blocks whose first row lies before this position attend to every key; chosen by
+  /// plan_prefill on CUDA from measured rates, 0: always search; lower it freely. Has no effect on
+  /// calls with selection_out, selection or counters.
+  std::int64_t dense_until = 0;
   int num_threads = 1;  ///< CPU: threads that run; lower it freely, never raise it
 };
 

@@ -6,7 +6,8 @@
 
 namespace hip_attn {
 
-/// Checks config and shape and writes the plan. Host arithmetic only. On the CPU in this version.
+/// Checks config and shape and writes the plan. Host arithmetic only. On CUDA:
+/// float16 and bfloat16, up to 32 stages.
 /// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
 template <Element T>
 HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& shape,

@@ -73,6 +73,14 @@ __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], std::uint
                : "memory");
 }
 
+/// The same, as they lie.
+__device__ inline void load_matrices(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
 /// Transposes an 8 x 8 matrix of 16-bit elements held as mma holds them.
 __device__ inline std::uint32_t transpose_8x8(std::uint32_t x) {
   std::uint32_t y;
@@ -94,8 +102,23 @@ __device__ inline void copy_async_16(std::uint32_t to, const void* from, bool va
 /// Waits for this thread's copies.
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// Ends a group of this thread's copies; wait_for_groups<n> waits for all but the n latest groups.
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ inline void wait_for_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
 /// 16 bytes that nobody writes during the kernel and that are read once: they stay out of L1.
-/// Zeros, without a branch, where `wanted` is false.
+__device__ inline uint4 read_streaming_16(const void* p) {
+  uint4 r;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "l"(p));
+  return r;
+}
+
+/// The same; zeros, without a branch, where `wanted` is false.
 __device__ inline uint4 load_streaming_16(const void* p, bool wanted = true) {
   uint4 r;
   asm volatile(

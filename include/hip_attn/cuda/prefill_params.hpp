@@ -1,6 +1,7 @@
 /// What the prefill kernels are told.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/cuda/attention_params.hpp"
@@ -47,11 +48,12 @@ struct PrefillParams {
   SelectionParams<std::int32_t> selection;
   unsigned long long* counters;  ///< [num_stages + 2], null: absent
   // Workspace
-  std::int32_t max_chunks;     ///< that a stage scores
-  std::int32_t list_length;    ///< of a list of chunks between stages
-  std::int32_t search_blocks;  ///< thread blocks of the search, each with its own of the following
-  float* scores;               ///< [search_blocks, max_chunks]; null: they fit shared memory
-  std::int32_t* lists;         ///< [search_blocks, 2, list_length]; null: they fit shared memory
+  std::int32_t max_chunks;   ///< that a stage scores
+  std::int32_t list_length;  ///< of a list of chunks between stages
+  std::int32_t max_rows;     ///< query rows of a unit at most, pooled or not
+  /// Of each thread block of a search that does not fit shared memory; null: it does.
+  std::byte* search_memory;
+  std::int64_t search_bytes;  ///< of one thread block
 };
 
 }  // namespace hip_attn::cuda

@@ -1,0 +1,310 @@
+// Prefill on CUDA: the plan, the workspace, and the launches of search and attention.
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "attention_params.hpp"
+#include "cuda_backend.hpp"
+#include "hip_attn/carver.hpp"
+#include "hip_attn/search_plan.hpp"
+#include "launch.hpp"
+#include "prefill_hopper.hpp"
+#include "prefill_kernels.hpp"
+
+namespace hip_attn::cuda {
+namespace {
+
+template <typename T>
+PrefillKernels<T> kernels_for(std::int64_t head_dim) {
+  switch (head_dim) {
+#define HIP_ATTN_CASE(kHeadDim) \
+  case kHeadDim:                \
+    return prefill_kernels<T, kHeadDim>();
+    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
+#undef HIP_ATTN_CASE
+    default:
+      return {};  // refused by the plan
+  }
+}
+
+// Query blocks up to this first position are attended densely. Zero until measured.
+constexpr std::int64_t kDenseUntil = 0;
+
+// Where attending to all keys costs less than searching for some and attending to those.
+std::int64_t dense_until(const HipConfig& config) { return config.is_dense() ? 0 : kDenseUntil; }
+
+// Everything that follows from a plan and that the launches need too.
+struct PrefillSizes {
+  std::int64_t group;
+  std::int64_t max_rows;
+  std::int64_t max_chunks;
+  std::int64_t list_length;
+};
+
+PrefillSizes sizes_of(const AttentionPlan& plan) {
+  PrefillSizes sizes{};
+  const std::int64_t candidates = max_candidates(plan.config, plan.shape.max_seq_len);
+  sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
+  sizes.max_rows =
+      std::min<std::int64_t>(plan.config.block_q, std::max<std::int64_t>(1, plan.shape.total_q)) *
+      sizes.group;
+  sizes.max_chunks = max_chunks(plan.config, candidates);
+  sizes.list_length = max_selected_blocks(plan.config, candidates);
+  for (int s = 0; s < plan.config.num_stages(); ++s) {
+    sizes.list_length = std::max(sizes.list_length, max_survivors(plan.config, s, candidates));
+  }
+  return sizes;
+}
+
+template <typename T>
+std::size_t search_bytes(const PrefillKernels<T>& kernels, const PrefillSizes& sizes) {
+  return kernels.search_bytes(sizes.max_rows, sizes.max_chunks, sizes.list_length);
+}
+
+// Lays out the workspace, or measures it when `memory` is null: selections that the caller does not
+// take, and the memory of a search that does not fit shared memory.
+template <typename T>
+std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>& params) {
+  const PrefillSizes sizes = sizes_of(plan);
+  const std::int64_t heads = plan.shape.num_kv_heads;
+  const std::int64_t units = plan.selection_rows * heads;
+  Carver carver(memory);
+  params.selection.counts = carver.take<std::int32_t>(units);
+  params.selection.counts_row_stride = heads;
+  params.selection.window_start = carver.take<std::int32_t>(units);
+  params.selection.window_row_stride = heads;
+  params.selection.blocks = carver.take<std::int32_t>(units * plan.max_selected_blocks);
+  params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
+  params.selection.blocks_head_stride = plan.max_selected_blocks;
+  params.selection.max_blocks = plan.max_selected_blocks;
+  if (plan.cuda.search_blocks > 0) {
+    params.search_bytes =
+        static_cast<std::int64_t>(search_bytes(kernels_for<T>(plan.shape.head_dim), sizes));
+    params.search_memory = carver.take<std::byte>(plan.cuda.search_blocks * params.search_bytes);
+  }
+  return carver.bytes();
+}
+
+// Chooses the search kernel and readies it.
+template <typename T>
+Status plan_search(const PrefillKernels<T>& kernels, int multiprocessors, int largest_shared,
+                   AttentionPlan& plan) {
+  const std::size_t bytes = search_bytes(kernels, sizes_of(plan));
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, kernels.search);
+  if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  if (bytes + attributes.sharedSizeBytes <= static_cast<std::size_t>(largest_shared)) {
+    return to_status(
+        cudaFuncSetAttribute(kernels.search, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             largest_shared - static_cast<int>(attributes.sharedSizeBytes)),
+        "plan_prefill");
+  }
+  int per_multiprocessor = 0;
+  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &per_multiprocessor, kernels.search_in_workspace, kernels.search_threads, 0);
+  plan.cuda.search_blocks = std::max(1, per_multiprocessor * multiprocessors);
+  return to_status(error, "plan_prefill");
+}
+
+template <typename T>
+Status plan_of_type(AttentionPlan& plan) {
+  const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
+  const DeviceGuard guard(plan.shape.device);
+  if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_prefill");
+  int multiprocessors = 0;
+  int major = 0;
+  int minor = 0;
+  int largest_shared = 0;
+  const struct {
+    int* value;
+    cudaDeviceAttr attribute;
+  } queries[] = {{&multiprocessors, cudaDevAttrMultiProcessorCount},
+                 {&major, cudaDevAttrComputeCapabilityMajor},
+                 {&minor, cudaDevAttrComputeCapabilityMinor},
+                 {&largest_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
+  for (const auto& query : queries) {
+    const cudaError_t error =
+        cudaDeviceGetAttribute(query.value, query.attribute, plan.shape.device.index);
+    if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  }
+  if (const Status status = plan_search(kernels, multiprocessors, largest_shared, plan);
+      !status.ok()) {
+    return status;
+  }
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernels.attend, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(kernels.attend_shared_bytes));
+  if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  if (major == 9 && minor == 0) {
+    plan.cuda.multiprocessors = multiprocessors;
+    if (const Status status = prepare_hopper_attend<T>(
+            plan.shape.head_dim,
+            plan.config.block_q * (plan.shape.num_q_heads / plan.shape.num_kv_heads),
+            plan.cuda.hopper);
+        !status.ok()) {
+      return status;
+    }
+  }
+  plan.dense_until = dense_until(plan.config);
+  PrefillParams<T> unused{};
+  plan.workspace_bytes = carve<T>(plan, nullptr, unused);
+  return {};
+}
+
+// Where the selection of this call is written and read: the caller's memory as far as there is
+// some.
+template <typename T>
+void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                     PrefillParams<T>& params) {
+  if (args.selection) params.selection_in = selection_params(*args.selection);
+  if (args.selection_out) {
+    params.selection = selection_params(*args.selection_out);
+  } else if (args.selection) {  // of any width: its blocks are read where they are
+    const auto& given = params.selection_in;
+    params.selection.blocks = const_cast<std::int32_t*>(given.blocks);
+    params.selection.blocks_row_stride = given.blocks_row_stride;
+    params.selection.blocks_head_stride = given.blocks_head_stride;
+    params.selection.max_blocks = given.max_blocks;
+  } else if (plan.config.is_dense()) {
+    params.selection.blocks = nullptr;
+  }
+}
+
+template <typename T>
+PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                             std::byte* workspace) {
+  const HipConfig& config = plan.config;
+  const PrefillSizes sizes = sizes_of(plan);
+  PrefillParams<T> params{};
+  carve(plan, workspace, params);
+  params.q = args.q.data;
+  params.q_row_stride = args.q.strides[0];
+  params.q_head_stride = args.q.strides[1];
+  params.out = args.out.data;
+  params.out_row_stride = args.out.strides[0];
+  params.out_head_stride = args.out.strides[1];
+  params.lse = args.lse ? args.lse->data : nullptr;
+  params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
+  params.kv = kv_params(args.kv);
+  params.seq_lens = args.seq_lens.data;
+  params.cu_seqlens_q = args.cu_seqlens_q.data;
+  params.total_q = static_cast<std::int32_t>(args.q.sizes[0]);
+
+  params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
+  params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
+  params.group = static_cast<std::int32_t>(sizes.group);
+  params.max_seq_len = saturate(plan.shape.max_seq_len);
+  const LogitScale logits = logit_scale(plan, args);
+  params.scale_log2 = logits.scale_log2;
+  params.softcap_log2 = logits.softcap_log2;
+
+  params.sink = saturate(config.sink);
+  params.window = saturate(config.window);
+  params.block_q = config.block_q;
+  params.max_first_chunks = saturate(config.max_first_chunks);
+  params.block_k = config.block_k();
+  const bool told_apart = args.selection_out || args.selection || args.counters;
+  params.dense_until = told_apart ? 0 : saturate(plan.dense_until);
+  params.num_stages = config.num_stages();
+  for (int s = 0; s < config.num_stages(); ++s) {
+    const ScanStage& stage = config.stages[s];
+    params.stages[s] = {stage.chunk_size,
+                        stage.query_stride,
+                        saturate(stage.keep),
+                        0,
+                        0,
+                        stage.rule == ScanRule::kCentre};
+  }
+
+  params.selection_rows = saturate(selection_row(params.total_q, params.batch, 0, config.block_q));
+  place_selection(plan, args, params);
+  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
+  if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
+
+  params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
+  params.max_chunks = saturate(sizes.max_chunks);
+  params.list_length = saturate(sizes.list_length);
+  return params;
+}
+
+template <typename T>
+Status launch_kernel(void (*kernel)(PrefillParams<T>), std::int64_t blocks, int threads,
+                     std::size_t shared_bytes, const PrefillParams<T>& params, Stream stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid_for(blocks, 1);
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_prefill");
+}
+
+template <typename T>
+Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
+                     const PrefillParams<T>& params, Stream stream) {
+  const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+  if (plan.cuda.search_blocks > 0) {
+    return launch_kernel(kernels.search_in_workspace,
+                         std::min<std::int64_t>(units, plan.cuda.search_blocks),
+                         kernels.search_threads, 0, params, stream);
+  }
+  return launch_kernel(kernels.search, units, kernels.search_threads,
+                       search_bytes(kernels, sizes_of(plan)), params, stream);
+}
+
+template <typename T>
+Status launch_attend(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
+                     const PrefillParams<T>& params, Stream stream) {
+  if (plan.cuda.hopper)
+    return launch_hopper_attend(params, plan.shape.head_dim, plan.cuda.multiprocessors, stream);
+  const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+  return launch_kernel(kernels.attend, units * ceil_div(params.max_rows, kernels.attend_rows),
+                       kernels.attend_threads, kernels.attend_shared_bytes, params, stream);
+}
+
+}  // namespace
+
+Status plan_prefill(AttentionPlan& plan) {
+  if (plan.config.num_stages() > kMaxStages) {
+    return {StatusCode::kUnsupported, "config has " + std::to_string(plan.config.num_stages()) +
+                                          " stages; prefill on CUDA takes up to " +
+                                          std::to_string(kMaxStages)};
+  }
+  switch (plan.type) {
+    case ElementType::kFloat16:
+      if constexpr (kBuilt<float16>) return plan_of_type<float16>(plan);
+      break;
+    case ElementType::kBFloat16:
+      if constexpr (kBuilt<bfloat16>) return plan_of_type<bfloat16>(plan);
+      break;
+    case ElementType::kFloat32:
+      break;
+  }
+  return {StatusCode::kUnsupported,
+          "element type is float; prefill on CUDA takes float16 and bfloat16"};
+}
+
+template <Element T>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+                   Stream stream) {
+  if constexpr (std::same_as<T, float> || !kBuilt<T>) {
+    return {StatusCode::kUnsupported, "prefill on CUDA takes float16 and bfloat16"};
+  } else {
+    if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
+    const DeviceGuard guard(plan.shape.device);
+    if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_prefill");
+    const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
+    const PrefillParams<T> params = make_params(plan, args, workspace);
+    if (params.selection.blocks) {
+      if (Status status = launch_search(kernels, plan, params, stream); !status.ok()) return status;
+    }
+    return launch_attend(kernels, plan, params, stream);
+  }
+}
+
+template Status run_prefill(const AttentionPlan&, const AttentionArgs<float>&, std::byte*, Stream);
+template Status run_prefill(const AttentionPlan&, const AttentionArgs<float16>&, std::byte*,
+                            Stream);
+template Status run_prefill(const AttentionPlan&, const AttentionArgs<bfloat16>&, std::byte*,
+                            Stream);
+
+}  // namespace hip_attn::cuda

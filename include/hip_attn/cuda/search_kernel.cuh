@@ -1,0 +1,216 @@
+/// The search of prefill: one thread block takes a unit (selection row, KV head) through the scan
+/// and select of every stage. Scores, lists of chunks and pooled queries never leave shared memory,
+/// and the blocks of a multiprocessor are at different stages, so that one selects or waits for
+/// keys while another multiplies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/chunk_list.cuh"
+#include "hip_attn/cuda/search_scan.cuh"
+#include "hip_attn/cuda/select.cuh"
+
+namespace hip_attn::cuda {
+
+/// Eight warps with 8 KB of keys in flight each (D = 128); two blocks fit a multiprocessor.
+inline constexpr int kSearchThreads = 256;
+template <int kHeadDim>
+inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
+
+/// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
+/// of the workspace.
+template <typename T, int kHeadDim>
+struct SearchMemory {
+  uint4* queries;          ///< [padded max_rows][kRowPieces]
+  float* scores;           ///< [max_chunks]
+  std::int32_t* lists[2];  ///< [list_length] first keys: the survivors, and those being made
+
+  /// A multiple of 16.
+  __host__ __device__ static std::size_t bytes(std::int64_t max_rows, std::int64_t max_chunks,
+                                               std::int64_t list_length) {
+    return padded_search_rows(static_cast<int>(max_rows)) * std::size_t{kHeadDim} * sizeof(T) +
+           padded(max_chunks) * sizeof(float) + 2 * padded(list_length) * sizeof(std::int32_t);
+  }
+
+  __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) {
+    queries = reinterpret_cast<uint4*>(memory);
+    memory += padded_search_rows(params.max_rows) * std::size_t{kHeadDim} * sizeof(T);
+    scores = reinterpret_cast<float*>(memory);
+    memory += padded(params.max_chunks) * sizeof(float);
+    for (int i = 0; i < 2; ++i) {
+      lists[i] = reinterpret_cast<std::int32_t*>(memory);
+      memory += padded(params.list_length) * sizeof(std::int32_t);
+    }
+  }
+
+ private:
+  __host__ __device__ static std::size_t padded(std::int64_t words) {
+    return static_cast<std::size_t>(words + 3) / 4 * 4;
+  }
+};
+
+template <typename T, int kHeadDim>
+class SearchUnit {
+ public:
+  __device__ SearchUnit(const PrefillParams<T>& params, std::int32_t selection_row, int kv_head,
+                        const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
+                        std::byte* memory)
+      : params_(params),
+        row_(selection_row),
+        kv_head_(kv_head),
+        block_(block),
+        kv_(params.kv, block.request, kv_head),
+        storage_(storage),
+        memory_(memory, params),
+        w0_(params.num_stages > 0 ? window_start(params, block.p0) : params.sink) {}
+
+  __device__ void run() {
+    if (params_.selection_in.blocks) {
+      take_given_selection();
+    } else {
+      search();
+    }
+  }
+
+ private:
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+
+  /// Copies the caller's selection when its blocks ascend and lie between sink and window.
+  __device__ void take_given_selection() {
+    const auto& given = params_.selection_in;
+    const std::int32_t count = given.counts[row_ * given.counts_row_stride + kv_head_];
+    w0_ = given.window_start[row_ * given.window_row_stride + kv_head_];
+    bool holds = count >= 0 && count <= given.max_blocks &&
+                 (w0_ == params_.sink || (w0_ > params_.sink && w0_ <= block_.p0 + 1));
+    const std::int32_t* blocks =
+        given.blocks + row_ * given.blocks_row_stride + kv_head_ * given.blocks_head_stride;
+    std::int32_t* copy = blocks_out();
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < (holds ? count : 0); i += kSearchThreads) {
+      const std::int32_t number = blocks[i];
+      const std::int64_t start = std::int64_t{number} * params_.block_k;
+      holds &= start >= params_.sink && start + params_.block_k <= w0_;
+      holds &= i == 0 || blocks[i - 1] < number;
+      if (copy != blocks) copy[i] = number;
+    }
+    write_header(__syncthreads_and(holds) ? count : -1);
+  }
+
+  __device__ void search() {
+    const std::int32_t candidates = w0_ - params_.sink;
+    std::int32_t count = 0;
+    std::int32_t chunk_size = params_.block_k;
+#pragma unroll 1
+    for (int s = 0; s < params_.num_stages; ++s) {
+      const StageParams& stage = params_.stages[s];
+      const std::int32_t stage_size =
+          s == 0 ? first_chunk_size(stage.chunk_size, params_.max_first_chunks, candidates)
+                 : stage.chunk_size;
+      const ChunkList chunks =
+          s == 0 ? ChunkList{nullptr, params_.sink, (candidates + stage_size - 1) / stage_size,
+                             stage_size, 0}
+                 : ChunkList::cut(memory_.lists[0], count, chunk_size, stage_size, w0_);
+      const std::int32_t keep = max(1, stage.keep / stage_size);
+      count = min(keep, chunks.count);
+      if (chunks.count > keep) {
+        scan(s, chunks);
+        select_chunks(
+            [&](std::int32_t i) { return memory_.scores[i]; }, chunks.count, keep, storage_,
+            [&](std::int32_t rank, std::int32_t i) { memory_.lists[1][rank] = chunks.start(i); });
+      } else {  // nothing can be dropped and no key is read
+#pragma unroll 1
+        for (std::int32_t i = thread(); i < chunks.count; i += kSearchThreads) {
+          memory_.lists[1][i] = chunks.start(i);
+        }
+      }
+      __syncthreads();
+      std::int32_t* survivors = memory_.lists[1];
+      memory_.lists[1] = memory_.lists[0];
+      memory_.lists[0] = survivors;
+      chunk_size = stage_size;
+    }
+    // One stage whose chunk size doubled leaves chunks of several blocks.
+    const ChunkList blocks =
+        ChunkList::cut(memory_.lists[0], count, chunk_size, params_.block_k, w0_);
+    std::int32_t* out = blocks_out();
+    const int shift = __ffs(params_.block_k) - 1;
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < blocks.count; i += kSearchThreads) {
+      out[i] = blocks.start(i) >> shift;
+    }
+    write_header(blocks.count);
+  }
+
+  /// Leaves the scores of all chunks of stage s.
+  __device__ void scan(int s, const ChunkList& chunks) {
+    const StageParams& stage = params_.stages[s];
+    if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
+      pooled_rows_ = pool_search_queries<T, kHeadDim, kSearchThreads>(
+          params_, block_, kv_head_, stage.query_stride, memory_.queries);
+      pooled_by_ = stage.query_stride;
+      __syncthreads();
+    }
+    const WarpScorer<T, kHeadDim> score{memory_.queries,
+                                        padded_search_rows(pooled_rows_) / kSearchRowTile};
+    const ChunkScan<T, kHeadDim, kSearchThreads / 32> scan(
+        kv_, score, params_.q + block_.first_row * params_.q_row_stride);
+    const std::uint32_t keys_read = scan.run(
+        stage.centre, chunks.count, chunks.chunk_size, w0_,
+        [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);
+    if (params_.counters) {
+      const std::uint32_t of_warp =
+          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
+      if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
+    }
+    __syncthreads();
+  }
+
+  __device__ std::int32_t* blocks_out() const {
+    const auto& out = params_.selection;
+    return out.blocks + row_ * out.blocks_row_stride + kv_head_ * out.blocks_head_stride;
+  }
+
+  __device__ void write_header(std::int32_t count) const {
+    const auto& out = params_.selection;
+    if (thread() != 0) return;
+    out.counts[row_ * out.counts_row_stride + kv_head_] = count;
+    out.window_start[row_ * out.window_row_stride + kv_head_] = w0_;
+  }
+
+  const PrefillParams<T>& params_;
+  std::int32_t row_;
+  int kv_head_;
+  const QueryBlock& block_;
+  KvRows<T> kv_;
+  SelectStorage<kSearchThreads>& storage_;
+  SearchMemory<T, kHeadDim> memory_;
+  std::int32_t w0_;
+  int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
+  int pooled_rows_ = 0;
+};
+
+/// One block per unit, or, when it works in the workspace, as many as have memory there. The KV
+/// head changes slowest, so that the units that run at once gather keys of one head from L2; within
+/// a head the last rows, which have the most candidates, come first.
+template <typename T, int kHeadDim, bool kInWorkspace>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_kernel(const __grid_constant__ PrefillParams<T> params) {
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  __shared__ SelectStorage<kSearchThreads> storage;
+  std::byte* memory =
+      kInWorkspace ? params.search_memory + blockIdx.x * params.search_bytes : shared_memory;
+  const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+#pragma unroll 1
+  for (std::int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const auto kv_head = static_cast<int>(unit / params.selection_rows);
+    const auto row =
+        static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
+    const QueryBlock block = find_query_block(params, row);
+    if (block.kind != QueryBlock::Kind::kAttend || block.p0 < params.dense_until) continue;
+    __syncthreads();  // the unit before is done with the memory
+    SearchUnit<T, kHeadDim>(params, row, kv_head, block, storage, memory).run();
+  }
+}
+
+}  // namespace hip_attn::cuda
