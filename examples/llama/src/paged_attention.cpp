@@ -65,13 +65,19 @@ class PagedAttention final : public Attention {
   void attend(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k,
               const Tensor& v, const Tensor& out) override {
     const bool decode = batch.phase == Phase::kDecode;
-    backend_.begin(decode ? Part::kDecodeAttention : Part::kPrefillAttention);
-    append(layer, k, v);
-
     const Call& call = layers_[layer].of(batch.phase);
     const hip_attn::AttentionPlan& plan = call.plan;
     const bool sparse = !plan.config.is_dense();
     const bool searched = sparse && options_.mode == AttentionMode::kHip;
+
+    if (sparse && !searched) {
+      backend_.begin(Part::kOther);
+      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan.config,
+                              selection_.on_host(plan));
+      selection_.upload();
+    }
+    backend_.begin(decode ? Part::kDecodeAttention : Part::kPrefillAttention);
+    append(layer, k, v);
 
     hip_attn::AttentionArgs<T> args;
     args.q = {in_kv_type(q, q_), {q.rows, model_.num_q_heads, model_.head_dim}};
@@ -85,9 +91,6 @@ class PagedAttention final : public Attention {
     args.counters = {counters_.data() + call.first_counter, {num_counters(plan)}};
 
     if (sparse && !searched) {
-      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan.config,
-                              selection_.on_host(plan));
-      selection_.upload();
       args.selection = selection_.on_device(plan);
     } else if (searched && observer_) {
       args.selection_out = selection_.on_device(plan);

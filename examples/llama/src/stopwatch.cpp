@@ -38,7 +38,7 @@ std::string format_times(std::span<const TimedRun> runs) {
 }
 
 std::string format_seconds(double seconds) {
-  return seconds < 10 ? fmt::format("{:.3f}", seconds) : fmt::format("{:.1f}", seconds);
+  return fmt::format("{:.{}f}", seconds, seconds < 1 ? 4 : seconds < 10 ? 3 : 1);
 }
 
 }  // namespace llama

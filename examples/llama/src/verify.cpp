@@ -86,11 +86,13 @@ void check_logits(Engine& engine, const Reference& reference, double tolerance,
 }  // namespace
 
 VerifyTolerance verify_tolerance(hip_attn::ElementType type) {
+  // Three times what an H200 gives with weights, activations and cache of the type: likelihoods
+  // 1.4e-4 and 1.4e-3, logits (up to 18) 6e-3 and 0.07 away.
   switch (type) {
     case hip_attn::ElementType::kFloat16:
-      return {1e-3, 0.05};
+      return {5e-4, 0.02};
     case hip_attn::ElementType::kBFloat16:
-      return {5e-3, 0.3};
+      return {4e-3, 0.2};
     case hip_attn::ElementType::kFloat32:
       break;
   }
