@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "buffer.hpp"
 #include "check.hpp"
 #include "graph_recording.hpp"
 #include "hip_attn/build_info.hpp"
@@ -148,13 +147,7 @@ hip_attn::Status check_cuda() { return hip_attn::check_device(hip_attn::cuda_dev
 
 std::unique_ptr<Backend> make_cuda_backend(hip_attn::ElementType type) {
   LLAMA_CUDA_CALL(cudaSetDevice, hip_attn::cuda_device().index);
-  auto backend = std::make_unique<CudaBackend>(type);
-  // With its first product cuBLAS loads for a tenth of a second, which is not the model's time.
-  const OwnedTensor x(*backend, type, kVectorSize, kVectorSize);
-  const OwnedTensor sum(*backend, hip_attn::ElementType::kFloat32, kVectorSize, kVectorSize);
-  backend->add_linear(*x, *x, *sum);
-  backend->synchronize();
-  return backend;
+  return std::make_unique<CudaBackend>(type);
 }
 
 }  // namespace llama

@@ -80,4 +80,28 @@ std::vector<float> Engine::logits(const Tensor& hidden) {
   return download(model_.backend(), logits);
 }
 
+void warm_up(const Model& model, std::int64_t prefill_rows, std::int64_t sequences) {
+  if (model.backend().device() == hip_attn::kCpu) return;
+  AttentionOptions dense;
+  dense.mode = AttentionMode::kDense;
+  EngineOptions options;
+  options.max_sequences = sequences;
+  options.max_seq_len = prefill_rows;
+  options.cache_tokens = prefill_rows + sequences;
+  options.prefill_rows = prefill_rows;
+  Engine engine(model, dense, options);
+  const std::vector<TokenId> tokens(prefill_rows);
+  {
+    Sequence text = engine.new_sequence();
+    engine.prefill(text, tokens, [](auto, auto) {});
+  }
+  std::vector<Sequence> answers;
+  std::vector<BatchEntry> entries;
+  answers.reserve(sequences);
+  for (std::int32_t slot = 0; slot < sequences; ++slot) {
+    entries.push_back({&answers.emplace_back(engine.new_sequence(slot)), {tokens.data(), 1}});
+  }
+  (void)engine.run(Phase::kDecode, entries);
+}
+
 }  // namespace llama

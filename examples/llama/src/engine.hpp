@@ -62,4 +62,9 @@ class Engine {
   std::int64_t piece_;  // tokens; if possible a multiple of the attention's prefill_alignment
 };
 
+/// Runs a prefill of so many rows and a decode step of so many sequences, and forgets them. On a
+/// GPU a first pass loads kernels, those of cuBLAS for a tenth of a second, which is not to be
+/// timed with whatever happens to run first.
+void warm_up(const Model& model, std::int64_t prefill_rows, std::int64_t sequences);
+
 }  // namespace llama

@@ -42,6 +42,7 @@ int generate(GenerateOptions options) {
   options.sampling.seed = options.common.seed;
   Sampler sampler(options.sampling);
 
+  warm_up(model, std::min(options.common.prefill_rows, prompt_size), /*sequences=*/1);
   Sequence sequence = engine.new_sequence();
   Stopwatch watch(*backend);
   {

@@ -37,6 +37,7 @@ int nll(const NllOptions& options) {
                                                          options.file.string(), tokens.size()));
   }
   const auto length = static_cast<std::int64_t>(tokens.size());
+  warm_up(model, std::min(options.common.prefill_rows, length), /*sequences=*/1);
   std::vector<TimedRun> runs;
   for (const AttentionVariant& variant : attention_variants(options.common, length)) {
     Engine engine(model, variant.options, engine_options(options.common, length));

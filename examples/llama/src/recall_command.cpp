@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "engine.hpp"
 #include "error.hpp"
 #include "options.hpp"
 #include "recall.hpp"
@@ -41,6 +42,7 @@ int recall(const RecallOptions& options) {
              task.facts.size(), task.text.size(),
              to_string(kv_type(options.common).value_or(backend->activation_type())),
              options.common.page_size, backend->description());
+  warm_up(model, options.common.prefill_rows, static_cast<std::int64_t>(task.facts.size()));
   std::vector<RecallResult> results;
   std::vector<TimedRun> runs;
   bool pictured = false;

@@ -115,6 +115,7 @@ TEST_CASE("gpu: the time of every part is counted, in prefill and in recorded st
   REQUIRE_GPU();
   const auto tokens = haystack_tokens(1024);
   const Model& model = bundled_model_on_gpu(ElementType::kBFloat16);
+  warm_up(model, 100, 3);
   Engine engine(model, hip_attention(sparse_config()), options_for(1100));
   Sequence sequence = engine.new_sequence();
   const auto start = std::chrono::steady_clock::now();
