@@ -33,6 +33,17 @@ constexpr std::int64_t kDenseUntil = 0;
 // Where attending to all keys costs less than searching for some and attending to those.
 std::int64_t dense_until(const HipConfig& config) { return config.is_dense() ? 0 : kDenseUntil; }
 
+// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
+// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
+template <typename T>
+std::int32_t heads_at_once(const AttentionPlan& plan) {
+  constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
+  const std::int64_t head_bytes = std::max<std::int64_t>(
+      1, 2 * plan.shape.max_seq_len * plan.shape.head_dim * static_cast<std::int64_t>(sizeof(T)));
+  return static_cast<std::int32_t>(
+      std::clamp<std::int64_t>(kBytes / head_bytes, 1, plan.shape.num_kv_heads));
+}
+
 // Everything that follows from a plan and that the launches need too.
 struct PrefillSizes {
   std::int64_t group;
@@ -77,6 +88,7 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>
   params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
+  params.scan_positions = carver.take<std::int32_t>(plan.config.num_stages());
   if (plan.cuda.search_blocks > 0) {
     params.search_bytes =
         static_cast<std::int64_t>(search_bytes(kernels_for<T>(plan.shape.head_dim), sizes));
@@ -192,6 +204,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
 
   params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
+  params.heads_at_once = heads_at_once<T>(plan);
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturate(plan.shape.max_seq_len);
   const LogitScale logits = logit_scale(plan, args);

@@ -81,7 +81,7 @@ void check_same_request(Operator op, const HipConfig& config, const Problem<T>& 
 
 HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its selection") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const std::int64_t group = GENERATE(1, 4, 7, 8);
   CAPTURE(op, head_dim, group);
@@ -92,7 +92,7 @@ HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its se
 
 HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config =
       GENERATE(smallest_config(), doubling_config(), presets::hip_classic(300, 32, 4),
                presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip());
@@ -104,7 +104,7 @@ HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects
 
 HIP_ATTN_TYPED_TEST_CASE("candidates within the budget give dense attention") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = small_config();
   // From p0 = 75 on, W0 is 52 and the candidates [16, 52) exceed the 32 tokens kept. No block of
   // rows below reaches the next multiple of block_q past 74.
@@ -137,7 +137,7 @@ HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one blo
 }
 
 HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config());
   const std::vector<std::int64_t> cuts = {0, 32, 48, 144, 150};  // multiples of every block_q
   const Heads heads = heads_of(4, least_head_dim());
@@ -153,7 +153,7 @@ HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
 
 HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto contiguous = run_attention(
       op, small_config(), problem, {.device = device, .memory = {.order = KvOrder::kContiguous}});
@@ -182,7 +182,7 @@ HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change n
 
 HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const Heads heads = heads_of(4, least_head_dim());
   const auto specs = mixed_specs(op);
   const auto batch = make_problem<TestType>(heads, specs);
@@ -197,7 +197,7 @@ HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
 
 HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a plan of its size") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionShape larger = problem.shape(device);
   larger.batch += 5;
@@ -222,7 +222,7 @@ HIP_ATTN_TYPED_TEST_CASE("the number of threads changes nothing") {
 
 HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
   CallMemory<TestType> memory(plan, problem, {});
@@ -238,7 +238,7 @@ HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
 HIP_ATTN_TYPED_TEST_CASE(
     "a selection given back in gives the same bits and reads no key to search") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config =
       GENERATE(small_config(), smallest_config(), doubling_config(), presets::dense());
   CAPTURE(op, describe(config));
@@ -252,7 +252,7 @@ HIP_ATTN_TYPED_TEST_CASE(
 
 HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal is attended to") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = small_config();
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   // Wider than the plan's own selections, which hold 8 blocks.
@@ -286,7 +286,7 @@ HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal i
 
 HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), presets::dense());
   const std::vector<std::vector<RequestSpec>> batches = {
       {}, {{0, 0, 1}}, {{0, 3, 1}}, {{40, 0, 1}}, {{0, 0, 1}, {0, 1, 2}, {30, 0, 3}, {0, 2, 4}}};
@@ -303,7 +303,7 @@ HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
 
 HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const LogitOptions options[] = {{0.03f, {}}, {2.f, {}},    {0.f, {}},  {-0.5f, {}},  {{}, 1.f},
                                   {{}, 30.f},  {1.f, 0.01f}, {4.f, 8.f}, {1e-3f, 50.f}};
@@ -317,7 +317,7 @@ HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
 }
 
 HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const Heads heads = heads_of(4, head_dim);
   const HipConfig config = presets::dense();
@@ -359,7 +359,7 @@ HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of ke
 
 HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
   const std::int64_t q_len = op == Operator::kDecode ? 4 : 30;
@@ -380,9 +380,10 @@ HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") 
 
 HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  const Device device = GENERATE(from_range(attention_devices()));
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
+  CAPTURE(op, device.type);
   const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;
   const auto clean = make_problem<TestType>(heads, {{133, q_len, 1}});
   const auto expected = run_attention(op, small_config(), clean, {.device = device});
@@ -403,15 +404,18 @@ HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
 
 HIP_ATTN_TYPED_TEST_CASE("a sink longer than every sequence is dense attention") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
   HipConfig config = small_config();
   config.sink = GENERATE(std::int64_t{1} << 20, (std::int64_t{1} << 31) - 4, std::int64_t{1} << 40);
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
-  const auto result = run_attention(op, config, problem);
-  const auto dense = run_attention(op, presets::dense(), problem);
+  const auto result = run_attention(op, config, problem, {.device = device});
+  const auto dense = run_attention(op, presets::dense(), problem, {.device = device});
   check_close<TestType>(result.out, result.lse,
                         attend_all<double>(op, presets::dense(), problem, dense.selection),
                         attend_all<float>(op, presets::dense(), problem, dense.selection));
-  check_same_output(run_attention(op, config, problem, {.selection = &result.selection}), result);
+  check_same_output(
+      run_attention(op, config, problem, {.device = device, .selection = &result.selection}),
+      result);
 }
 
 }  // namespace

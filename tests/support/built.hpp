@@ -2,6 +2,7 @@
 /// machine have.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -31,8 +32,12 @@ inline std::int64_t least_head_dim() { return built_head_dims().front(); }
 
 inline bool has_cuda_device() { return check_device(cuda_device()).ok(); }
 
-/// Devices that prefill and decode run on.
-inline std::vector<Device> attention_devices() { return {kCpu}; }
+/// Devices that prefill and decode run on with elements of type T.
+template <Element T>
+std::vector<Device> attention_devices() {
+  if (!std::same_as<T, float> && has_cuda_device()) return {kCpu, cuda_device()};
+  return {kCpu};
+}
 
 /// Devices that append_kv and merge_states run on.
 inline std::vector<Device> data_devices() {

@@ -17,6 +17,7 @@ struct RunOptions {
   const HostSelection* selection = nullptr;  ///< given in
   std::optional<SelectionCache> cache = {};
   std::optional<AttentionShape> planned = {};  ///< absent: the problem's own sizes
+  bool hopper = true;  ///< false: attention by the kernel that every CUDA device has
 };
 
 template <Element T>
@@ -32,8 +33,9 @@ AttentionPlan make_plan(Operator op, const HipConfig& config, const AttentionSha
 template <Element T>
 RunResult<T> run_attention(Operator op, const HipConfig& config, const Problem<T>& problem,
                            const RunOptions& options = {}) {
-  const AttentionPlan plan =
+  AttentionPlan plan =
       make_plan<T>(op, config, options.planned.value_or(problem.shape(options.device)));
+  plan.cuda.hopper &= options.hopper;
   CallMemory<T> memory(plan, problem, options.memory);
   AttentionArgs<T>& args = memory.args();
   args.scale = options.scale;

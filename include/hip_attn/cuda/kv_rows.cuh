@@ -33,7 +33,8 @@ class KvRows {
   };
 
   __device__ Slot slot(std::int32_t position) const { return slot(position, page(position)); }
-  /// A slot by two steps, for who wants the page's latency hidden.
+
+  /// The same in two steps, for those who hide the block table's latency.
   __device__ std::int32_t page(std::int32_t position) const {
     return table_ ? __ldg(table_ + column(position)) : request_;
   }

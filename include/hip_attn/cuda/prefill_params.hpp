@@ -27,6 +27,7 @@ struct PrefillParams {
   // Shape
   std::int32_t batch;
   std::int32_t num_kv_heads;
+  std::int32_t heads_at_once;  ///< KV heads whose keys and values fit L2 together, at least 1
   std::int32_t group;
   std::int32_t max_seq_len;
   float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
@@ -48,9 +49,10 @@ struct PrefillParams {
   SelectionParams<std::int32_t> selection;
   unsigned long long* counters;  ///< [num_stages + 2], null: absent
   // Workspace
-  std::int32_t max_chunks;   ///< that a stage scores
-  std::int32_t list_length;  ///< of a list of chunks between stages
-  std::int32_t max_rows;     ///< query rows of a unit at most, pooled or not
+  std::int32_t max_chunks;       ///< that a stage scores
+  std::int32_t list_length;      ///< of a list of chunks between stages
+  std::int32_t max_rows;         ///< query rows of a unit at most, pooled or not
+  std::int32_t* scan_positions;  ///< [num_stages], whatever they hold: see ScanPosition
   /// Of each thread block of a search that does not fit shared memory; null: it does.
   std::byte* search_memory;
   std::int64_t search_bytes;  ///< of one thread block

@@ -22,7 +22,7 @@ inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
 /// of the workspace.
 template <typename T, int kHeadDim>
 struct SearchMemory {
-  uint4* queries;          ///< [padded max_rows][kRowPieces]
+  std::uint32_t* queries;  ///< QueryFragments of max_rows padded to whole tiles
   float* scores;           ///< [max_chunks]
   std::int32_t* lists[2];  ///< [list_length] first keys: the survivors, and those being made
 
@@ -34,7 +34,7 @@ struct SearchMemory {
   }
 
   __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) {
-    queries = reinterpret_cast<uint4*>(memory);
+    queries = reinterpret_cast<std::uint32_t*>(memory);
     memory += padded_search_rows(params.max_rows) * std::size_t{kHeadDim} * sizeof(T);
     scores = reinterpret_cast<float*>(memory);
     memory += padded(params.max_chunks) * sizeof(float);
@@ -60,7 +60,7 @@ class SearchUnit {
         row_(selection_row),
         kv_head_(kv_head),
         block_(block),
-        kv_(params.kv, block.request, kv_head),
+        keys_(params.kv, block.request, kv_head, params.q + block.first_row * params.q_row_stride),
         storage_(storage),
         memory_(memory, params),
         w0_(params.num_stages > 0 ? window_start(params, block.p0) : params.sink) {}
@@ -154,7 +154,7 @@ class SearchUnit {
     const WarpScorer<T, kHeadDim> score{memory_.queries,
                                         padded_search_rows(pooled_rows_) / kSearchRowTile};
     const ChunkScan<T, kHeadDim, kSearchThreads / 32> scan(
-        kv_, score, params_.q + block_.first_row * params_.q_row_stride);
+        keys_, score, ScanPosition(params_.scan_positions + s));
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);
@@ -182,7 +182,7 @@ class SearchUnit {
   std::int32_t row_;
   int kv_head_;
   const QueryBlock& block_;
-  KvRows<T> kv_;
+  SearchKeys<T> keys_;
   SelectStorage<kSearchThreads>& storage_;
   SearchMemory<T, kHeadDim> memory_;
   std::int32_t w0_;

@@ -4,96 +4,200 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/kv_rows.cuh"
+#include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/cuda/search_queries.cuh"
 
 namespace hip_attn::cuda {
 
-/// Keys that a warp scores at once. A fragment of queries read from shared memory feeds the
-/// products of both of its tiles of 16: with one tile, shared memory would be the limit.
-inline constexpr int kKeysPerWarp = 32;
+/// The keys of one request and KV head by position, in two steps, so that the latency of the block
+/// table can be hidden.
+template <typename T>
+class SearchKeys {
+ public:
+  /// any_row: D elements that may be read where there is no key to read.
+  __device__ SearchKeys(const KvParams<T>& params, int request, int kv_head, const T* any_row)
+      : params_(params),
+        keys_(params.k.data + kv_head * params.k.head_stride),
+        table_(params.block_table ? params.block_table + request * params.table_row_stride
+                                  : nullptr),
+        any_row_(any_row),
+        request_(request) {
+    // Division by an invariant (Granlund and Montgomery): exact for positions below 2^31, and
+    // without a branch for page sizes that are no powers of two.
+    const auto size = static_cast<std::uint32_t>(params.page_size);
+    shift_ = size > 1 ? 32 - __clz(static_cast<int>(size - 1)) : 0;
+    multiplier_ = static_cast<std::uint32_t>((std::uint64_t{1} << (31 + shift_)) / size + 1);
+  }
 
-/// a(j) of 32 keys per warp: lane (g, t) = (lane / 4, lane % 4) brings the rows of keys g, g + 8,
-/// g + 16 and g + 24, and every lane of its quad gets their scores. The keys go straight from
-/// global memory to registers: see KeyTile in kv_rows.cuh for the order of their columns.
+  /// What the block table says of a position, valid or not.
+  __device__ std::int32_t page(std::int32_t position) const {
+    return table_ ? __ldg(table_ + column(position)) : request_;
+  }
+
+  /// The key of a position on this page; another row and true in `none` where there is none to
+  /// read.
+  __device__ const T* row(bool wanted, std::int32_t position, std::int32_t page, bool& none) const {
+    const std::int32_t offset = position - column(position) * params_.page_size;
+    none = !wanted ||
+           static_cast<std::uint32_t>(page) >= static_cast<std::uint32_t>(params_.num_pages);
+    return none ? any_row_
+                : keys_ + (page * params_.k.page_stride + offset * params_.k.token_stride);
+  }
+
+ private:
+  __device__ std::int32_t column(std::int32_t position) const {
+    return static_cast<std::int32_t>(
+        __umulhi(static_cast<std::uint32_t>(position) * 2, multiplier_) >> shift_);
+  }
+
+  const KvParams<T>& params_;
+  const T* keys_;
+  const std::int32_t* table_;
+  const T* any_row_;
+  int request_;
+  std::uint32_t multiplier_;
+  int shift_;
+};
+
+/// a(j) of 32 keys per warp, the columns of the product: its key n * 8 + g is that of quad g. The
+/// keys go straight from global memory to registers: lane (g, t) = (lane / 4, lane % 4) holds 16
+/// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
+/// products; with fewer keys to a warp, shared memory would be the limit.
 template <typename T, int kHeadDim>
 struct WarpScorer {
   static constexpr int kSegments = kHeadDim / 32;
+  static constexpr std::uint32_t kAll = 0xffffffffu;
 
-  const uint4* queries;  ///< as pool_search_queries leaves them
-  int tiles;             ///< of kSearchRowTile pooled rows
+  const std::uint32_t* queries;  ///< QueryFragments
+  int tiles;                     ///< of kSearchRowTile pooled rows
 
-  /// `meanwhile` is called when the keys have been asked for.
+  /// Every lane brings the rows of its quad's keys and gets their scores. `meanwhile` is called
+  /// when the keys have been asked for.
   template <typename Meanwhile>
   __device__ void operator()(const T* const (&rows)[4], float (&scores)[4],
                              Meanwhile&& meanwhile) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int g = lane / 4;
-    const int t = lane % 4;
     uint4 keys[4][kSegments];
 #pragma unroll
     for (int i = 0; i < kSegments; ++i) {
 #pragma unroll
-      for (int key = 0; key < 4; ++key) {
-        keys[key][i] = read_streaming_16(rows[key] + i * 32 + t * 8);
+      for (int n = 0; n < 4; ++n) {
+        keys[n][i] = read_streaming_16(rows[n] + i * 32 + lane % 4 * 8);
       }
     }
     meanwhile();
-#pragma unroll
-    for (float& score : scores) score = -INFINITY;
 
-    // Segment i of this lane's row lies at search_piece(g, 4 i + t).
-    const uint4* row = queries + g * kRowPieces<kHeadDim> + t;
-    const uint4* even = row + g % 2 * 4;
-    const uint4* odd = row - g % 2 * 4;
+    float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
+#pragma unroll
+    for (float& each : best) each = -INFINITY;
+    const auto* fragment = reinterpret_cast<const uint4*>(queries) + lane;
 #pragma unroll 1
     for (int tile = 0; tile < tiles; ++tile) {
-      float upper[4] = {};
-      float lower[4] = {};
+      float c[4][4] = {};
 #pragma unroll
       for (int i = 0; i < kSegments; ++i) {
-        const uint4 b = i % 2 == 0 ? even[i * 4] : odd[i * 4];
-        mma_16x8x16<T>(upper, keys[0][i].x, keys[1][i].x, keys[0][i].y, keys[1][i].y, b.x, b.y);
-        mma_16x8x16<T>(lower, keys[2][i].x, keys[3][i].x, keys[2][i].y, keys[3][i].y, b.x, b.y);
-        mma_16x8x16<T>(upper, keys[0][i].z, keys[1][i].z, keys[0][i].w, keys[1][i].w, b.z, b.w);
-        mma_16x8x16<T>(lower, keys[2][i].z, keys[3][i].z, keys[2][i].w, keys[3][i].w, b.z, b.w);
+        const uint4 a = fragment[i * 64];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          mma_16x8x16<T>(c[n], a.x, a.y, a.z, a.w, keys[n][i].x, keys[n][i].y);
+        }
+        const uint4 b = fragment[i * 64 + 32];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          mma_16x8x16<T>(c[n], b.x, b.y, b.z, b.w, keys[n][i].z, keys[n][i].w);
+        }
       }
-      even += kSearchRowTile * kRowPieces<kHeadDim>;
-      odd += kSearchRowTile * kRowPieces<kHeadDim>;
-      scores[0] = fmaxf(scores[0], fmaxf(upper[0], upper[1]));  // fmaxf passes NaN over
-      scores[1] = fmaxf(scores[1], fmaxf(upper[2], upper[3]));
-      scores[2] = fmaxf(scores[2], fmaxf(lower[0], lower[1]));
-      scores[3] = fmaxf(scores[3], fmaxf(lower[2], lower[3]));
-    }
+      fragment += QueryFragments<kHeadDim>::kWordsPerTile / 4;
 #pragma unroll
-    for (int lanes = 1; lanes <= 2; lanes *= 2) {
-#pragma unroll
-      for (float& score : scores) {
-        score = fmaxf(score, __shfl_xor_sync(0xffffffffu, score, lanes));
+      for (int n = 0; n < 4; ++n) {  // fmaxf passes NaN over
+        best[2 * n] = fmaxf(best[2 * n], fmaxf(c[n][0], c[n][2]));
+        best[2 * n + 1] = fmaxf(best[2 * n + 1], fmaxf(c[n][1], c[n][3]));
       }
     }
+    hand_out(best, scores);
+  }
+
+ private:
+  /// The maximum over the eight lanes that hold a key's products, to the quad that brought it.
+  __device__ static void hand_out(const float (&best)[8], float (&scores)[4]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int g = lane / 4;
+    // Halves are exchanged: lane (g, t) ends with key (n, 2 t + g % 2) where n = g / 2.
+    float four[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) four[i] = exchange(g & 4, 16, best[i], best[4 + i]);
+    float two[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) two[i] = exchange(g & 2, 8, four[i], four[2 + i]);
+    const float one = exchange(g & 1, 4, two[0], two[1]);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      scores[n] = __shfl_sync(kAll, one, (2 * n + g % 2) * 4 + g / 2);
+    }
+  }
+
+  /// The larger of this lane's and its partner's `upper`, or `lower` where `upper_lane` is not set.
+  __device__ static float exchange(bool upper_lane, int distance, float lower, float upper) {
+    const float other = __shfl_xor_sync(kAll, upper_lane ? lower : upper, distance);
+    return fmaxf(upper_lane ? upper : lower, other);
   }
 };
 
-/// A chunk [l, r) on its way down, one to a quad of lanes.
+/// A chunk [l, r) on its way down.
 struct ChunkDescent {
   std::int32_t l;
   std::int32_t r;
-  std::int32_t next_page;  ///< of the key that this lane looked up for the next level
   float best = -INFINITY;
 
+  __device__ std::int32_t size() const { return r - l; }
   __device__ std::int32_t middle() const { return l + (r - l) / 2; }
   __device__ std::int32_t left() const { return l + (middle() - l) / 2; }
   __device__ std::int32_t right() const { return middle() + (r - middle()) / 2; }
+  __device__ ChunkDescent half(bool upper) const {
+    return {upper ? middle() : l, upper ? r : middle()};
+  }
 };
 
-/// Scores chunks for the warps of one thread block.
+/// Where the thread blocks of a search are in their scans: a word of global memory for each stage,
+/// which says the key that some block has come to and is never waited for. A block begins its scan
+/// there and goes around. Blocks that are at the same keys at the same time share them in L2, also
+/// where the keys of a head are more than L2 holds: without it, 256k tokens took X and 1M tokens Y
+/// times as long.
+class ScanPosition {
+ public:
+  __device__ explicit ScanPosition(std::int32_t* word) : word_(word) {}
+
+  /// The first of `count` chunks to score, a multiple of `step`; any is right.
+  template <typename StartOf>
+  __device__ std::int32_t first_chunk(std::int32_t count, std::int32_t step,
+                                      StartOf&& start_of) const {
+    const std::int32_t position = __shfl_sync(0xffffffffu, *word_, 0);
+    std::int32_t low = 0;
+    std::int32_t high = count;
+    while (high - low > 1) {
+      const std::int32_t middle = low + (high - low) / 2;
+      if (start_of(middle) <= position) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    return low / step * step;
+  }
+
+  __device__ void come_to(std::int32_t position) const { *word_ = position; }
+
+ private:
+  volatile std::int32_t* word_;
+};
+
+/// Scores chunks with the warps of one thread block.
 template <typename T, int kHeadDim, int kWarps>
 class ChunkScan {
  public:
-  /// any_row: D elements that may be read where there is no key to read.
-  __device__ ChunkScan(const KvRows<T>& kv, const WarpScorer<T, kHeadDim>& score, const T* any_row)
-      : kv_(kv), score_(score), any_row_(any_row) {}
+  __device__ ChunkScan(const SearchKeys<T>& keys, const WarpScorer<T, kHeadDim>& score,
+                       ScanPosition position)
+      : keys_(keys), score_(score), position_(position) {}
 
   /// scores[i] of all chunks i < count; start_of(i) is chunk i's first key, `end` bounds the last
   /// chunk. Returns the keys that this thread's quad read (meaningful in lanes that are multiples
@@ -103,131 +207,133 @@ class ChunkScan {
                                std::int32_t end, StartOf&& start_of, float* scores) const {
     const auto chunk_at = [&](std::int32_t i) {
       const std::int32_t l = i < count ? start_of(i) : 0;
-      return ChunkDescent{l, i < count ? min(l + chunk_size, end) : 0, 0};
+      return ChunkDescent{l, i < count ? min(l + chunk_size, end) : 0};
     };
     // A chunk of one key has one score, whatever the rule.
-    return centre || chunk_size == 1 ? read_centres(count, chunk_at, scores)
-                                     : descend(count, chunk_size, chunk_at, scores);
+    const bool one_key = centre || chunk_size == 1;
+    const std::int32_t per_warp = one_key ? 32 : 16;
+    const std::int32_t step = per_warp * kWarps;
+    const std::int32_t begin = position_.first_chunk(count, step, start_of);
+    std::uint32_t keys_read = 0;
+#pragma unroll 1
+    for (std::int32_t i = 0; i < count; i += step) {  // from `begin` to the end, then up to it
+      const std::int32_t here =
+          begin + i < count ? begin + i : begin + i - (count + step - 1) / step * step;
+      if (threadIdx.x == 0) position_.come_to(start_of(here));
+      const std::int32_t first = here + warp() * per_warp;
+      if (first >= count) continue;
+      keys_read += one_key ? read_centres(first, count, chunk_at, scores)
+                           : descend(first, count, chunk_size, chunk_at, scores);
+    }
+    return keys_read;
   }
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+  __device__ static int quad() { return lane() / 4; }
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
 
-  /// The row of a key, or another one and `none` where there is none to read.
-  __device__ const T* row_at(bool wanted, std::int32_t position, std::int32_t page,
-                             bool& none) const {
-    const auto slot = kv_.slot(position, page);
-    none = !wanted || slot.page < 0;
-    return none ? any_row_ : kv_.key(slot);
+  /// Scores of this quad's keys, of which this lane finds number lane % 4; -inf where there is
+  /// none.
+  template <typename Meanwhile>
+  __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
+                             float (&scores)[4], Meanwhile&& meanwhile) const {
+    bool none;
+    const auto mine = reinterpret_cast<unsigned long long>(keys_.row(wanted, position, page, none));
+    const T* rows[4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      rows[n] = reinterpret_cast<const T*>(__shfl_sync(kAll, mine, n, 4));
+    }
+    const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
+    score_(rows, scores, meanwhile);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      if (absent >> n & 1u) scores[n] = -INFINITY;
+    }
   }
 
-  /// One key a chunk, thirty-two chunks to a warp.
+  /// One key a chunk, thirty-two chunks to a warp: quad g has chunks 4 g to 4 g + 3.
   template <typename ChunkAt>
-  __device__ std::uint32_t read_centres(std::int32_t count, ChunkAt&& chunk_at,
+  __device__ std::uint32_t read_centres(std::int32_t first, std::int32_t count, ChunkAt&& chunk_at,
                                         float* scores) const {
     std::uint32_t keys_read = 0;
-#pragma unroll 1
-    for (std::int32_t first = warp() * 32; first < count; first += kWarps * 32) {
-      const T* rows[4];
-      bool none[4];
+    const std::int32_t mine = first + lane();
+    const std::int32_t centre = chunk_at(mine).middle();
+    float a[4];
+    score_quad(mine < count, centre, mine < count ? keys_.page(centre) : 0, a, [] {});
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const std::int32_t at = first + i * 8 + lane() / 4;
-        const ChunkDescent chunk = chunk_at(at);
-        const bool wanted = at < count;
-        rows[i] = row_at(wanted, chunk.middle(), wanted ? kv_.page(chunk.middle()) : 0, none[i]);
-        keys_read += wanted;
-      }
-      float a[4];
-      score_(rows, a, [] {});
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const std::int32_t at = first + i * 8 + lane() / 4;
-        if (lane() % 4 == 0 && at < count) scores[at] = none[i] ? -INFINITY : a[i];
-      }
+    for (int n = 0; n < 4; ++n) {
+      const std::int32_t at = first + quad() * 4 + n;
+      if (lane() % 4 == 0 && at < count) scores[at] = a[n];
+      keys_read += at < count;
     }
     return keys_read;
   }
 
-  /// The binary descent (docs/algorithm.md, "Scoring a chunk"), sixteen chunks to a warp: chunk i
-  /// has its left key in row g of tile i and its right one in row g + 8. Lanes of a quad look up a
-  /// page of the next level each, for the four keys that it may read, while this level is scored.
+  /// The binary descent (docs/algorithm.md, "Scoring a chunk"), sixteen chunks to a warp and two to
+  /// a quad, whose lanes find the left and the right key of the first and of the second. While a
+  /// level is scored every lane looks up one of the four keys that each chunk may read next.
   template <typename ChunkAt>
-  __device__ std::uint32_t descend(std::int32_t count, std::int32_t chunk_size, ChunkAt&& chunk_at,
-                                   float* scores) const {
-    const int quad = lane() & ~3;
+  __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
+                                   ChunkAt&& chunk_at, float* scores) const {
     const int t = lane() % 4;
     std::uint32_t keys_read = 0;
-#pragma unroll 1
-    for (std::int32_t first = warp() * 16; first < count; first += kWarps * 16) {
-      ChunkDescent chunks[2];
-      std::int32_t pages[4];
+    ChunkDescent chunks[2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        chunks[i] = chunk_at(first + i * 8 + lane() / 4);
-        const bool wanted = chunks[i].l < chunks[i].r;
-        pages[2 * i] = wanted ? kv_.page(chunks[i].left()) : 0;
-        pages[2 * i + 1] = wanted ? kv_.page(chunks[i].right()) : 0;
-      }
-      // The last chunk may be shorter than the others: it has the bottom sooner, and where it is
-      // one key from the start that key stands for both.
-      std::int32_t least = 1;
+    for (int i = 0; i < 2; ++i) chunks[i] = chunk_at(first + quad() * 2 + i);
+    const ChunkDescent top = t < 2 ? chunks[0] : chunks[1];
+    std::int32_t page = 0;
+    if (top.size() > 0) page = keys_.page(t % 2 == 0 ? top.left() : top.right());
+    // The last chunk may be shorter than the others: it has its bottom sooner, and where it is
+    // one key from the start, that key stands for both.
+    std::int32_t least = 1;
 #pragma unroll 1
-      for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
-        const T* rows[4];
-        bool none[4];
+    for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
+      const ChunkDescent mine = t < 2 ? chunks[0] : chunks[1];
+      std::int32_t next_page[2] = {0, 0};
+      float a[4];
+      score_quad(mine.size() >= least, t % 2 == 0 ? mine.left() : mine.right(), page, a, [&] {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const bool wanted = chunks[i].r - chunks[i].l >= least;
-          rows[2 * i] = row_at(wanted, chunks[i].left(), pages[2 * i], none[2 * i]);
-          rows[2 * i + 1] = row_at(wanted, chunks[i].right(), pages[2 * i + 1], none[2 * i + 1]);
+          const ChunkDescent half = chunks[i].half(t >= 2);
+          if (size > 2 && half.size() > 0)
+            next_page[i] = keys_.page(t % 2 == 0 ? half.left() : half.right());
         }
-        float a[4];
-        score_(rows, a, [&] {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const std::int32_t m = chunks[i].middle();
-            const ChunkDescent half{t < 2 ? chunks[i].l : m, t < 2 ? m : chunks[i].r, 0};
-            const std::int32_t position = t % 2 == 0 ? half.left() : half.right();
-            if (half.l < half.r && size > 2) chunks[i].next_page = kv_.page(position);
-          }
-        });
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          ChunkDescent& chunk = chunks[i];
-          const float left = none[2 * i] ? -INFINITY : a[2 * i];
-          const float right = none[2 * i + 1] ? -INFINITY : a[2 * i + 1];
-          const bool to_left = left >= right;
-          const int source = quad + (to_left ? 0 : 2);
-          pages[2 * i] = __shfl_sync(kAll, chunk.next_page, source);
-          pages[2 * i + 1] = __shfl_sync(kAll, chunk.next_page, source + 1);
-          if (chunk.r - chunk.l < least) continue;
-          chunk.best = fmaxf(chunk.best, fmaxf(left, right));
-          keys_read += chunk.r - chunk.l == 1 ? 1 : 2;
-          const std::int32_t m = chunk.middle();
-          if (chunk.r - chunk.l == 1) continue;
-          if (to_left) {
-            chunk.r = m;
-          } else {
-            chunk.l = m;
-          }
-        }
-      }
+      });
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const std::int32_t at = first + i * 8 + lane() / 4;
-        if (t == 0 && at < count) scores[at] = chunks[i].best;
+        ChunkDescent& chunk = chunks[i];
+        const float left = a[2 * i];
+        const float right = a[2 * i + 1];
+        const bool to_right = !(left >= right);
+        const std::int32_t found = __shfl_sync(kAll, next_page[i], (to_right ? 2 : 0) + t % 2, 4);
+        if (t / 2 == i) page = found;
+        if (chunk.size() < least) continue;
+        chunk.best = fmaxf(chunk.best, fmaxf(left, right));
+        if (chunk.size() == 1) {
+          ++keys_read;
+          continue;
+        }
+        keys_read += 2;
+        const ChunkDescent half = chunk.half(to_right);
+        chunk.l = half.l;
+        chunk.r = half.r;
       }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::int32_t at = first + quad() * 2 + i;
+      if (t == 0 && at < count) scores[at] = chunks[i].best;
     }
     return keys_read;
   }
 
-  const KvRows<T>& kv_;
+  const SearchKeys<T>& keys_;
   const WarpScorer<T, kHeadDim>& score_;
-  const T* any_row_;
+  ScanPosition position_;
 };
 
 }  // namespace hip_attn::cuda

@@ -129,13 +129,18 @@ class AttendConsumer {
     sync_warpgroup(warpgroup_);
   }
 
-  /// The products of one tile of rows run while the probabilities of another are computed.
+  /// Every tile of rows against every tile of keys, in steps: while a step's values are multiplied,
+  /// the logits of the next step become probabilities. One set of logits serves all steps.
   __device__ void attend(const UnitInfo& info, std::int32_t first) {
     load_queries(info, first);
     const std::int32_t count = info.count;
-    const std::int32_t last_row = info.rows - 1;
-    const std::uint32_t queries =
-        shared_address(shared_.queries) + warpgroup_ * kTiles * Policy::QueryTile::kBytes;
+    const std::int32_t first_masked = info.count - (info.rows - 1);  // key that not all rows see
+    const std::uint32_t queries = Policy::QueryTile::columns_of(
+        shared_address(shared_.queries) + warpgroup_ * kTiles * Policy::QueryTile::kBytes);
+    const std::uint32_t slots = shared_address(shared_.slots);
+    const auto keys_in = [&](int slot) {
+      return Policy::KeyTile::columns_of(slots + slot * Policy::KeyTile::kBytes);
+    };
     const float multiplier = params_.softcap_log2 > 0.f ? 1.f : fabsf(params_.scale_log2);
 
     Out out[kTiles];
@@ -148,55 +153,85 @@ class AttendConsumer {
       row_max[m][0] = row_max[m][1] = -INFINITY;
       row_sum[m][0] = row_sum[m][1] = 0.f;
     }
-#pragma unroll 1
-    for (std::int32_t tile = 0; tile < count; tile += kKeysPerTile) {
-      const int keys = next_.slot;
-      wait(shared_.slot_full[keys], next_.lap);
-      next_.advance();
-      Logits logits[kTiles];
-#pragma unroll
-      for (int m = 0; m < kTiles; ++m) {
-        multiply_keys(queries + m * Policy::QueryTile::kBytes, shared_address(shared_.slots[keys]),
-                      logits[m]);
+    Logits logits;
+    float rescale[2];
+    const auto to_probabilities = [&](int m, std::int32_t tile) {
+      if (params_.softcap_log2 > 0.f) [[unlikely]]
+        cap(logits);
+      if (tile + kKeysPerTile > first_masked) [[unlikely]]
+        mask(info, first + m * kRowsPerTile, tile, logits);
+      softmax(logits, multiplier, row_max[m], row_sum[m], rescale);
+    };
+
+    int keys = wait_for_slot();
+    multiply_keys(queries, keys_in(keys), logits);
+    wgmma_wait<0>();
+    if (kTiles == 1) release(keys);
+    to_probabilities(0, 0);
+
+    // With kMore another step follows. What products read changes only while none runs: ptxas
+    // would serialise all of them.
+    const auto step = [&]<int m, bool kMore>(std::int32_t tile, std::uint32_t values) {
+      Packed packed;
+      pack(logits, packed);
+      constexpr int kNext = (m + 1) % kTiles;
+      if constexpr (kMore) {
+        if (kNext == 0) keys = wait_for_slot();
+        multiply_keys(queries + Policy::QueryTile::step(kNext * Policy::QueryTile::kBytes),
+                      keys_in(keys), logits);
       }
-      const int values = next_.slot;
-      const std::uint32_t lap = next_.lap;
-      next_.advance();
-      const bool masked = tile + kKeysPerTile > count - last_row;
+      multiply_values(packed, values, out[m]);
+      if constexpr (kMore) {
+        wgmma_wait<1>();
+        if (kNext == kTiles - 1) release(keys);
+        to_probabilities(kNext, kNext > 0 ? tile : tile + kKeysPerTile);
+        // Asks for the sums too, which are never negative: the branch then waits for the
+        // probabilities, and ptxas cannot move the wait for the values' product ahead of them.
+        const bool changed = rescale[0] != 1.f || rescale[1] != 1.f ||
+                             !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f);
+        if (__any_sync(kAll, changed)) {
+          wgmma_wait<0>();
 #pragma unroll
-      for (int m = 0; m < kTiles; ++m) {
-        if (m == 0) {
-          wgmma_wait<kTiles - 1>();  // another tile's products with the keys run on
+          for (int i = 0; i < kHeadDim / 2; ++i) out[kNext][i] *= rescale[i / 2 % 2];
         }
-        if (params_.softcap_log2 > 0.f) cap(logits[m]);
-        if (masked) mask(info, first + m * kRowsPerTile, tile, logits[m]);
-        float rescale[2];
-        softmax(logits[m], multiplier, row_max[m], row_sum[m], rescale);
-        // What products read must not change while others run: ptxas would serialise all of them.
-        // They are done by now: they are shorter than a softmax.
-        wgmma_wait<0>();
-        if (m == 0) release(keys);
-        if (__any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f)) {
-#pragma unroll
-          for (int i = 0; i < kHeadDim / 2; ++i) out[m][i] *= rescale[i / 2 % 2];
-        }
-        if (m == 0) wait(shared_.slot_full[values], lap);
-        multiply_values(logits[m], shared_address(shared_.slots[values]), out[m]);
       }
       wgmma_wait<0>();
-      if (masked && shared_.not_finite[values]) {
+    };
+    const auto all_steps = [&]<bool kMore>(std::int32_t tile) {
+      const RingPosition<Policy::kSlots> slot = next_;
+      next_.advance();
+      wait(shared_.slot_full[slot.slot], slot.lap);
+      const std::uint32_t values =
+          Policy::KeyTile::rows_of(slots + slot.slot * Policy::KeyTile::kBytes);
+      if constexpr (kTiles == 2) step.template operator()<0, true>(tile, values);
+      step.template operator()<kTiles - 1, kMore>(tile, values);
+      if (tile + kKeysPerTile > first_masked && shared_.not_finite[slot.slot]) [[unlikely]] {
 #pragma unroll
         for (int m = 0; m < kTiles; ++m) {
-          add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[values][0],
+          add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[slot.slot][0],
                          out[m]);
         }
       }
-      release(values);
+      release(slot.slot);
+    };
+    std::int32_t tile = 0;
+#pragma unroll 1
+    for (; tile + kKeysPerTile < count; tile += kKeysPerTile) {
+      all_steps.template operator()<true>(tile);
     }
+    all_steps.template operator()<false>(tile);
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
       store(info, first + m * kRowsPerTile, multiplier, out[m], row_max[m], row_sum[m]);
     }
+  }
+
+  /// The next slot, once it is full.
+  __device__ int wait_for_slot() {
+    const int slot = next_.slot;
+    wait(shared_.slot_full[slot], next_.lap);
+    next_.advance();
+    return slot;
   }
 
   /// logits [64 rows, 64 keys] = queries x keys.
@@ -210,10 +245,10 @@ class AttendConsumer {
     wgmma_commit();
   }
 
-  /// out += probabilities x values.
-  __device__ static void multiply_values(const Logits& probabilities, std::uint32_t values,
-                                         Out& out) {
-    std::uint32_t packed[kKeysPerTile / 16][4];
+  /// Probabilities as the product with the values reads them.
+  using Packed = std::uint32_t[kKeysPerTile / 16][4];
+
+  __device__ static void pack(const Logits& probabilities, Packed& packed) {
 #pragma unroll
     for (int i = 0; i < kKeysPerTile / 16; ++i) {
 #pragma unroll
@@ -222,6 +257,10 @@ class AttendConsumer {
             narrow_pair<T>(probabilities[8 * i + 2 * j], probabilities[8 * i + 2 * j + 1]);
       }
     }
+  }
+
+  /// out += probabilities x values.
+  __device__ static void multiply_values(const Packed& packed, std::uint32_t values, Out& out) {
     wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kKeysPerTile / 16; ++i) {
@@ -237,10 +276,15 @@ class AttendConsumer {
     return info.count - (last_row - min((first + row_ + 8 * i) / params_.group, last_row));
   }
 
+  /// tanh(x) = 1 - 2 / (exp(2 x) + 1): to 1e-7 of the cap, and a tenth of tanhf's code.
   __device__ void cap(Logits& logits) const {
-    const float scale = fabsf(params_.scale_log2);
+    constexpr float kTwoLog2e = 2.88539008f;
+    const float scale = fabsf(params_.scale_log2) * kTwoLog2e;
 #pragma unroll
-    for (float& logit : logits) logit = params_.softcap_log2 * tanhf(logit * scale);
+    for (float& logit : logits) {
+      const float tanh = 1.f - __fdividef(2.f, exp2_approx(logit * scale) + 1.f);
+      logit = params_.softcap_log2 * tanh;
+    }
   }
 
   __device__ void mask(const UnitInfo& info, std::int32_t first, std::int32_t tile,
@@ -256,30 +300,44 @@ class AttendConsumer {
   /// Logits become probabilities relative to the largest so far; row_sum is this thread's part.
   __device__ static void softmax(Logits& logits, float multiplier, float (&row_max)[2],
                                  float (&row_sum)[2], float (&rescale)[2]) {
+    // Four chains per row: one alone would wait for itself.
+    float largest[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) largest[i / 4][i % 4] = logit_of(logits, i / 4, i % 4);
+#pragma unroll
+    for (int i = 8; i < kKeysPerTile / 2; ++i) {
+      float& chain = largest[i / 4 % 2][i % 4];
+      chain = fmaxf(chain, logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4));
+    }
+    float reference[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      float largest = row_max[row];
-#pragma unroll
-      for (int j = 0; j < kKeysPerTile / 8; ++j) {
-        largest = fmaxf(largest, fmaxf(logits[4 * j + 2 * row], logits[4 * j + 2 * row + 1]));
-      }
-      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 2));
-      const float reference = largest == -INFINITY ? 0.f : largest * multiplier;
-      rescale[row] = exp2_approx(row_max[row] * multiplier - reference);
-      row_max[row] = largest;
-      float sum = 0.f;
-#pragma unroll
-      for (int j = 0; j < kKeysPerTile / 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          float& logit = logits[4 * j + 2 * row + i];
-          logit = exp2_approx(logit * multiplier - reference);
-          sum += logit;
-        }
-      }
-      row_sum[row] = row_sum[row] * rescale[row] + sum;
+      float& most = largest[row][0];
+      most = fmaxf(fmaxf(most, largest[row][1]), fmaxf(largest[row][2], largest[row][3]));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
+      most = fmaxf(most, row_max[row]);
+      reference[row] = most == -INFINITY ? 0.f : most * multiplier;
+      rescale[row] = exp2_approx(row_max[row] * multiplier - reference[row]);
+      row_max[row] = most;
     }
+    float sum[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < kKeysPerTile / 2; ++i) {
+      float& logit = logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4);
+      logit = exp2_approx(logit * multiplier - reference[i / 4 % 2]);
+      sum[i / 4 % 2][i % 4] += logit;
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      row_sum[row] =
+          row_sum[row] * rescale[row] + ((sum[row][0] + sum[row][1]) + (sum[row][2] + sum[row][3]));
+    }
+  }
+
+  /// Column i of row 0 or 1 of those that this thread holds.
+  __device__ static float& logit_of(Logits& logits, int row, int i) {
+    return logits[i / 2 * 4 + row * 2 + i % 2];
   }
 
   /// What the producer replaced by 0 reaches the rows that see it: infinities and NaN, whatever

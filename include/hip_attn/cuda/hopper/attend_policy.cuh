@@ -35,11 +35,13 @@ struct AttendPolicy {
   static_assert(kSlots >= 4);
   /// Slots whose copies are under way when the producer waits for the oldest of them.
   static constexpr int kCopiesAhead = kSlots > 5 ? 3 : kSlots > 4 ? 2 : 1;
-  /// Three warpgroups start with 168 registers a thread. Where outputs and logits need more (128
-  /// and 64 of them), the producers give theirs up.
-  static constexpr bool kShiftRegisters = kWarpgroups == 2 && kHeadDim * kTiles >= 256;
-  static constexpr int kConsumerRegisters = 232;
-  static constexpr int kProducerRegisters = 40;
+  /// Threads start with the same share of registers, 168 of three warpgroups or 128 of two times
+  /// two. Where outputs (kHeadDim / 2 * kTiles), logits (32) and probabilities (16) need more, the
+  /// producers give theirs up.
+  static constexpr bool kShiftRegisters =
+      kWarpgroups == 1 ? kHeadDim == 128 : kHeadDim * kTiles >= 256;
+  static constexpr int kConsumerRegisters = kWarpgroups == 1 ? 184 : 216;
+  static constexpr int kProducerRegisters = 72;
 };
 
 /// What the producer tells the consumers of a unit.

@@ -11,16 +11,18 @@
 
 namespace hip_attn::cuda::hopper {
 
-/// The order of units: KV heads one after the other, so that the blocks at work share one head's
-/// keys in L2; within a head the last query blocks first, which attend to most. Every other round
-/// goes backwards, so that no block gets the longer unit each time.
+/// The order of units: a few KV heads at a time, so that the blocks at work share keys in L2;
+/// within these the last query blocks first, which attend to most. Every other round goes
+/// backwards, so that no block gets the longer unit each time.
 class UnitSchedule {
  public:
   template <typename T>
   __device__ UnitSchedule(const PrefillParams<T>& params, int tiles)
       : rows_(params.selection_rows),
         tiles_(tiles),
-        units_(static_cast<std::uint32_t>(rows_) * tiles * params.num_kv_heads) {}
+        heads_(params.num_kv_heads),
+        heads_at_once_(params.heads_at_once),
+        units_(static_cast<std::uint32_t>(rows_) * tiles * heads_) {}
 
   struct Unit {
     std::int32_t kv_head;
@@ -37,16 +39,21 @@ class UnitSchedule {
       ++round_;
       if (at >= units_) continue;
       const std::uint32_t per_head = static_cast<std::uint32_t>(rows_) * tiles_;
-      unit.kv_head = static_cast<std::int32_t>(at / per_head);
-      unit.selection_row = rows_ - 1 - static_cast<std::int32_t>(at % per_head / tiles_);
-      unit.tile = static_cast<std::int32_t>(at % tiles_);
+      const std::uint32_t first_head = at / (per_head * heads_at_once_) * heads_at_once_;
+      const std::uint32_t heads = min(heads_at_once_, heads_ - first_head);
+      const std::uint32_t within = at - first_head * per_head;
+      unit.tile = static_cast<std::int32_t>(within % tiles_);
+      unit.kv_head = static_cast<std::int32_t>(first_head + within / tiles_ % heads);
+      unit.selection_row = rows_ - 1 - static_cast<std::int32_t>(within / (tiles_ * heads));
       return true;
     }
   }
 
  private:
   std::int32_t rows_;
-  std::int32_t tiles_;
+  std::uint32_t tiles_;
+  std::uint32_t heads_;
+  std::uint32_t heads_at_once_;
   std::uint32_t units_;
   std::uint32_t round_ = 0;
 };
@@ -99,10 +106,18 @@ class AttendProducer {
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
-  static constexpr int kPieces = kHeadDim / 8;       // of 16 bytes in a row
-  static constexpr int kRowsPerCopy = 32 / kPieces;  // that the warp copies at once
-  static constexpr int kWarpRows = kKeysPerTile / kProducerWarps;
-  static constexpr std::uint64_t kNoPage = 1;  // an address that is none
+  static constexpr int kRows = kKeysPerTile / kProducerWarps;  ///< of a tile, that this warp copies
+  /// A lane copies every fourth piece of two rows, eight apart: neighbouring lanes read 64 bytes of
+  /// a row together, and all addresses are one per row plus constants.
+  static constexpr int kRowsPerLane = 2;
+  static constexpr int kPiecesPerLane = kHeadDim / 8 / 4;
+  static_assert(kRows == 16);
+
+  __device__ int row_of_tile(int i) const { return warp_ * kRows + i * 8 + lane_ / 4; }
+  /// Where piece lane % 4 + 4 j of a row of this lane lies in a tile.
+  __device__ std::uint32_t offset_in_tile(int i, int j) const {
+    return Policy::KeyTile::offset(row_of_tile(i), lane_ % 4 + 4 * j);
+  }
 
   /// Hands a unit to the consumers. They may still need what has been copied so far to finish the
   /// unit whose place this one takes.
@@ -120,62 +135,69 @@ class AttendProducer {
     unit_.advance();
   }
 
-  /// Where the key and value of a lane's row lie, row lane % 16 of the warp's; 0: nothing to read.
-  struct Place {
-    std::uint64_t key;
-    std::uint64_t value;
-  };
-
-  __device__ Place locate(const KvRows<T>& kv, std::int32_t position) const {
-    if (position < 0) return {0, 0};
-    const auto slot = kv.slot(position);
-    if (slot.page < 0) return {kNoPage, 0};
-    return {reinterpret_cast<std::uint64_t>(kv.key(slot)),
-            reinterpret_cast<std::uint64_t>(kv.value(slot))};
-  }
-
-  /// All tiles of a unit. Positions are looked up two tiles ahead and addresses one, so that the
-  /// selection and the block table arrive while earlier tiles are copied.
+  /// All tiles of a unit. Positions are looked up two tiles ahead and pages one, so that the
+  /// selection and the block table arrive while earlier tiles are copied. Rows after the last key
+  /// repeat it: no query row sees them.
   __device__ void gather(const AttendedKeys& keys, const UnitInfo& info) {
     const KvRows<T> kv(params_.kv, info.request, info.kv_head);
-    const std::int32_t row = warp_ * kWarpRows + lane_ % kWarpRows;
-    const auto position = [&](std::int32_t first) {
-      return first + row < info.count ? keys.position(first + row) : -1;
-    };
     const std::int32_t first_masked = info.count - (info.rows - 1);
-    Place place = locate(kv, position(0));
-    std::int32_t next_position = position(kKeysPerTile);
+    std::int32_t positions[3][kRowsPerLane];  // of this tile and the next two
+    std::int32_t pages[2][kRowsPerLane];
+    const auto find_positions = [&](std::int32_t first, std::int32_t(&found)[kRowsPerLane]) {
+#pragma unroll
+      for (int i = 0; i < kRowsPerLane; ++i) {
+        found[i] = keys.position(min(first + row_of_tile(i), info.count - 1));
+      }
+    };
+    if (info.count == 0) return;
+    find_positions(0, positions[0]);
+    find_positions(kKeysPerTile, positions[1]);
+#pragma unroll
+    for (int i = 0; i < kRowsPerLane; ++i) pages[0][i] = kv.page(positions[0][i]);
 #pragma unroll 1
     for (std::int32_t first = 0; first < info.count; first += kKeysPerTile) {
-      const Place next = locate(kv, next_position);
-      next_position = position(first + 2 * kKeysPerTile);
-      const std::int32_t masked_from = min(max(first_masked - first, 0), kKeysPerTile);
-      copy<true>(place.key, kKeysPerTile);
-      copy<false>(place.value, masked_from);
-      place = next;
+#pragma unroll
+      for (int i = 0; i < kRowsPerLane; ++i) pages[1][i] = kv.page(positions[1][i]);
+      find_positions(first + 2 * kKeysPerTile, positions[2]);
+      copy<true>(kv, positions[0], pages[0], kKeysPerTile);
+      copy<false>(kv, positions[0], pages[0], min(max(first_masked - first, 0), kKeysPerTile));
+#pragma unroll
+      for (int i = 0; i < kRowsPerLane; ++i) {
+        positions[0][i] = positions[1][i];
+        positions[1][i] = positions[2][i];
+        pages[0][i] = pages[1][i];
+      }
     }
   }
 
-  /// Starts copying a tile into the next slot, and passes on the oldest one under way.
+  /// Starts copying a tile of keys or values into the next slot, and passes on the oldest one under
+  /// way.
   template <bool kKeys>
-  __device__ void copy(std::uint64_t row_address, std::int32_t masked_from) {
+  __device__ void copy(const KvRows<T>& kv, const std::int32_t (&positions)[kRowsPerLane],
+                       const std::int32_t (&pages)[kRowsPerLane], std::int32_t masked_from) {
     wait(shared_.slot_empty[next_.slot], next_.lap ^ 1u);
     if (lane_ == 0) shared_.masked_from[next_.slot][warp_] = masked_from;
     const std::uint32_t tile = shared_address(shared_.slots[next_.slot]);
-    const int piece = lane_ % kPieces;
 #pragma unroll
-    for (int i = 0; i < kWarpRows / kRowsPerCopy; ++i) {
-      const int row = i * kRowsPerCopy + lane_ / kPieces;
-      const std::uint64_t from = __shfl_sync(kAll, row_address, row);
-      const std::uint32_t to = tile + Policy::KeyTile::offset(warp_ * kWarpRows + row, piece);
-      if (kKeys && from == kNoPage) {  // rows that see this key become NaN
-        asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0x7fff7fffu)
-                     : "memory");
+    for (int i = 0; i < kRowsPerLane; ++i) {
+      const auto slot = kv.slot(positions[i], pages[i]);
+      if (slot.page < 0) {
+        // No such page: a key of NaN makes the rows that see it NaN.
+        const std::uint32_t word = kKeys ? 0x7fff7fffu : 0u;
+#pragma unroll
+        for (int j = 0; j < kPiecesPerLane; ++j) {
+          asm volatile(
+              "st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + offset_in_tile(i, j)),
+              "r"(word)
+              : "memory");
+        }
         continue;
       }
-      const bool valid = from != 0;
-      const T* source = valid ? reinterpret_cast<const T*>(from) + piece * 8 : params_.q;
-      copy_async_16(to, source, valid);
+      const T* row = (kKeys ? kv.key(slot) : kv.value(slot)) + lane_ % 4 * 8;
+#pragma unroll
+      for (int j = 0; j < kPiecesPerLane; ++j) {
+        copy_async_16(tile + offset_in_tile(i, j), row + j * 32);
+      }
     }
     commit_copies();
     next_.advance();
@@ -208,16 +230,18 @@ class AttendProducer {
   __device__ void clear_not_finite(std::int32_t masked_from) {
     bool found = false;
 #pragma unroll 1
-    for (int i = 0; i < kWarpRows / kRowsPerCopy; ++i) {
-      const int row = warp_ * kWarpRows + i * kRowsPerCopy + lane_ / kPieces;
-      if (row < masked_from) continue;
-      auto* elements = reinterpret_cast<T*>(  // that this lane copied
-          shared_.slots[done_.slot] + Policy::KeyTile::offset(row, lane_ % kPieces));
+    for (int i = 0; i < kRowsPerLane; ++i) {
+      if (row_of_tile(i) < masked_from) continue;
 #pragma unroll 1
-      for (int j = 0; j < 8; ++j) {
-        if (isfinite(widen(elements[j]))) continue;
-        elements[j] = T{0};
-        found = true;
+      for (int j = 0; j < kPiecesPerLane; ++j) {
+        auto* elements = reinterpret_cast<T*>(  // that this lane copied
+            shared_.slots[done_.slot] + offset_in_tile(i, j));
+#pragma unroll 1
+        for (int e = 0; e < 8; ++e) {
+          if (isfinite(widen(elements[e]))) continue;
+          elements[e] = T{0};
+          found = true;
+        }
       }
     }
     found = __any_sync(kAll, found);

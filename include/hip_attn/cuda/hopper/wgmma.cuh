@@ -29,26 +29,33 @@ struct SwizzledTile {
     return piece / 8 * kBlockBytes + row * 128 + ((piece % 8) ^ (row % 8)) * 16;
   }
 
+  /// What descriptors of a tile have in common (PTX ISA, "Matrix descriptor format"), so that each
+  /// is one addition away. `tile` is an address in shared memory.
+  __device__ static std::uint32_t columns_of(std::uint32_t tile) { return tile >> 4 | 1u << 16; }
+  __device__ static std::uint32_t rows_of(std::uint32_t tile) {
+    constexpr std::uint32_t kLeading = kBlockBytes >> 4;  // from one column block to the next
+    return tile >> 4 | kLeading << 16;
+  }
+  /// From one tile to another, `bytes` further, in the same units.
+  __device__ static constexpr std::uint32_t step(int bytes) {
+    return static_cast<std::uint32_t>(bytes >> 4);
+  }
+
   /// Columns [16 i, 16 i + 16) of all rows, as an operand whose rows are the product's rows (A) or
   /// columns (B).
-  __device__ static std::uint64_t columns(std::uint32_t tile, int i) {
-    return descriptor(tile + i / 4 * kBlockBytes + i % 4 * 32, 16);
+  __device__ static std::uint64_t columns(std::uint32_t columns_of_tile, int i) {
+    return kHigh | (columns_of_tile + step(i / 4 * kBlockBytes + i % 4 * 32));
   }
 
   /// Rows [16 i, 16 i + 16) of all columns, as a transposed B: the product sums over the tile's
   /// rows.
-  __device__ static std::uint64_t rows(std::uint32_t tile, int i) {
-    return descriptor(tile + i * 16 * 128, kBlockBytes);
+  __device__ static std::uint64_t rows(std::uint32_t rows_of_tile, int i) {
+    return kHigh | (rows_of_tile + step(i * 16 * 128));
   }
 
  private:
-  /// PTX ISA, "Matrix descriptor format": groups of eight rows are 1024 bytes apart.
-  __device__ static std::uint64_t descriptor(std::uint32_t address, std::uint32_t leading_bytes) {
-    constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-    constexpr std::uint64_t kStride = std::uint64_t{1024 >> 4} << 32;
-    return kSwizzle128 | kStride | std::uint64_t{leading_bytes >> 4} << 16 |
-           ((address & 0x3ffff) >> 4);
-  }
+  /// Groups of eight rows are 1024 bytes apart; 128-byte swizzle.
+  static constexpr std::uint64_t kHigh = std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 };
 
 /// Registers of products that follow were written before; ends with commit.

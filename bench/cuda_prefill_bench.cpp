@@ -1,0 +1,321 @@
+// Prefill on a GPU: milliseconds of a layer.
+//
+//   cuda_prefill_bench --benchmark_filter='infinite_hip/1x131072' --benchmark_out=prefill.json
+//
+// Names are prefill/type/preset/BATCHxCONTEXT/ROWS/qHQkHKdD/pPAGE, ROWS being the rows of the call
+// at the end of each context. The time is that of the whole call; the counter attend_ms is the same
+// call with its selection given back in, search_ms the difference. floor_ms of the search: the keys
+// that it reads at 8.6 TB/s or its products at 773 TFLOP/s, whichever takes longer, the rates
+// measured for gathered keys within L2 and for matrix products on an H200.
+#include <benchmark/benchmark.h>
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda_bench_kernels.hpp"
+#include "hip_attn/hip_attn.hpp"
+
+namespace {
+
+using namespace hip_attn;
+
+constexpr double kGatherBytes = 8.6e12;
+constexpr double kMatrixFlops = 773e12;
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  fmt::print(stderr, "{}: {}\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+void check(const Status& status) {
+  if (status.ok()) return;
+  fmt::print(stderr, "{}: {}\n", to_string(status.code()), status.message());
+  std::exit(1);
+}
+
+// Device memory of the benchmarks: freed with its owner.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t count) : count_(count) {
+    check(cudaMalloc(&data_, std::max<std::int64_t>(1, count) * sizeof(T)), "cudaMalloc");
+  }
+  explicit Buffer(const std::vector<T>& values) : Buffer(static_cast<std::int64_t>(values.size())) {
+    check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
+          "copy");
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
+  ~Buffer() { cudaFree(data_); }
+  T* get() const { return data_; }
+  std::int64_t size() const { return count_; }
+
+ private:
+  T* data_ = nullptr;
+  std::int64_t count_;
+};
+
+struct Shape {
+  std::int64_t batch = 1;
+  std::int64_t context = 32768;
+  std::int64_t rows = 0;  // of each request; 0: the whole context
+  std::int64_t q_heads = 32;
+  std::int64_t kv_heads = 8;
+  std::int64_t head_dim = 128;
+  std::int64_t page_size = 16;
+
+  std::int64_t q_len() const { return rows == 0 ? context : rows; }
+  std::string name() const {
+    return fmt::format("{}x{}/{}/q{}k{}d{}/p{}", batch, context, q_len(), q_heads, kv_heads,
+                       head_dim, page_size);
+  }
+};
+
+std::vector<std::int32_t> shuffled(std::int64_t n) {
+  std::vector<std::int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::uint64_t state = 7;
+  for (std::int64_t i = n; i > 1; --i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order[i - 1], order[(state >> 33) % i]);
+  }
+  return order;
+}
+
+std::vector<std::int32_t> multiples(std::int64_t count, std::int64_t step) {
+  std::vector<std::int32_t> values(count);
+  for (std::int64_t i = 0; i < count; ++i) values[i] = static_cast<std::int32_t>(i * step);
+  return values;
+}
+
+// One layer's prefill: random queries, keys and values, pages in shuffled order.
+template <typename T>
+class Prefill {
+ public:
+  Prefill(const HipConfig& config, const Shape& s)
+      : shape_(s),
+        pages_(s.batch * s.context / s.page_size),
+        keys_(s.batch * s.context * s.kv_heads * s.head_dim),
+        values_(keys_.size()),
+        q_(s.batch * s.q_len() * s.q_heads * s.head_dim),
+        out_(q_.size()),
+        table_(shuffled(pages_)),
+        seq_lens_(std::vector<std::int32_t>(s.batch, static_cast<std::int32_t>(s.context))),
+        cu_seqlens_(multiples(s.batch + 1, s.q_len())),
+        counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
+    check(bench::fill_random(keys_.get(), keys_.size(), 1), "fill");
+    check(bench::fill_random(values_.get(), values_.size(), 2), "fill");
+    check(bench::fill_random(q_.get(), q_.size(), 3), "fill");
+    const AttentionShape shape{.device = cuda_device(),
+                               .batch = s.batch,
+                               .total_q = s.batch * s.q_len(),
+                               .max_seq_len = s.context,
+                               .num_q_heads = s.q_heads,
+                               .num_kv_heads = s.kv_heads,
+                               .head_dim = s.head_dim};
+    check(plan_prefill<T>(config, shape, plan_));
+    workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
+    const std::int64_t units = plan_.selection_rows * s.kv_heads;
+    blocks_ = std::make_unique<Buffer<std::int32_t>>(units * plan_.max_selected_blocks);
+    counts_ = std::make_unique<Buffer<std::int32_t>>(units);
+    window_start_ = std::make_unique<Buffer<std::int32_t>>(units);
+
+    args_.q = {q_.get(), {shape.total_q, s.q_heads, s.head_dim}};
+    args_.out = {out_.get(), {shape.total_q, s.q_heads, s.head_dim}};
+    args_.kv.pages = kv_pages_nhd<const T>(keys_.get(), values_.get(), pages_, s.page_size,
+                                           s.kv_heads, s.head_dim);
+    args_.kv.block_table =
+        TensorView<const std::int32_t, 2>(table_.get(), {s.batch, s.context / s.page_size});
+    args_.seq_lens = {seq_lens_.get(), {s.batch}};
+    args_.cu_seqlens_q = {cu_seqlens_.get(), {s.batch + 1}};
+
+    AttentionArgs<T> counted = args_;
+    counted.counters = {counters_.get(), {counters_.size()}};
+    counted.selection_out = selection();
+    check(run_prefill(plan_, counted, workspace(), nullptr));
+    check(cudaDeviceSynchronize(), "prefill");
+    counts_read_.resize(counters_.size());
+    check(cudaMemcpy(counts_read_.data(), counters_.get(),
+                     counts_read_.size() * sizeof(std::int64_t), cudaMemcpyDeviceToHost),
+          "counters");
+  }
+
+  Status run(bool given) const {
+    AttentionArgs<T> args = args_;
+    if (given) args.selection = selection();
+    return run_prefill(plan_, args, workspace(), nullptr);
+  }
+
+  AttentionPlan& plan() { return plan_; }
+  double keys_read(int stage) const { return static_cast<double>(counts_read_[stage]); }
+  double attention_flops() const {
+    return static_cast<double>(counts_read_.back()) * 4 *
+           static_cast<double>(shape_.q_heads / shape_.kv_heads * shape_.head_dim);
+  }
+  double search_floor() const {
+    double bytes = 0;
+    double flops = 0;
+    for (int s = 0; s < plan_.config.num_stages(); ++s) {
+      const std::int64_t rows = plan_.config.block_q / plan_.config.stages[s].query_stride *
+                                shape_.q_heads / shape_.kv_heads;
+      bytes += keys_read(s) * static_cast<double>(shape_.head_dim * sizeof(T));
+      flops += keys_read(s) * static_cast<double>(2 * shape_.head_dim * rows);
+    }
+    return std::max(bytes / kGatherBytes, flops / kMatrixFlops);
+  }
+
+ private:
+  Workspace workspace() const {
+    return {workspace_->get(), static_cast<std::size_t>(workspace_->size())};
+  }
+  BlockSelection selection() const {
+    const std::int64_t heads = shape_.kv_heads;
+    return {{blocks_->get(), {plan_.selection_rows, heads, plan_.max_selected_blocks}},
+            {counts_->get(), {plan_.selection_rows, heads}},
+            {window_start_->get(), {plan_.selection_rows, heads}}};
+  }
+
+  Shape shape_;
+  std::int64_t pages_;
+  Buffer<T> keys_;
+  Buffer<T> values_;
+  Buffer<T> q_;
+  Buffer<T> out_;
+  Buffer<std::int32_t> table_;
+  Buffer<std::int32_t> seq_lens_;
+  Buffer<std::int32_t> cu_seqlens_;
+  Buffer<std::int64_t> counters_;
+  std::unique_ptr<Buffer<std::byte>> workspace_;
+  std::unique_ptr<Buffer<std::int32_t>> blocks_;
+  std::unique_ptr<Buffer<std::int32_t>> counts_;
+  std::unique_ptr<Buffer<std::int32_t>> window_start_;
+  AttentionPlan plan_;
+  AttentionArgs<T> args_;
+  std::vector<std::int64_t> counts_read_;
+};
+
+template <typename Work>
+double seconds_of(Work&& work) {
+  static const std::array<cudaEvent_t, 2> events = [] {
+    std::array<cudaEvent_t, 2> made{};
+    for (cudaEvent_t& event : made) check(cudaEventCreate(&event), "cudaEventCreate");
+    return made;
+  }();
+  check(cudaEventRecord(events[0]), "cudaEventRecord");
+  work();
+  check(cudaEventRecord(events[1]), "cudaEventRecord");
+  check(cudaEventSynchronize(events[1]), "benchmark");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, events[0], events[1]), "cudaEventElapsedTime");
+  return milliseconds * 1e-3;
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+enum class Attend { kChosen, kGeneric };
+
+template <typename T>
+void prefill(benchmark::State& state, const HipConfig& config, const Shape& shape, Attend attend) {
+  Prefill<T> layer(config, shape);
+  if (attend == Attend::kGeneric) layer.plan().cuda.hopper = false;
+  check(layer.run(false));
+  std::vector<double> whole;
+  std::vector<double> given;
+  for (auto _ : state) {
+    given.push_back(seconds_of([&] { check(layer.run(true)); }));
+    whole.push_back(seconds_of([&] { check(layer.run(false)); }));
+    state.SetIterationTime(whole.back());
+  }
+  const double attend_seconds = median(given);
+  const double search_seconds = median(whole) - attend_seconds;
+  state.counters["ms"] = median(whole) * 1e3;
+  state.counters["attend_ms"] = attend_seconds * 1e3;
+  state.counters["attend_TFLOPs"] = layer.attention_flops() / attend_seconds * 1e-12;
+  state.counters["workspace_MB"] = static_cast<double>(layer.plan().workspace_bytes) * 1e-6;
+  if (config.is_dense()) return;
+  state.counters["search_ms"] = search_seconds * 1e3;
+  state.counters["search_floor_ms"] = layer.search_floor() * 1e3;
+  state.counters["search_of_floor"] = layer.search_floor() / search_seconds;
+  for (int s = 0; s < config.num_stages(); ++s) {
+    state.counters[fmt::format("Mkeys{}", s + 1)] = layer.keys_read(s) * 1e-6;
+  }
+}
+
+template <typename T>
+void add(const char* type, const char* preset, const HipConfig& config, const Shape& shape,
+         Attend attend = Attend::kChosen) {
+  benchmark::RegisterBenchmark(fmt::format("prefill/{}/{}/{}", type, preset, shape.name()).c_str(),
+                               [config, shape, attend](benchmark::State& state) {
+                                 prefill<T>(state, config, shape, attend);
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseManualTime()
+      ->MinTime(0.1);
+}
+
+// The first `count` stages of a config, then one that narrows what they keep to the config's own
+// number of tokens for next to nothing: search_ms is the time of those stages.
+HipConfig first_stages(HipConfig config, int count) {
+  const std::int64_t keep = config.stages.back().keep;
+  config.refresh_interval.clear();
+  config.stages.resize(count);
+  const std::int32_t chunk_size = config.stages.back().chunk_size;
+  config.stages.push_back({chunk_size, keep, config.block_q, ScanRule::kCentre});
+  return config;
+}
+
+void register_benchmarks() {
+  const HipConfig hip = presets::infinite_hip();
+  const HipConfig dense = presets::dense();
+  for (const std::int64_t context : {8192, 16384, 32768, 65536, 131072, 262144, 1048576}) {
+    add<bfloat16>("bfloat16", "infinite_hip", hip, {.context = context});
+    add<bfloat16>("bfloat16", "infinite_hip_stage1", first_stages(hip, 1), {.context = context});
+    add<bfloat16>("bfloat16", "infinite_hip_stages12", first_stages(hip, 2), {.context = context});
+    if (context <= 131072) {
+      add<bfloat16>("bfloat16", "dense", dense, {.context = context});
+      add<bfloat16>("bfloat16", "infinite_hip_generic", hip, {.context = context},
+                    Attend::kGeneric);
+    }
+  }
+  const std::array<Shape, 9> more_shapes{{{.context = 131072, .head_dim = 64},
+                                          {.context = 131072, .head_dim = 256},
+                                          {.context = 131072, .kv_heads = 32},
+                                          {.context = 131072, .kv_heads = 4},
+                                          {.context = 131072, .kv_heads = 1},
+                                          {.context = 131072, .page_size = 1},
+                                          {.context = 131072, .page_size = 256},
+                                          {.batch = 8, .context = 16384},
+                                          {.context = 131072, .rows = 64}}};
+  for (const Shape& shape : more_shapes) {
+    add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
+  }
+  add<float16>("float16", "infinite_hip", hip, {.context = 131072});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  check(check_device(cuda_device()));
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  benchmark::AddCustomContext("hip_attn", version());
+  benchmark::AddCustomContext("gpu", properties.name);
+  register_benchmarks();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
