@@ -1,4 +1,7 @@
 # Decides whether the GPU backend is built, sets LLAMA_HAS_CUDA to ON or OFF.
+if(NOT LLAMA_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "LLAMA_CUDA is \"${LLAMA_CUDA}\"; it takes AUTO, ON or OFF")
+endif()
 set(LLAMA_HAS_CUDA OFF)
 if(LLAMA_CUDA STREQUAL OFF)
   message(STATUS "llama: for the CPU only")
