@@ -5,6 +5,7 @@
 
 #include "attention_params.hpp"
 #include "cuda_backend.hpp"
+#include "dense_until.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
@@ -26,12 +27,6 @@ PrefillKernels<T> kernels_for(std::int64_t head_dim) {
       return {};  // refused by the plan
   }
 }
-
-// Query blocks up to this first position are attended densely. Zero until measured.
-constexpr std::int64_t kDenseUntil = 0;
-
-// Where attending to all keys costs less than searching for some and attending to those.
-std::int64_t dense_until(const HipConfig& config) { return config.is_dense() ? 0 : kDenseUntil; }
 
 // KV heads that attention works on at the same time: as many as share the L2 cache. More at once
 // balance short prompts better; a head that does not fit alone is gathered from memory anyway.
@@ -149,15 +144,12 @@ Status plan_of_type(AttentionPlan& plan) {
   if (error != cudaSuccess) return to_status(error, "plan_prefill");
   if (major == 9 && minor == 0) {
     plan.cuda.multiprocessors = multiprocessors;
-    if (const Status status = prepare_hopper_attend<T>(
-            plan.shape.head_dim,
-            plan.config.block_q * (plan.shape.num_q_heads / plan.shape.num_kv_heads),
-            plan.cuda.hopper);
+    if (const Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
         !status.ok()) {
       return status;
     }
   }
-  plan.dense_until = dense_until(plan.config);
+  plan.dense_until = dense_until(plan.config, sizes_of(plan).group, plan.shape.max_seq_len);
   PrefillParams<T> unused{};
   plan.workspace_bytes = carve<T>(plan, nullptr, unused);
   return {};
@@ -177,8 +169,8 @@ void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
     params.selection.blocks_row_stride = given.blocks_row_stride;
     params.selection.blocks_head_stride = given.blocks_head_stride;
     params.selection.max_blocks = given.max_blocks;
-  } else if (plan.config.is_dense()) {
-    params.selection.blocks = nullptr;
+  } else if (plan.config.is_dense() || params.dense_until >= plan.shape.max_seq_len) {
+    params.selection.blocks = nullptr;  // nothing to search
   }
 }
 

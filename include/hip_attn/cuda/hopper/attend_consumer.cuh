@@ -100,19 +100,26 @@ class AttendConsumer {
     if (lane_ == 0) arrive(shared_.slot_empty[slot]);
   }
 
-  /// The rows from `first` on into shared memory, zeros past the unit's last. A negative scale
-  /// goes into their signs, which is exact: logits then order as products do.
+  /// The factor of products that orders logits as products are ordered: see load_queries.
+  __device__ float multiplier() const {
+    const bool plain = params_.softcap_log2 == 0.f && params_.scale_log2 != 0.f;
+    return plain ? fabsf(params_.scale_log2) : 1.f;
+  }
+
+  /// The rows from `first` on into shared memory, zeros past the unit's last. The sign of a scale
+  /// goes into them, which is exact; so does a scale of zero.
   __device__ void load_queries(const UnitInfo& info, std::int32_t first) {
     constexpr int kPieces = kHeadDim / 8;
     sync_warpgroup(warpgroup_);  // the unit before is done with them
     std::byte* tiles = shared_.queries + warpgroup_ * kTiles * Policy::QueryTile::kBytes;
     const std::uint32_t sign = params_.scale_log2 < 0.f ? 0x80008000u : 0u;
+    const std::int32_t rows = params_.scale_log2 == 0.f ? 0 : info.rows * params_.group;
 #pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x) % kWarpgroupThreads; i < kRows * kPieces;
          i += kWarpgroupThreads) {
       const std::int32_t r = first + i / kPieces;
       uint4 piece{};
-      if (r < info.rows * params_.group) {
+      if (r < rows) {
         piece = *reinterpret_cast<const uint4*>(params_.q + row_of(info, r) * params_.q_row_stride +
                                                 head_of(info, r) * params_.q_head_stride +
                                                 i % kPieces * 8);
@@ -141,7 +148,7 @@ class AttendConsumer {
     const auto keys_in = [&](int slot) {
       return Policy::KeyTile::columns_of(slots + slot * Policy::KeyTile::kBytes);
     };
-    const float multiplier = params_.softcap_log2 > 0.f ? 1.f : fabsf(params_.scale_log2);
+    const float multiplier = this->multiplier();
 
     Out out[kTiles];
     float row_max[kTiles][2];
@@ -317,8 +324,9 @@ class AttendConsumer {
       most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
       most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
       most = fmaxf(most, row_max[row]);
-      reference[row] = most == -INFINITY ? 0.f : most * multiplier;
-      rescale[row] = exp2_approx(row_max[row] * multiplier - reference[row]);
+      reference[row] = most == -INFINITY ? 0.f : __fmul_rn(most, multiplier);
+      // Exactly 1 when the maximum stays: then nothing is rescaled.
+      rescale[row] = row_max[row] == most ? 1.f : exp2_approx((row_max[row] - most) * multiplier);
       row_max[row] = most;
     }
     float sum[2][4] = {};
@@ -381,7 +389,7 @@ class AttendConsumer {
       if (params_.lse && lane_ % 4 == 0) {
         constexpr float kLog2 = 0.693147181f;
         params_.lse[row * params_.lse_row_stride + head] =
-            sum == 0.f ? -INFINITY : (row_max[i] * multiplier + log2f(sum)) * kLog2;
+            sum == 0.f ? -INFINITY : (__fmul_rn(row_max[i], multiplier) + log2f(sum)) * kLog2;
       }
     }
   }

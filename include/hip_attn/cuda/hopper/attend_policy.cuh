@@ -32,9 +32,10 @@ struct AttendPolicy {
   static constexpr int kSlotsThatFit =
       ((kBlocksPerMultiprocessor == 2 ? 112 : 224) * 1024 - kQueryBytes) / KeyTile::kBytes;
   static constexpr int kSlots = kSlotsThatFit < 8 ? kSlotsThatFit : 8;
-  static_assert(kSlots >= 4);
   /// Slots whose copies are under way when the producer waits for the oldest of them.
   static constexpr int kCopiesAhead = kSlots > 5 ? 3 : kSlots > 4 ? 2 : 1;
+  /// Consumers hold the values of one tile while they wait for the keys of the next.
+  static_assert(kSlots - 1 - kCopiesAhead >= 2);
   /// Threads start with the same share of registers, 168 of three warpgroups or 128 of two times
   /// two. Where outputs (kHeadDim / 2 * kTiles), logits (32) and probabilities (16) need more, the
   /// producers give theirs up.
