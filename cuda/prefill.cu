@@ -126,7 +126,7 @@ Status device_limits(Device device, DeviceLimits& limits) {
   return {};
 }
 
-// Whether the search works in shared memory here; readies it when it does. `built` is false for a
+// Whether the search works in shared memory here; readies it when it does. It never does for a
 // kernel that this build left empty.
 template <typename T>
 Status prepare_search(const typename PrefillKernels<T>::Search& search, const AttentionPlan& plan,

@@ -77,9 +77,9 @@ struct ChunkDescent {
 
 /// Where the thread blocks of a search are in their scans: a word of global memory for each stage,
 /// which says the key that some block has come to and is never waited for. A block begins its scan
-/// there and goes around. Blocks that are at the same keys at the same time share them in L2, also
-/// where the keys of a head are more than L2 holds: without it, 256k tokens took X and 1M tokens Y
-/// times as long.
+/// there and goes around, so that blocks are at the same keys at the same time and share them in L2
+/// also where the keys of a head are more than L2 holds. Results do not depend on it. On an H200
+/// with random keys the search of 1M tokens went from 508 to 497 ms, that of 256k from 72 to 71.
 class ScanPosition {
  public:
   __device__ explicit ScanPosition(std::int32_t* word) : word_(word) {}
