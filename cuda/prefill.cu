@@ -5,6 +5,7 @@
 
 #include "attention_params.hpp"
 #include "cuda_backend.hpp"
+#include "dense_until.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
@@ -30,11 +31,16 @@ PrefillKernels<T> kernels_for(std::int64_t head_dim) {
 // Query rows of a unit: a search in the workspace keeps them once per thread block.
 constexpr std::int64_t kMaxUnitRows = 16384;
 
-// Query blocks up to this first position are attended densely. Zero until measured.
-constexpr std::int64_t kDenseUntil = 0;
-
-// Where attending to all keys costs less than searching for some and attending to those.
-std::int64_t dense_until(const HipConfig& config) { return config.is_dense() ? 0 : kDenseUntil; }
+// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
+// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
+template <typename T>
+std::int32_t heads_at_once(const AttentionPlan& plan) {
+  constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
+  const std::int64_t head_bytes = std::max<std::int64_t>(
+      1, 2 * plan.shape.max_seq_len * plan.shape.head_dim * static_cast<std::int64_t>(sizeof(T)));
+  return static_cast<std::int32_t>(
+      std::clamp<std::int64_t>(kBytes / head_bytes, 1, plan.shape.num_kv_heads));
+}
 
 // Everything that follows from a plan and that the launches need too.
 struct PrefillSizes {
@@ -172,11 +178,12 @@ Status plan_of_type(AttentionPlan& plan) {
       cudaFuncSetAttribute(kernels.attend, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            static_cast<int>(kernels.attend_shared_bytes));
   if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  plan.cuda.multiprocessors = device.multiprocessors;
   if (device.hopper) {
     Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
     if (!status.ok()) return status;
   }
-  plan.dense_until = dense_until(plan.config);
+  plan.dense_until = dense_until(plan.config, sizes_of(plan).group, plan.shape.max_seq_len);
   PrefillParams<T> unused{};
   plan.workspace_bytes = carve<T>(plan, nullptr, unused);
   return {};
@@ -196,8 +203,8 @@ void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
     params.selection.blocks_row_stride = given.blocks_row_stride;
     params.selection.blocks_head_stride = given.blocks_head_stride;
     params.selection.max_blocks = given.max_blocks;
-  } else if (plan.config.is_dense()) {
-    params.selection.blocks = nullptr;
+  } else if (plan.config.is_dense() || params.dense_until >= plan.shape.max_seq_len) {
+    params.selection.blocks = nullptr;  // nothing to search
   }
 }
 
@@ -223,6 +230,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
 
   params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
+  params.heads_at_once = heads_at_once<T>(plan);
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturate(plan.shape.max_seq_len);
   const LogitScale logits = logit_scale(plan, args);
@@ -283,7 +291,8 @@ Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan
 template <typename T>
 Status launch_attend(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
                      const PrefillParams<T>& params, Stream stream) {
-  if (plan.cuda.hopper) return launch_hopper_attend(params, plan.shape.head_dim, stream);
+  if (plan.cuda.hopper)
+    return launch_hopper_attend(params, plan.shape.head_dim, plan.cuda.multiprocessors, stream);
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   return launch_kernel(kernels.attend, units * ceil_div(params.max_rows, kernels.attend_rows),
                        kernels.attend_threads, kernels.attend_shared_bytes, params, stream);

@@ -40,6 +40,7 @@ struct CudaSchedule {
   /// 8.0 and newer, to which a plan may always be set
   bool hopper_search = false;
   bool hopper = false;
+  int multiprocessors = 0;  ///< prefill: of the device
 };
 
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,

@@ -1,13 +1,13 @@
-/// The attention of all layers, as the model sees it: float32 in, float32 out. paged_attention.cpp
-/// is where hip_attn is called.
+/// The attention of all layers, as the model sees it: activations in, activations out.
+/// paged_attention.cpp is where hip_attn is called.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
-#include <string>
+#include <optional>
 
+#include "backend.hpp"
 #include "batch.hpp"
 #include "hip_attn/config_json.hpp"
 #include "hip_attn/selection.hpp"
@@ -29,7 +29,8 @@ const char* to_string(AttentionMode mode) noexcept;
 struct AttentionOptions {
   AttentionMode mode = AttentionMode::kHip;
   hip_attn::ModelConfig config;  ///< per layer; not used by kDense
-  hip_attn::ElementType kv_type = hip_attn::ElementType::kFloat32;
+  /// Absent: that of the backend's activations, the only one that a GPU takes.
+  std::optional<hip_attn::ElementType> kv_type;
   /// The last stage runs at each of a sequence's first decode steps, so many; afterwards the
   /// intervals of the configuration hold. What a prompt asks for is often looked up at once, a few
   /// tokens further at every step: the selection of the first step does not reach all of it.
@@ -37,17 +38,9 @@ struct AttentionOptions {
   std::uint64_t seed = 0;  ///< of kRandom
 };
 
-/// The largest batch that will be run.
-struct BatchLimits {
-  std::int64_t sequences = 1;
-  std::int64_t prefill_rows = 1;  ///< of all sequences together
-  std::int64_t seq_len = 0;
-};
-
 /// What attention has cost since the start. A unit is a query block of one KV head: a decode step,
 /// or up to block_q positions of a prefill, with all query heads that share the KV head.
 struct AttentionStats {
-  double seconds = 0;
   std::int64_t units = 0;
   std::int64_t rows = 0;                 ///< (position, KV head) pairs
   std::int64_t search_keys_read = 0;     ///< summed over units
@@ -55,12 +48,8 @@ struct AttentionStats {
   std::int64_t keys_attended = 0;        ///< summed over rows
 
   friend AttentionStats operator-(const AttentionStats& a, const AttentionStats& b) {
-    return {a.seconds - b.seconds,
-            a.units - b.units,
-            a.rows - b.rows,
-            a.search_keys_read - b.search_keys_read,
-            a.attention_keys_read - b.attention_keys_read,
-            a.keys_attended - b.keys_attended};
+    return {a.units - b.units, a.rows - b.rows, a.search_keys_read - b.search_keys_read,
+            a.attention_keys_read - b.attention_keys_read, a.keys_attended - b.keys_attended};
   }
 };
 
@@ -73,22 +62,26 @@ class Attention {
  public:
   virtual ~Attention() = default;
 
+  /// Uploads what the layers need to know of the batch; before the first of them.
+  virtual void prepare(const Batch& batch) = 0;
   /// Writes the batch's keys and values into the cache, then attends. q and out are
-  /// [total_q, Hq, D], k and v [total_q, Hk, D], rotary embedding already applied.
-  virtual void attend(std::int64_t layer, const Batch& batch, std::span<const float> q,
-                      std::span<const float> k, std::span<const float> v, std::span<float> out) = 0;
+  /// [total_q, Hq * D], k and v [total_q, Hk * D], rotary embedding already applied.
+  virtual void attend(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k,
+                      const Tensor& v, const Tensor& out) = 0;
+  /// Whether attend only enqueues work on the device, so that a Recording may hold it.
+  [[nodiscard]] virtual bool recordable() const = 0;
 
   /// Prompts are to be cut at multiples of this many positions, so that their pieces select what
   /// the whole would.
   [[nodiscard]] virtual std::int64_t prefill_alignment() const = 0;
-  [[nodiscard]] virtual const AttentionStats& stats() const = 0;
+  [[nodiscard]] virtual AttentionStats stats() const = 0;
   virtual void observe_selections(SelectionObserver observer) = 0;
 };
 
 /// Attention through hip_attn over a paged cache of its own, whose pages `pool` hands out. Errors:
-/// kAttention for a configuration or a head dim that hip_attn refuses.
+/// kAttention for a configuration, a head dim or a device that hip_attn refuses.
 std::unique_ptr<Attention> make_paged_attention(const AttentionOptions& options,
                                                 const LlamaConfig& model, const PagePool& pool,
-                                                const BatchLimits& limits);
+                                                const BatchLimits& limits, Backend& backend);
 
 }  // namespace llama

@@ -1,6 +1,10 @@
 #include "batch.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "error.hpp"
 
 namespace llama {
 
@@ -31,6 +35,17 @@ Batch make_batch(Phase phase, std::span<const BatchEntry> entries) {
     std::copy(pages.begin(), pages.end(), batch.block_table.begin() + b * batch.max_pages);
   }
   return batch;
+}
+
+void BatchLimits::check(const Batch& batch) const {
+  const auto require = [](const char* what, std::int64_t value, std::int64_t limit) {
+    if (value <= limit) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a batch has {} {}; the engine was made for {}", value, what, limit));
+  };
+  require("sequences", batch.size(), sequences);
+  require("rows", batch.total_q(), batch.phase == Phase::kDecode ? sequences : prefill_rows);
+  for (const std::int32_t length : batch.seq_lens) require("tokens in a sequence", length, seq_len);
 }
 
 }  // namespace llama

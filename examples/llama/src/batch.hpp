@@ -1,6 +1,7 @@
 /// The rows of one forward pass, and where they stand.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -46,5 +47,17 @@ struct Batch {
 
 /// Grows the sequences by their tokens and describes the result.
 Batch make_batch(Phase phase, std::span<const BatchEntry> entries);
+
+/// The largest batch that will be run.
+struct BatchLimits {
+  std::int64_t sequences = 1;
+  std::int64_t prefill_rows = 1;  ///< of all sequences together
+  std::int64_t seq_len = 0;
+
+  /// Errors: kInvalidArgument when the batch is larger.
+  void check(const Batch& batch) const;
+  /// Rows of any batch.
+  [[nodiscard]] std::int64_t rows() const noexcept { return std::max(sequences, prefill_rows); }
+};
 
 }  // namespace llama

@@ -36,6 +36,8 @@ const char* to_string(ErrorCode code) noexcept {
       return "OutOfPages";
     case ErrorCode::kAttention:
       return "Attention";
+    case ErrorCode::kCuda:
+      return "Cuda";
   }
   return "Unknown";
 }

@@ -25,6 +25,7 @@ enum class ErrorCode {
   kInvalidArgument,          ///< a command line value that cannot be honoured
   kOutOfPages,               ///< more tokens than the KV cache was made for
   kAttention,                ///< hip_attn returned a Status that is not ok
+  kCuda,                     ///< CUDA or cuBLAS failed, or there is no GPU to run on
 };
 
 /// The name of a code without the leading k: "MissingTensor".

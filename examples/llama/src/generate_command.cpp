@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
+#include "stopwatch.hpp"
 #include "tokenizer.hpp"
 
 namespace llama {
@@ -27,7 +27,8 @@ struct GenerateOptions {
 };
 
 int generate(GenerateOptions options) {
-  const Model model(options.common.model);
+  const auto backend = choose_backend(options.common);
+  const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
   if (options.prompt_file) options.prompt = read_file(*options.prompt_file);
   std::vector<TokenId> prompt = text_tokens(tokenizer, model.config(), options.prompt);
@@ -41,17 +42,16 @@ int generate(GenerateOptions options) {
   options.sampling.seed = options.common.seed;
   Sampler sampler(options.sampling);
 
+  warm_up(model, std::min(options.common.prefill_rows, prompt_size), /*sequences=*/1);
   Sequence sequence = engine.new_sequence();
+  Stopwatch watch(*backend);
   {
     Progress progress("prompt", prompt_size - 1, "tokens");
-    engine.prefill(
-        sequence, std::span(prompt).first(prompt_size - 1),
-        [&](std::int64_t, std::span<const float> hidden) {
-          progress.advance(static_cast<std::int64_t>(hidden.size()) / model.config().hidden_size);
-        });
+    engine.prefill(sequence, std::span(prompt).first(prompt_size - 1),
+                   [&](std::int64_t, const Tensor& hidden) { progress.advance(hidden.rows); });
   }
+  std::vector<TimedRun> runs = {watch.lap("prompt")};
 
-  const auto start = std::chrono::steady_clock::now();
   const auto& ends = model.config().eos_tokens;
   TokenId token = prompt.back();
   std::int64_t generated = 0;
@@ -64,10 +64,11 @@ int generate(GenerateOptions options) {
     std::fflush(stdout);
     ++generated;
   }
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  runs.push_back(watch.lap("answer"));
   fmt::print("\n");
-  fmt::print(stderr, "{}: {} tokens after {}, {:.1f} tokens/s\n", variant.label, generated,
-             prompt_size, static_cast<double>(generated) / std::max(elapsed.count(), 1e-9));
+  fmt::print(stderr, "{}: {} tokens after {}, {:.1f} tokens/s\n\n{}", variant.label, generated,
+             prompt_size, static_cast<double>(generated) / std::max(runs.back().total, 1e-9),
+             format_times(runs));
   return 0;
 }
 
@@ -76,6 +77,7 @@ int generate(GenerateOptions options) {
 void add_generate(CLI::App& app, Command& run) {
   const auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Continues a prompt.");
+  add_model_options(*command, options->common);
   add_engine_options(*command, options->common);
   add_attention_options(*command, options->common, /*several=*/false);
   CLI::Option* prompt = command->add_option("--prompt", options->prompt, "the text to continue");

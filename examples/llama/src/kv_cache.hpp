@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "buffer.hpp"
 #include "hip_attn/kv.hpp"
 #include "llama_config.hpp"
 
@@ -73,16 +74,15 @@ class Sequence {
 template <hip_attn::Element T>
 class KvMemory {
  public:
-  KvMemory(const LlamaConfig& model, const PagePool& pool)
+  KvMemory(const LlamaConfig& model, const PagePool& pool, Backend& backend)
       : num_pages_(pool.num_pages()),
         page_size_(pool.page_size()),
         num_kv_heads_(model.num_kv_heads),
-        head_dim_(model.head_dim),
-        keys_(model.num_layers),
-        values_(model.num_layers) {
+        head_dim_(model.head_dim) {
     const std::int64_t layer_size = num_pages_ * page_size_ * num_kv_heads_ * head_dim_;
-    for (auto* layers : {&keys_, &values_}) {
-      for (auto& layer : *layers) layer.resize(layer_size);
+    for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
+      keys_.emplace_back(backend, layer_size);
+      values_.emplace_back(backend, layer_size);
     }
   }
 
@@ -96,8 +96,8 @@ class KvMemory {
   std::int64_t page_size_;
   std::int64_t num_kv_heads_;
   std::int64_t head_dim_;
-  std::vector<std::vector<T>> keys_;  // by layer
-  std::vector<std::vector<T>> values_;
+  std::vector<Buffer<T>> keys_;  // by layer
+  std::vector<Buffer<T>> values_;
 };
 
 }  // namespace llama

@@ -1,58 +1,54 @@
 #include "model.hpp"
 
-#include <algorithm>
-
-#include "ops.hpp"
-
 namespace llama {
 
-Model::Model(const std::filesystem::path& folder)
+Model::Model(const std::filesystem::path& folder, Backend& backend)
     : config_(load_llama_config(folder / "config.json")),
-      weights_(load_weights(folder, config_)),
-      rope_frequencies_(rope_frequencies(config_)) {}
+      backend_(backend),
+      weights_(load_weights(folder, config_, backend)),
+      rope_frequencies_(backend, hip_attn::ElementType::kFloat32, 1, config_.head_dim / 2,
+                        rope_frequencies(config_)) {}
 
-std::vector<float> Model::forward(const Batch& batch, Attention& attention) const {
+Tensor Model::forward(const Batch& batch, Activations& activations, Attention& attention) const {
   const std::int64_t rows = batch.total_q();
-  const RotaryTable rotary(batch.positions, rope_frequencies_);
-  std::vector<float> x(rows * config_.hidden_size);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::copy_n(weights_.embedding.data.begin() + batch.tokens[row] * config_.hidden_size,
-                config_.hidden_size, x.begin() + row * config_.hidden_size);
-  }
+  const float eps = config_.rms_norm_eps;
+  const Tensor rotary = activations.rotary.rows(rows);
+  const Tensor sum = activations.sum.rows(rows);
+  const Tensor normed = activations.normed.rows(rows);
+  const Tensor q = activations.q.rows(rows);
+  const Tensor k = activations.k.rows(rows);
+  const Tensor v = activations.v.rows(rows);
+  const Tensor attended = activations.attended.rows(rows);
+  const Tensor gate = activations.gate.rows(rows);
+  const Tensor up = activations.up.rows(rows);
 
-  std::vector<float> normed(x.size());
-  std::vector<float> q(rows * config_.q_size());
-  std::vector<float> k(rows * config_.kv_size());
-  std::vector<float> v(k.size());
-  std::vector<float> attended(q.size());
-  std::vector<float> gate(rows * config_.intermediate_size);
-  std::vector<float> up(gate.size());
+  backend_.embed(*weights_.embedding, activations.tokens.data(), sum);
+  backend_.rotary_table(activations.positions.data(), *rope_frequencies_, rotary);
   for (std::int64_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& w = weights_.layers[i];
-    rms_norm(x, w.attention_norm, config_.rms_norm_eps, normed);
-    linear(normed, w.q, q);
-    linear(normed, w.k, k);
-    linear(normed, w.v, v);
-    rotary.apply(q);
-    rotary.apply(k);
+    backend_.rms_norm(sum, *w.attention_norm, eps, normed);
+    backend_.linear(normed, *w.q, q);
+    backend_.linear(normed, *w.k, k);
+    backend_.linear(normed, *w.v, v);
+    backend_.rotate(rotary, q);
+    backend_.rotate(rotary, k);
     attention.attend(i, batch, q, k, v, attended);
-    linear(attended, w.o, x, /*accumulate=*/true);
+    backend_.add_linear(attended, *w.o, sum);
 
-    rms_norm(x, w.mlp_norm, config_.rms_norm_eps, normed);
-    linear(normed, w.gate, gate);
-    linear(normed, w.up, up);
-    swiglu(gate, up);
-    linear(gate, w.down, x, /*accumulate=*/true);
+    backend_.rms_norm(sum, *w.mlp_norm, eps, normed);
+    backend_.linear(normed, *w.gate, gate);
+    backend_.linear(normed, *w.up, up);
+    backend_.swiglu(gate, up);
+    backend_.add_linear(gate, *w.down, sum);
   }
-  rms_norm(x, weights_.final_norm, config_.rms_norm_eps, normed);
+  backend_.rms_norm(sum, *weights_.final_norm, eps, normed);
+  backend_.begin(Part::kOther);
   return normed;
 }
 
-std::vector<float> Model::logits(std::span<const float> hidden) const {
-  const std::int64_t rows = static_cast<std::int64_t>(hidden.size()) / config_.hidden_size;
-  std::vector<float> logits(rows * config_.vocab_size);
-  linear(hidden, weights_.output(), logits);
-  return logits;
+void Model::logits(const Tensor& hidden, const Tensor& logits) const {
+  backend_.logits(hidden, weights_.output(), logits);
+  backend_.begin(Part::kOther);
 }
 
 }  // namespace llama

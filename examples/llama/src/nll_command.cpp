@@ -9,6 +9,7 @@
 #include "json_file.hpp"
 #include "options.hpp"
 #include "progress.hpp"
+#include "stopwatch.hpp"
 #include "text_nll.hpp"
 #include "tokenizer.hpp"
 
@@ -23,7 +24,8 @@ struct NllOptions {
 };
 
 int nll(const NllOptions& options) {
-  const Model model(options.common.model);
+  const auto backend = choose_backend(options.common);
+  const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
   std::vector<TokenId> tokens = text_tokens(tokenizer, model.config(), read_file(options.file));
   // n tokens are predicted by the n before them, so one more is read.
@@ -35,15 +37,19 @@ int nll(const NllOptions& options) {
                                                          options.file.string(), tokens.size()));
   }
   const auto length = static_cast<std::int64_t>(tokens.size());
+  warm_up(model, std::min(options.common.prefill_rows, length), /*sequences=*/1);
+  std::vector<TimedRun> runs;
   for (const AttentionVariant& variant : attention_variants(options.common, length)) {
     Engine engine(model, variant.options, engine_options(options.common, length));
     Sequence sequence = engine.new_sequence();
+    Stopwatch watch(*backend);
     std::vector<double> nll;
     {
       Progress progress(variant.label, length, "tokens");
       nll =
           text_nll(engine, sequence, tokens, [&](std::int64_t count) { progress.advance(count); });
     }
+    runs.push_back(watch.lap(variant.label));
     const auto predicted = static_cast<std::int64_t>(nll.size());
     const std::int64_t per = options.per > 0 ? options.per : predicted;
     for (std::int64_t first = 0; predicted > per && first < predicted; first += per) {
@@ -51,9 +57,10 @@ int nll(const NllOptions& options) {
       fmt::print("{}  tokens {} to {}: {:.5f}\n", variant.label, first, first + count - 1,
                  mean(std::span(nll).subspan(first, count)));
     }
-    fmt::print("{}  mean of {} tokens: {:.5f}  ({:.1f} s of attention)\n", variant.label, predicted,
-               mean(nll), engine.attention().stats().seconds);
+    fmt::print("{}  mean of {} tokens: {:.5f}  ({:.3f} s of attention)\n", variant.label, predicted,
+               mean(nll), runs.back().parts.attention());
   }
+  fmt::print("\n{}", format_times(runs));
   return 0;
 }
 
@@ -63,6 +70,7 @@ void add_nll(CLI::App& app, Command& run) {
   const auto options = std::make_shared<NllOptions>();
   CLI::App* command =
       app.add_subcommand("nll", "Reports the mean negative log-likelihood of a file, in nats.");
+  add_model_options(*command, options->common);
   add_engine_options(*command, options->common);
   add_attention_options(*command, options->common, /*several=*/true);
   command->add_option("--file", options->file, "the text")->required();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "hip_attn/build_info.hpp"
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
 #include "json_file.hpp"
@@ -53,11 +54,13 @@ const std::map<std::string, AttentionMode>& modes() {
 }
 
 const std::map<std::string, hip_attn::ElementType>& kv_types() {
-  static const std::map<std::string, hip_attn::ElementType> kTypes = {
-      {"float32", hip_attn::ElementType::kFloat32},
-      {"float16", hip_attn::ElementType::kFloat16},
-      {"bfloat16", hip_attn::ElementType::kBFloat16},
-  };
+  static const std::map<std::string, hip_attn::ElementType> kTypes = [] {
+    std::map<std::string, hip_attn::ElementType> names;
+    for (const hip_attn::ElementType type : hip_attn::built_element_types()) {
+      names[to_string(type)] = type;
+    }
+    return names;
+  }();
   return kTypes;
 }
 
@@ -90,12 +93,22 @@ std::vector<NamedConfig> named_configs(const CommonOptions& options, std::int64_
 
 }  // namespace
 
-void add_engine_options(CLI::App& command, CommonOptions& options) {
+void add_model_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--model", options.model, "a Hugging Face folder of a Llama model")
       ->required();
-  command.add_option("--kv-type", options.kv_type, "element type of the KV cache")
-      ->check(CLI::IsMember(names(kv_types())))
+  command
+      .add_option("--device", options.device,
+                  "cpu, gpu, or auto: the GPU if there is one that this program was built for")
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}))
       ->capture_default_str();
+  command
+      .add_option("--kv-type", options.kv_type,
+                  "element type of the KV cache, on a GPU also of weights and activations "
+                  "(default: float32 on the CPU, bfloat16 on a GPU)")
+      ->check(CLI::IsMember(names(kv_types())));
+}
+
+void add_engine_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--page-size", options.page_size, "tokens in a page of the KV cache")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -138,13 +151,22 @@ void add_attention_options(CLI::App& command, CommonOptions& options, bool sever
   }
 }
 
+std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options) {
+  if (options.kv_type.empty()) return std::nullopt;
+  return kv_types().at(options.kv_type);
+}
+
+std::unique_ptr<Backend> choose_backend(const CommonOptions& options) {
+  return choose_backend(options.device, kv_type(options));
+}
+
 std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
                                                  std::int64_t max_len) {
   CommonOptions chosen = options;
   if (chosen.presets.empty() && chosen.configs.empty()) chosen.presets = {"infinite_hip"};
 
   AttentionOptions attention;
-  attention.kv_type = kv_types().at(options.kv_type);
+  attention.kv_type = kv_type(options);
   attention.settling_steps = options.settling_steps;
   attention.seed = options.seed;
   std::vector<AttentionVariant> variants;

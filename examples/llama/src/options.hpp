@@ -4,10 +4,13 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "attention.hpp"
+#include "choose_backend.hpp"
 #include "engine.hpp"
 
 namespace llama {
@@ -17,7 +20,8 @@ struct CommonOptions {
   std::vector<std::string> modes = {"hip"};
   std::vector<std::string> presets;
   std::vector<std::filesystem::path> configs;
-  std::string kv_type = "float32";
+  std::string device = "auto";
+  std::string kv_type;  ///< empty: the device's own
   std::int64_t page_size = 16;
   std::int64_t prefill_rows = 2048;
   std::int64_t settling_steps = AttentionOptions{}.settling_steps;
@@ -30,11 +34,19 @@ struct AttentionVariant {
   AttentionOptions options;
 };
 
-/// Adds --model, --kv-type and the like.
+/// Adds --model, --device and --kv-type.
+void add_model_options(CLI::App& command, CommonOptions& options);
+
+/// Adds --page-size and the like.
 void add_engine_options(CLI::App& command, CommonOptions& options);
 
 /// Adds --attention, --preset and --config; `several`: each takes a list.
 void add_attention_options(CLI::App& command, CommonOptions& options, bool several);
+
+std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options);
+
+/// What --device and --kv-type ask for. Errors: those of the other choose_backend.
+std::unique_ptr<Backend> choose_backend(const CommonOptions& options);
 
 /// Dense once if it is asked for, then every other mode with every preset and configuration file.
 /// max_len: the length that presets which depend on one are made for. Errors: kInvalidArgument,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -11,180 +10,243 @@
 
 #include "attention.hpp"
 #include "baseline_selection.hpp"
+#include "batch_arrays.hpp"
 #include "error.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "query_blocks.hpp"
+#include "selection_buffers.hpp"
 
 namespace llama {
 namespace {
-
-using hip_attn::TensorView;
 
 template <hip_attn::Element T>
 class PagedAttention final : public Attention {
  public:
   PagedAttention(const AttentionOptions& options, const LlamaConfig& model, const PagePool& pool,
-                 const BatchLimits& limits)
-      : options_(options), model_(model), memory_(model, pool) {
+                 const BatchLimits& limits, Backend& backend)
+      : options_(options),
+        model_(model),
+        backend_(backend),
+        memory_(model, pool, backend),
+        inputs_(limits, pool.page_size(), backend),
+        max_sequences_(limits.sequences) {
     hip_attn::AttentionShape shape;
+    shape.device = backend.device();
     shape.batch = limits.sequences;
     shape.max_seq_len = limits.seq_len;
     shape.num_q_heads = model.num_q_heads;
     shape.num_kv_heads = model.num_kv_heads;
     shape.head_dim = model.head_dim;
 
-    std::size_t workspace_bytes = 0;
     for (std::int32_t layer = 0; layer < model.num_layers; ++layer) {
       Layer& state = layers_.emplace_back();
       const bool dense = options.mode == AttentionMode::kDense;
       const hip_attn::HipConfig all = hip_attn::presets::dense();
       shape.total_q = limits.prefill_rows;
       check(hip_attn::plan_prefill<T>(dense ? all : options.config.prefill(layer), shape,
-                                      state.prefill));
+                                      state.prefill.plan));
       shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
       check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
-                                     state.decode));
-      // Zeroed: every entry is empty until its first refresh.
-      state.cache.resize(limits.sequences * state.decode.selection_cache_slot_bytes);
-      state.cache_slots = limits.sequences;
-      workspace_bytes =
-          std::max({workspace_bytes, state.prefill.workspace_bytes, state.decode.workspace_bytes});
+                                     state.decode.plan));
     }
-    workspace_.resize(workspace_bytes);  // layers run one after the other and share it
+    allocate();
   }
 
-  void attend(std::int64_t layer, const Batch& batch, std::span<const float> q,
-              std::span<const float> k, std::span<const float> v, std::span<float> out) override {
-    const auto start = std::chrono::steady_clock::now();
-    append(layer, batch, k, v);
+  void prepare(const Batch& batch) override {
+    inputs_.load(batch);
+    if (batch.phase == Phase::kDecode) load_refresh_from(batch);
+    for (const Layer& layer : layers_) {
+      for_each_query_block(batch, layer.of(batch.phase).plan.config,
+                           [&](auto...) { stats_.units += model_.num_kv_heads; });
+      stats_.rows += batch.total_q() * model_.num_kv_heads;
+    }
+  }
 
-    Layer& state = layers_[layer];
+  void attend(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k,
+              const Tensor& v, const Tensor& out) override {
     const bool decode = batch.phase == Phase::kDecode;
-    const hip_attn::AttentionPlan& plan = decode ? state.decode : state.prefill;
+    const Call& call = layers_[layer].of(batch.phase);
+    const hip_attn::AttentionPlan& plan = call.plan;
     const bool sparse = !plan.config.is_dense();
     const bool searched = sparse && options_.mode == AttentionMode::kHip;
 
-    const std::int64_t total_q = batch.total_q();
-    convert(q, q_);
-    out_.resize(q_.size());
-    counters_.assign(plan.config.num_stages() + 2, 0);
+    if (sparse && !searched) {
+      backend_.begin(Part::kOther);
+      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan.config,
+                              selection_.on_host(plan));
+      selection_.upload();
+    }
+    backend_.begin(decode ? Part::kDecodeAttention : Part::kPrefillAttention);
+    append(layer, k, v);
 
     hip_attn::AttentionArgs<T> args;
-    args.q = {q_.data(), {total_q, model_.num_q_heads, model_.head_dim}};
-    args.out = {out_.data(), args.q.sizes};
+    args.q = {in_kv_type(q, q_), {q.rows, model_.num_q_heads, model_.head_dim}};
+    const bool direct = out.type == hip_attn::kElementType<T>;
+    if (!direct) out_.resize(out.size());
+    args.out = {direct ? out.as<T>() : out_.data(), args.q.sizes};
     args.kv.pages = memory_.layer(layer);
-    args.kv.block_table = {batch.block_table.data(), {batch.size(), batch.max_pages}};
-    args.seq_lens = {batch.seq_lens.data(), {batch.size()}};
-    args.cu_seqlens_q = {batch.cu_seqlens_q.data(), {batch.size() + 1}};
-    args.counters = {counters_.data(), {plan.config.num_stages() + 2}};
+    args.kv.block_table = inputs_.block_table();
+    args.seq_lens = inputs_.seq_lens();
+    args.cu_seqlens_q = inputs_.cu_seqlens_q();
+    args.counters = {counters_.data() + call.first_counter, {num_counters(plan)}};
 
     if (sparse && !searched) {
-      const hip_attn::BlockSelection given = selection_for(plan);
-      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan.config, given);
-      args.selection = given;
+      args.selection = selection_.on_device(plan);
     } else if (searched && observer_) {
-      args.selection_out = selection_for(plan);
+      args.selection_out = selection_.on_device(plan);
     }
-    if (searched && decode) args.cache = selection_cache(batch, state);
+    if (searched && decode) args.cache = selection_cache(layer);
 
     if (decode) {
-      check(hip_attn::run_decode<T>(plan, args, workspace_));
+      check(hip_attn::run_decode<T>(plan, args, workspace(), backend_.stream()));
     } else {
-      check(hip_attn::run_prefill<T>(plan, args, workspace_));
+      check(hip_attn::run_prefill<T>(plan, args, workspace(), backend_.stream()));
     }
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = hip_attn::to_float(out_[i]);
+    if (!direct) {
+      std::transform(out_.begin(), out_.end(), out.as<float>(),
+                     [](T value) { return hip_attn::to_float(value); });
+    }
+    if (observer_ && sparse) {
+      backend_.begin(Part::kOther);
+      if (searched) selection_.download();
+      observer_(layer, batch, plan.config, selection_.on_host(plan));
+    }
+  }
 
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    count(batch, plan.config, elapsed.count());
-    if (observer_ && sparse) observer_(layer, batch, plan.config, selection_for(plan));
+  [[nodiscard]] bool recordable() const override {
+    const bool baseline =
+        options_.mode == AttentionMode::kWindow || options_.mode == AttentionMode::kRandom;
+    return !baseline && !observer_;
   }
 
   [[nodiscard]] std::int64_t prefill_alignment() const override {
     std::int64_t alignment = 1;
     for (const Layer& layer : layers_) {
-      alignment = std::lcm(alignment, static_cast<std::int64_t>(layer.prefill.config.block_q));
+      alignment = std::lcm(alignment, static_cast<std::int64_t>(layer.prefill.plan.config.block_q));
     }
     return alignment;
   }
 
-  [[nodiscard]] const AttentionStats& stats() const override { return stats_; }
+  [[nodiscard]] AttentionStats stats() const override {
+    AttentionStats stats = stats_;
+    const std::vector<std::int64_t> counters = counters_.download();
+    for (const Layer& layer : layers_) {
+      for (const Call* call : {&layer.prefill, &layer.decode}) {
+        const std::int64_t* counted = counters.data() + call->first_counter;
+        const int stages = call->plan.config.num_stages();
+        stats.search_keys_read = std::accumulate(counted, counted + stages, stats.search_keys_read);
+        stats.attention_keys_read += counted[stages];
+        stats.keys_attended += counted[stages + 1];
+      }
+    }
+    return stats;
+  }
 
   void observe_selections(SelectionObserver observer) override { observer_ = std::move(observer); }
 
  private:
+  struct Call {
+    hip_attn::AttentionPlan plan;
+    std::int64_t first_counter = 0;
+  };
   struct Layer {
-    hip_attn::AttentionPlan prefill;
-    hip_attn::AttentionPlan decode;
-    std::vector<std::byte> cache;  // of a hip_attn::SelectionCache
-    std::int64_t cache_slots = 0;
+    Call prefill;
+    Call decode;
+    Buffer<std::byte> cache;  // of a hip_attn::SelectionCache
+
+    [[nodiscard]] const Call& of(Phase phase) const {
+      return phase == Phase::kDecode ? decode : prefill;
+    }
   };
 
-  static void convert(std::span<const float> from, std::vector<T>& to) {
-    to.resize(from.size());
-    std::transform(from.begin(), from.end(), to.begin(), hip_attn::from_float<T>);
+  static std::int64_t num_counters(const hip_attn::AttentionPlan& plan) {
+    return plan.config.num_stages() + 2;
   }
 
-  void append(std::int64_t layer, const Batch& batch, std::span<const float> k,
-              std::span<const float> v) {
-    convert(k, k_);
-    convert(v, v_);
-    hip_attn::AppendKvArgs<T> args;
-    args.k = {k_.data(), {batch.total_q(), model_.num_kv_heads, model_.head_dim}};
-    args.v = {v_.data(), args.k.sizes};
-    args.slot_mapping = {batch.slot_mapping.data(), {batch.total_q()}};
-    args.pages = memory_.layer(layer);
-    check(hip_attn::append_kv<T>(hip_attn::kCpu, args));
-  }
-
-  /// The selections of the sequences' earlier decode steps, and how much of them to make anew.
-  hip_attn::SelectionCache selection_cache(const Batch& batch, Layer& state) {
-    refresh_from_.clear();
-    for (const std::int64_t step : batch.decode_steps) {
-      std::int32_t stage = hip_attn::refresh_from_at(state.decode.config, step);
-      if (step < options_.settling_steps) {
-        stage = std::min(stage, state.decode.config.num_stages() - 1);
+  /// What the plans ask for, once all are made.
+  void allocate() {
+    std::size_t workspace_bytes = 0;
+    std::int64_t counters = 0;
+    std::vector<const hip_attn::AttentionPlan*> plans;
+    for (Layer& layer : layers_) {
+      for (Call* call : {&layer.prefill, &layer.decode}) {
+        plans.push_back(&call->plan);
+        workspace_bytes = std::max(workspace_bytes, call->plan.workspace_bytes);
+        call->first_counter = counters;
+        counters += num_counters(call->plan);
       }
-      refresh_from_.push_back(stage);
+      // Zeroed: every entry is empty until its first refresh.
+      const auto slot_bytes =
+          static_cast<std::int64_t>(layer.decode.plan.selection_cache_slot_bytes);
+      layer.cache = Buffer<std::byte>(backend_, max_sequences_ * slot_bytes);
     }
+    // Layers run one after the other and share these.
+    workspace_ = Buffer<std::byte>(backend_, static_cast<std::int64_t>(workspace_bytes));
+    selection_ = SelectionBuffers(plans, backend_);
+    counters_ = Buffer<std::int64_t>(backend_, counters);
+    refresh_from_ = Buffer<std::int32_t>(backend_, model_.num_layers * max_sequences_);
+  }
+
+  [[nodiscard]] hip_attn::Workspace workspace() const {
+    return {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
+  }
+
+  /// The values themselves where activations have the type of the cache. Others are those of the
+  /// CPU, float32, and rounded into `rounded`.
+  static const T* in_kv_type(const Tensor& x, std::vector<T>& rounded) {
+    if (x.type == hip_attn::kElementType<T>) return x.as<T>();
+    rounded.resize(x.size());
+    std::transform(x.as<float>(), x.as<float>() + x.size(), rounded.begin(),
+                   hip_attn::from_float<T>);
+    return rounded.data();
+  }
+
+  void append(std::int64_t layer, const Tensor& k, const Tensor& v) {
+    hip_attn::AppendKvArgs<T> args;
+    args.k = {in_kv_type(k, k_), {k.rows, model_.num_kv_heads, model_.head_dim}};
+    args.v = {in_kv_type(v, v_), args.k.sizes};
+    args.slot_mapping = inputs_.slot_mapping();
+    args.pages = memory_.layer(layer);
+    check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
+  }
+
+  /// How much of the selections of each sequence's earlier decode steps to make anew.
+  void load_refresh_from(const Batch& batch) {
+    std::vector<std::int32_t> refresh_from(refresh_from_.size());
+    for (std::int64_t layer = 0; layer < model_.num_layers; ++layer) {
+      const hip_attn::HipConfig& config = layers_[layer].decode.plan.config;
+      for (std::int64_t b = 0; b < batch.size(); ++b) {
+        const std::int64_t step = batch.decode_steps[b];
+        std::int32_t stage = hip_attn::refresh_from_at(config, step);
+        if (step < options_.settling_steps) stage = std::min(stage, config.num_stages() - 1);
+        refresh_from[layer * max_sequences_ + b] = std::max(stage, 0);  // dense has no stages
+      }
+    }
+    refresh_from_.upload(refresh_from);
+  }
+
+  [[nodiscard]] hip_attn::SelectionCache selection_cache(std::int64_t layer) const {
     hip_attn::SelectionCache cache;
-    cache.data = state.cache.data();
-    cache.num_slots = state.cache_slots;
-    cache.refresh_from = {refresh_from_.data(), {batch.size()}};
-    cache.slots = {batch.slots.data(), {batch.size()}};
+    cache.data = layers_[layer].cache.data();
+    cache.num_slots = max_sequences_;
+    cache.refresh_from = {refresh_from_.data() + layer * max_sequences_, inputs_.slots().sizes};
+    cache.slots = inputs_.slots();
     return cache;
-  }
-
-  /// Memory for the selection of the largest batch of a plan.
-  hip_attn::BlockSelection selection_for(const hip_attn::AttentionPlan& plan) {
-    const std::int64_t rows = plan.selection_rows;
-    const std::int64_t heads = model_.num_kv_heads;
-    blocks_.resize(rows * heads * plan.max_selected_blocks);
-    block_counts_.resize(rows * heads);
-    window_starts_.resize(rows * heads);
-    return {TensorView<std::int32_t, 3>(blocks_.data(), {rows, heads, plan.max_selected_blocks}),
-            TensorView<std::int32_t, 2>(block_counts_.data(), {rows, heads}),
-            TensorView<std::int32_t, 2>(window_starts_.data(), {rows, heads})};
-  }
-
-  void count(const Batch& batch, const hip_attn::HipConfig& config, double seconds) {
-    stats_.seconds += seconds;
-    for_each_query_block(batch, config, [&](auto...) { stats_.units += model_.num_kv_heads; });
-    stats_.rows += batch.total_q() * model_.num_kv_heads;
-    for (int s = 0; s < config.num_stages(); ++s) stats_.search_keys_read += counters_[s];
-    stats_.attention_keys_read += counters_[config.num_stages()];
-    stats_.keys_attended += counters_[config.num_stages() + 1];
   }
 
   AttentionOptions options_;
   LlamaConfig model_;
+  Backend& backend_;
   KvMemory<T> memory_;
+  BatchArrays inputs_;
+  std::int64_t max_sequences_;
   std::vector<Layer> layers_;
-  std::vector<std::byte> workspace_;
-  std::vector<T> q_, k_, v_, out_;
-  std::vector<std::int32_t> refresh_from_;
-  std::vector<std::int32_t> blocks_, block_counts_, window_starts_;
-  std::vector<std::int64_t> counters_;
-  AttentionStats stats_;
+  Buffer<std::byte> workspace_;
+  SelectionBuffers selection_;
+  Buffer<std::int64_t> counters_;      // of every call, summed over all batches
+  Buffer<std::int32_t> refresh_from_;  // [num_layers, max_sequences]
+  std::vector<T> q_, k_, v_, out_;     // on the CPU, where it has another type than activations
+  AttentionStats stats_;               // what needs no counters
   SelectionObserver observer_;
 };
 
@@ -206,17 +268,18 @@ const char* to_string(AttentionMode mode) noexcept {
 
 std::unique_ptr<Attention> make_paged_attention(const AttentionOptions& options,
                                                 const LlamaConfig& model, const PagePool& pool,
-                                                const BatchLimits& limits) {
+                                                const BatchLimits& limits, Backend& backend) {
   using hip_attn::ElementType;
-  switch (options.kv_type) {
-    case ElementType::kFloat16:
-      return std::make_unique<PagedAttention<hip_attn::float16>>(options, model, pool, limits);
-    case ElementType::kBFloat16:
-      return std::make_unique<PagedAttention<hip_attn::bfloat16>>(options, model, pool, limits);
-    case ElementType::kFloat32:
-      break;
+  const ElementType type = options.kv_type.value_or(backend.activation_type());
+  if (backend.device() != hip_attn::kCpu && type != backend.activation_type()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a KV cache of {} beside activations of {}; on a GPU both are one",
+                            to_string(type), to_string(backend.activation_type())));
   }
-  return std::make_unique<PagedAttention<float>>(options, model, pool, limits);
+  const auto make = [&]<typename T>(T) -> std::unique_ptr<Attention> {
+    return std::make_unique<PagedAttention<T>>(options, model, pool, limits, backend);
+  };
+  return with_type(type, make);
 }
 
 }  // namespace llama

@@ -1,7 +1,6 @@
 #include "recall.hpp"
 
 #include <algorithm>
-#include <chrono>
 
 #include "progress.hpp"
 #include "sampler.hpp"
@@ -83,9 +82,8 @@ RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const Re
   sized.prefill_rows = std::max(options.prefill_rows, num_facts * tail_size);
   Engine engine(model, attention, sized);
   RecallResult result;
-  result.attention = label;
 
-  const auto start = std::chrono::steady_clock::now();
+  Stopwatch watch(model.backend());
   Progress progress(label, text_size + num_facts * static_cast<std::int64_t>(answer_size),
                     "tokens");
   if (record_selections) {
@@ -98,9 +96,7 @@ RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const Re
   engine.attention().observe_selections({});
   const auto answers = ask(engine, prefix, task, answer_size,
                            record_selections ? &result.question_selections : nullptr, progress);
-  result.attention_seconds = engine.attention().stats().seconds;
-  result.total_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.run = watch.lap(label);
   mark(tokenizer, task, answers, result);
   return result;
 }

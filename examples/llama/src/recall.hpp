@@ -9,18 +9,17 @@
 #include "engine.hpp"
 #include "recall_task.hpp"
 #include "selection_log.hpp"
+#include "stopwatch.hpp"
 
 namespace llama {
 
 struct RecallResult {
-  std::string attention;             ///< what was run: "hip infinite_hip"
+  TimedRun run;                      ///< "hip infinite_hip"; text, questions and answers
   std::vector<std::string> answers;  ///< by fact
   std::int64_t codes_right = 0;
   std::int64_t digits_right = 0;  ///< digits of the answers that are the code's at their place
   double nll = 0;                 ///< mean over the text, facts included
   AttentionStats text_stats;      ///< of feeding the text
-  double attention_seconds = 0;   ///< of text, questions and answers
-  double total_seconds = 0;       ///< the same, all of the model's work
   /// Selections of hip's layers, recorded on request: of the text's query blocks, and of the decode
   /// steps that look for the first digits (`sequence` is the fact).
   std::vector<SelectionEntry> text_selections;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "engine.hpp"
 #include "error.hpp"
 #include "options.hpp"
 #include "recall.hpp"
@@ -32,19 +33,25 @@ void write_file(const std::filesystem::path& path, const std::string& content) {
 }
 
 int recall(const RecallOptions& options) {
-  const Model model(options.common.model);
+  const auto backend = choose_backend(options.common);
+  const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
   const RecallTask task = make_recall_task(tokenizer, model.config(), options.data, options.context,
                                            options.common.seed);
-  fmt::print("{} codes hidden in {} tokens; {} KV cache, pages of {} tokens\n\n", task.facts.size(),
-             task.text.size(), options.common.kv_type, options.common.page_size);
+  fmt::print("{} codes hidden in {} tokens; {} KV cache, pages of {} tokens; {}\n\n",
+             task.facts.size(), task.text.size(),
+             to_string(kv_type(options.common).value_or(backend->activation_type())),
+             options.common.page_size, backend->description());
+  warm_up(model, options.common.prefill_rows, static_cast<std::int64_t>(task.facts.size()));
   std::vector<RecallResult> results;
+  std::vector<TimedRun> runs;
   bool pictured = false;
   std::string picture_note;
   for (const AttentionVariant& variant : attention_variants(options.common, options.context)) {
     const bool picture = !pictured && variant.options.mode == AttentionMode::kHip;
     results.push_back(run_recall(model, tokenizer, task, variant.options,
                                  engine_options(options.common, 0), variant.label, picture));
+    runs.push_back(results.back().run);
     if (picture && !results.back().question_selections.empty()) {
       const RetrievalHead head = find_retrieval_head(task, results.back());
       write_file(options.picture, draw_selections(task, results.back(), head));
@@ -55,7 +62,7 @@ int recall(const RecallOptions& options) {
       pictured = true;
     }
   }
-  fmt::print("{}{}", format_report(task, results), picture_note);
+  fmt::print("{}\n{}{}", format_report(task, results), format_times(runs), picture_note);
   return 0;
 }
 
@@ -64,6 +71,7 @@ int recall(const RecallOptions& options) {
 void add_recall(CLI::App& app, Command& run) {
   const auto options = std::make_shared<RecallOptions>();
   CLI::App* command = app.add_subcommand("recall", "Asks for codes hidden in a long text.");
+  add_model_options(*command, options->common);
   add_engine_options(*command, options->common);
   add_attention_options(*command, options->common, /*several=*/true);
   command->add_option("--data", options->data, "a folder with haystack.txt and reference.json")

@@ -17,7 +17,7 @@ std::string format_report(const RecallTask& task, std::span<const RecallResult> 
   std::int64_t digits = 0;
   for (const Fact& fact : task.facts) digits += static_cast<std::int64_t>(fact.code.size());
   std::size_t width = 9;
-  for (const RecallResult& result : results) width = std::max(width, result.attention.size());
+  for (const RecallResult& result : results) width = std::max(width, result.run.label.size());
 
   std::string table;
   const auto line = [&](auto&&... cells) {
@@ -30,13 +30,12 @@ std::string format_report(const RecallTask& task, std::span<const RecallResult> 
        "NLL", "by search", "by attend", "per row", "attention", "in all");
   for (const RecallResult& result : results) {
     const AttentionStats& stats = result.text_stats;
-    line(result.attention, width, fmt::to_string(result.codes_right),
+    line(result.run.label, width, fmt::to_string(result.codes_right),
          fmt::to_string(result.digits_right), fmt::format("{:.4f}", result.nll),
          fmt::format("{:.0f}", ratio(stats.search_keys_read, stats.units)),
          fmt::format("{:.0f}", ratio(stats.attention_keys_read, stats.units)),
          fmt::format("{:.0f}", ratio(stats.keys_attended, stats.rows)),
-         fmt::format("{:.1f}", result.attention_seconds),
-         fmt::format("{:.1f}", result.total_seconds));
+         format_seconds(result.run.parts.attention()), format_seconds(result.run.total));
   }
   return table;
 }

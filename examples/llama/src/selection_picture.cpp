@@ -172,7 +172,7 @@ std::string draw_selections(const RecallTask& task, const RecallResult& result,
   svg += svg_text(kLeft, 56,
                   fmt::format("{}. Asked for {} codes outside sink and window, its selections held "
                               "{} of them. One cell is {} keys wide.",
-                              result.attention, head.searchable, head.found, scale.keys_per_bin));
+                              result.run.label, head.searchable, head.found, scale.keys_per_bin));
   svg += legend(kLeft, 82);
   svg += text.svg(scale, num_keys);
   svg += question_panel(task, result, head, scale, questions_top);

@@ -3,35 +3,44 @@
 #include <algorithm>
 #include <numeric>
 
-#include "ops.hpp"
+#include "buffer.hpp"
 
 namespace llama {
 namespace {
 
-/// Rows whose logits are in memory at once: 256 rows of a 128k vocabulary are 128 MB.
-constexpr std::int64_t kLogitRows = 256;
+/// Logits that are in memory at once: 256 rows of a 128k vocabulary.
+constexpr std::int64_t kLogits = std::int64_t{1} << 25;
 
 }  // namespace
 
 std::vector<double> text_nll(Engine& engine, Sequence& sequence, std::span<const TokenId> tokens,
                              const std::function<void(std::int64_t)>& on_tokens) {
-  const LlamaConfig& config = engine.model().config();
+  const Model& model = engine.model();
+  Backend& backend = model.backend();
+  const std::int64_t vocab_size = model.config().vocab_size;
+  const std::int64_t rows_at_once = std::max<std::int64_t>(1, kLogits / vocab_size);
   const auto targets = static_cast<std::int64_t>(tokens.size()) - 1;
   std::vector<double> nll(std::max<std::int64_t>(0, targets));
-  engine.prefill(sequence, tokens, [&](std::int64_t first, std::span<const float> hidden) {
-    const std::int64_t rows = static_cast<std::int64_t>(hidden.size()) / config.hidden_size;
-    const std::int64_t end = std::min(first + rows, targets);
-    for (std::int64_t begin = first; begin < end; begin += kLogitRows) {
-      const std::int64_t count = std::min(kLogitRows, end - begin);
-      const std::vector<float> logits = engine.model().logits(
-          hidden.subspan((begin - first) * config.hidden_size, count * config.hidden_size));
-#pragma omp parallel for
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::span<const float> row(logits.data() + i * config.vocab_size, config.vocab_size);
-        nll[begin + i] = negative_log_likelihood(row, tokens[begin + i + 1]);
+  OwnedTensor logits;  // these grow to the largest piece
+  Buffer<TokenId> next;
+  Buffer<double> scores;
+  engine.prefill(sequence, tokens, [&](std::int64_t first, const Tensor& hidden) {
+    const std::int64_t end = std::min(first + hidden.rows, targets);
+    for (std::int64_t begin = first; begin < end; begin += rows_at_once) {
+      const std::int64_t count = std::min(rows_at_once, end - begin);
+      if (logits->rows < count) {
+        logits = OwnedTensor(backend, hip_attn::ElementType::kFloat32, count, vocab_size);
+        next = Buffer<TokenId>(backend, count);
+        scores = Buffer<double>(backend, count);
       }
+      next.upload(tokens.subspan(begin + 1, count));
+      model.logits(hidden.row_range(begin - first, count), logits.rows(count));
+      backend.negative_log_likelihood(logits.rows(count), next.data(), scores.data());
+      backend.begin(Part::kOther);
+      const std::vector<double> piece = scores.download(0, count);
+      std::copy(piece.begin(), piece.end(), nll.begin() + begin);
     }
-    on_tokens(rows);
+    on_tokens(hidden.rows);
   });
   return nll;
 }

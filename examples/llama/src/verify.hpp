@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,12 +17,18 @@ struct Check {
   std::string detail;  ///< what was found
 };
 
-/// Token ids exactly, dense float32 negative log-likelihoods per 512 tokens and the highest logits
-/// to kVerifyTolerance, whole codes found under dense attention.
+/// Token ids exactly, dense negative log-likelihoods per 512 tokens and the highest logits to
+/// verify_tolerance, whole codes found under dense attention. kv_type: as in AttentionOptions.
 std::vector<Check> verify(const Model& model, const Tokenizer& tokenizer,
-                          const std::filesystem::path& data_folder);
+                          const std::filesystem::path& data_folder,
+                          std::optional<hip_attn::ElementType> kv_type = std::nullopt);
 
-/// The figures are rounded to 4 or 5 decimals, and sums are taken in another order.
-inline constexpr double kVerifyTolerance = 1e-3;
+struct VerifyTolerance {
+  double nll;    ///< of a mean over 512 tokens
+  double logit;  ///< of any logit among the highest
+};
+
+/// The reference is float32.
+VerifyTolerance verify_tolerance(hip_attn::ElementType type);
 
 }  // namespace llama

@@ -4,20 +4,22 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "options.hpp"
 #include "verify.hpp"
 
 namespace llama {
 namespace {
 
 struct VerifyOptions {
-  std::filesystem::path model;
+  CommonOptions common;
   std::filesystem::path data;
 };
 
 int run_verify(const VerifyOptions& options) {
-  const Model model(options.model);
-  const Tokenizer tokenizer = load_tokenizer(options.model, model.config());
-  const std::vector<Check> checks = verify(model, tokenizer, options.data);
+  const auto backend = choose_backend(options.common);
+  const Model model(options.common.model, *backend);
+  const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
+  const std::vector<Check> checks = verify(model, tokenizer, options.data, kv_type(options.common));
   for (const Check& check : checks) {
     fmt::print("{:<6} {:<32} {}\n", check.passed ? "ok" : "WRONG", check.name, check.detail);
   }
@@ -30,7 +32,7 @@ void add_verify(CLI::App& app, Command& run) {
   const auto options = std::make_shared<VerifyOptions>();
   CLI::App* command = app.add_subcommand(
       "verify", "Compares the engine with the reference figures of the bundled model.");
-  command->add_option("--model", options->model, "the bundled model's folder")->required();
+  add_model_options(*command, options->common);
   command->add_option("--data", options->data, "a folder with haystack.txt and reference.json")
       ->required();
   command->callback([options, &run] { run = [options] { return run_verify(*options); }; });

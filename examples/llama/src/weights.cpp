@@ -8,13 +8,16 @@
 
 namespace llama {
 
-Weights load_weights(const std::filesystem::path& folder, const LlamaConfig& config) {
+Weights load_weights(const std::filesystem::path& folder, const LlamaConfig& config,
+                     Backend& backend) {
   const Checkpoint checkpoint(folder);
   const auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t cols) {
-    return Matrix{rows, cols, checkpoint.read(name + ".weight", std::array{rows, cols})};
+    return OwnedTensor(backend, backend.activation_type(), rows, cols,
+                       checkpoint.read(name + ".weight", std::array{rows, cols}));
   };
   const auto norm = [&](const std::string& name) {
-    return checkpoint.read(name + ".weight", std::array{config.hidden_size});
+    return OwnedTensor(backend, hip_attn::ElementType::kFloat32, 1, config.hidden_size,
+                       checkpoint.read(name + ".weight", std::array{config.hidden_size}));
   };
 
   const std::int64_t hidden = config.hidden_size;

@@ -13,7 +13,6 @@
 
 #include "hip_attn/cpu/scan.hpp"
 #include "model.hpp"
-#include "ops.hpp"
 #include "support.hpp"
 
 namespace llama::test {
@@ -23,33 +22,34 @@ constexpr std::int64_t kTokens = 8192;
 constexpr std::int64_t kSink = 256;      // where the candidates of the default configuration begin
 constexpr std::int64_t kQueryRows = 32;  // that are looked at, spread over the last kQuerySpan
 constexpr std::int64_t kQuerySpan = 512;
+constexpr BatchLimits kLimits{1, 2048, kTokens};
 
 /// Keeps the last queries and all keys of every layer, and attends as usual.
 class Recorder final : public Attention {
  public:
   Recorder(const LlamaConfig& model, const PagePool& pool)
-      : model_(model),
-        attention_(make_paged_attention(dense_attention(), model, pool, {1, 2048, kTokens})),
+      : attention_(make_paged_attention(dense_attention(), model, pool, kLimits, cpu())),
         queries(model.num_layers),
         keys(model.num_layers) {}
 
-  void attend(std::int64_t layer, const Batch& batch, std::span<const float> q,
-              std::span<const float> k, std::span<const float> v, std::span<float> out) override {
-    keys[layer].insert(keys[layer].end(), k.begin(), k.end());
+  void prepare(const Batch& batch) override { attention_->prepare(batch); }
+  void attend(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k,
+              const Tensor& v, const Tensor& out) override {
+    keys[layer].insert(keys[layer].end(), k.as<float>(), k.as<float>() + k.size());
     const std::int64_t first = kTokens - kQuerySpan - batch.first_position(0);
     if (first < batch.total_q()) {
-      queries[layer].assign(q.begin() + first * model_.q_size(), q.end());
+      queries[layer].assign(q.as<float>() + first * q.cols, q.as<float>() + q.size());
     }
     attention_->attend(layer, batch, q, k, v, out);
   }
   [[nodiscard]] std::int64_t prefill_alignment() const override {
     return attention_->prefill_alignment();
   }
-  [[nodiscard]] const AttentionStats& stats() const override { return attention_->stats(); }
+  [[nodiscard]] bool recordable() const override { return false; }
+  [[nodiscard]] AttentionStats stats() const override { return attention_->stats(); }
   void observe_selections(SelectionObserver) override {}
 
  private:
-  LlamaConfig model_;
   std::unique_ptr<Attention> attention_;
 
  public:
@@ -62,21 +62,21 @@ std::vector<float> key_scores(const Recorder& recorder, const LlamaConfig& model
                               std::int64_t layer, std::int64_t kv_head) {
   const std::int64_t dim = model.head_dim;
   const std::int64_t group = model.num_q_heads / model.num_kv_heads;
-  Matrix keys{kTokens, dim, std::vector<float>(kTokens * dim)};
+  OwnedTensor keys(cpu(), hip_attn::ElementType::kFloat32, kTokens, dim);
   for (std::int64_t t = 0; t < kTokens; ++t) {
     std::copy_n(recorder.keys[layer].begin() + (t * model.num_kv_heads + kv_head) * dim, dim,
-                keys.data.begin() + t * dim);
+                keys->as<float>() + t * dim);
   }
-  std::vector<float> queries;
+  OwnedTensor queries(cpu(), hip_attn::ElementType::kFloat32, kQueryRows * group, dim);
   for (std::int64_t row = 0; row < kQueryRows; ++row) {
     const std::int64_t position = row * (kQuerySpan / kQueryRows);
     const auto first =
         recorder.queries[layer].begin() + (position * model.num_q_heads + kv_head * group) * dim;
-    queries.insert(queries.end(), first, first + group * dim);
+    std::copy_n(first, group * dim, queries->as<float>() + row * group * dim);
   }
-  std::vector<float> scores(kQueryRows * group * kTokens);
-  linear(queries, keys, scores);
-  return scores;
+  const OwnedTensor scores(cpu(), hip_attn::ElementType::kFloat32, kQueryRows * group, kTokens);
+  cpu().linear(*queries, *keys, *scores);
+  return download(cpu(), *scores);
 }
 
 /// What the descents through the chunks of one size came to.
@@ -121,11 +121,15 @@ TEST_CASE("theorem: the descent finds the best key of a chunk more often than ch
   const LlamaConfig& config = model.config();
   PagePool pool(kTokens / 16, 16);
   Recorder recorder(config, pool);
+  Activations activations(config, kLimits.rows(), cpu());
   const auto tokens = haystack_tokens(kTokens);
   Sequence sequence(pool, 0);
   for (std::int64_t first = 0; first < kTokens; first += 2048) {
     const BatchEntry entry{&sequence, std::span(tokens).subspan(first, 2048)};
-    (void)model.forward(make_batch(Phase::kPrefill, {&entry, 1}), recorder);
+    const Batch batch = make_batch(Phase::kPrefill, {&entry, 1});
+    activations.load(batch);
+    recorder.prepare(batch);
+    (void)model.forward(batch, activations, recorder);
   }
 
   for (const std::int64_t chunk_size : {32, 256}) {

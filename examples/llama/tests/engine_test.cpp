@@ -10,31 +10,9 @@
 namespace llama::test {
 namespace {
 
-EngineOptions options_for(std::int64_t max_seq_len) {
-  EngineOptions options;
-  options.max_seq_len = max_seq_len;
-  options.cache_tokens = max_seq_len;
-  return options;
-}
+using test::prompt_logits;
 
-/// Selects a quarter of the keys of a text of 2048 tokens.
-hip_attn::HipConfig sparse_config() {
-  hip_attn::HipConfig config;
-  config.sink = 64;
-  config.window = 256;
-  config.stages = {{64, 512, 4}, {8, 256, 1}};
-  config.refresh_interval = {16, 8};
-  return config;
-}
-
-/// The next token's logits after a prompt.
-std::vector<float> prompt_logits(Engine& engine, Sequence& sequence,
-                                 std::span<const TokenId> prompt) {
-  engine.prefill(sequence, prompt.first(prompt.size() - 1), [](auto, auto) {});
-  const BatchEntry last{&sequence, prompt.last(1)};
-  return engine.run(Phase::kDecode, {&last, 1});
-}
-
+/// The same from an engine of its own.
 std::vector<float> prompt_logits(const AttentionOptions& attention, const EngineOptions& options,
                                  const std::vector<TokenId>& prompt) {
   Engine engine(bundled_model(), attention, options);

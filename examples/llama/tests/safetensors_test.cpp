@@ -120,7 +120,7 @@ TEST_CASE("weights: a model that lacks a shard is refused") {
   const TemporaryFolder folder;
   std::filesystem::copy(kModelFolder / "model-1-of-2.safetensors", folder.path());
   require_error(ErrorCode::kMissingTensor, "no shard",
-                [&] { (void)load_weights(folder.path(), bundled_model().config()); });
+                [&] { (void)load_weights(folder.path(), bundled_model().config(), cpu()); });
 }
 
 }  // namespace

@@ -6,14 +6,35 @@
 #include <atomic>
 #include <cmath>
 #include <fstream>
+#include <map>
+#include <memory>
 
+#include "cpu_backend.hpp"
 #include "json_file.hpp"
 
 namespace llama::test {
 
+Backend& cpu() {
+  static const auto backend = make_cpu_backend();
+  return *backend;
+}
+
 const Model& bundled_model() {
-  static const Model model(kModelFolder);
+  static const Model model(kModelFolder, cpu());
   return model;
+}
+
+Backend& gpu(hip_attn::ElementType type) {
+  static std::map<hip_attn::ElementType, std::unique_ptr<Backend>> backends;
+  auto& backend = backends[type];
+  if (!backend) backend = make_cuda_backend(type);
+  return *backend;
+}
+
+const Model& bundled_model_on_gpu(hip_attn::ElementType type) {
+  Backend& backend = gpu(type);  // made first, so that it goes last
+  static std::map<hip_attn::ElementType, Model> models;
+  return models.try_emplace(type, kModelFolder, backend).first->second;
 }
 
 const Tokenizer& bundled_tokenizer() {
@@ -54,6 +75,29 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
     if (!(difference <= largest)) largest = difference;  // a NaN stays
   }
   return largest;
+}
+
+std::vector<float> prompt_logits(Engine& engine, Sequence& sequence,
+                                 std::span<const TokenId> prompt) {
+  engine.prefill(sequence, prompt.first(prompt.size() - 1), [](auto, auto) {});
+  const BatchEntry last{&sequence, prompt.last(1)};
+  return engine.run(Phase::kDecode, {&last, 1});
+}
+
+EngineOptions options_for(std::int64_t max_seq_len) {
+  EngineOptions options;
+  options.max_seq_len = max_seq_len;
+  options.cache_tokens = max_seq_len;
+  return options;
+}
+
+hip_attn::HipConfig sparse_config() {
+  hip_attn::HipConfig config;
+  config.sink = 64;
+  config.window = 256;
+  config.stages = {{64, 512, 4}, {8, 256, 1}};
+  config.refresh_interval = {16, 8};
+  return config;
 }
 
 AttentionOptions dense_attention() {

@@ -32,11 +32,14 @@ class KvRows {
     std::int32_t offset;
   };
 
-  __device__ Slot slot(std::int32_t position) const {
-    const std::int32_t column =
-        params_.page_shift >= 0 ? position >> params_.page_shift : position / params_.page_size;
-    const std::int32_t page = table_ ? __ldg(table_ + column) : request_;
-    return {page < params_.num_pages ? page : -1, position - column * params_.page_size};
+  __device__ Slot slot(std::int32_t position) const { return slot(position, page(position)); }
+
+  /// The same in two steps, for those who hide the block table's latency.
+  __device__ std::int32_t page(std::int32_t position) const {
+    return table_ ? __ldg(table_ + column(position)) : request_;
+  }
+  __device__ Slot slot(std::int32_t position, std::int32_t page) const {
+    return {page < params_.num_pages ? page : -1, position - column(position) * params_.page_size};
   }
 
   __device__ const T* key(Slot slot) const {
@@ -47,6 +50,10 @@ class KvRows {
   }
 
  private:
+  __device__ std::int32_t column(std::int32_t position) const {
+    return params_.page_shift >= 0 ? position >> params_.page_shift : position / params_.page_size;
+  }
+
   const KvParams<T>& params_;
   const T* k_;
   const T* v_;

@@ -39,7 +39,13 @@ __device__ inline T narrow(float x) {
 /// {low, high} rounded to T in one register.
 template <typename T>
 __device__ inline std::uint32_t narrow_pair(float low, float high) {
-  return narrow<T>(low).bits | static_cast<std::uint32_t>(narrow<T>(high).bits) << 16;
+  std::uint32_t pair;
+  if constexpr (std::is_same_v<T, float16>) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  }
+  return pair;
 }
 
 /// c[16 x 8] += a[16 x 16] b[16 x 8], fp32 accumulation. With g = lane / 4 and t = lane % 4:
@@ -97,6 +103,10 @@ __device__ inline void copy_async_16(std::uint32_t to, const void* from, bool va
   const int size = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
                : "memory");
+}
+
+__device__ inline void copy_async_16(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
 /// Waits for this thread's copies.

@@ -27,6 +27,7 @@ struct PrefillParams {
   // Shape
   std::int32_t batch;
   std::int32_t num_kv_heads;
+  std::int32_t heads_at_once;  ///< KV heads whose keys and values fit L2 together, at least 1
   std::int32_t group;
   std::int32_t max_seq_len;
   float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap

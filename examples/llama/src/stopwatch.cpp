@@ -1,0 +1,44 @@
+#include "stopwatch.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace llama {
+
+Stopwatch::Stopwatch(Backend& backend)
+    : backend_(backend), parts_(backend.times()), start_(std::chrono::steady_clock::now()) {}
+
+TimedRun Stopwatch::lap(const std::string& label) {
+  const PartTimes parts = backend_.times();  // waits until all is done
+  const auto now = std::chrono::steady_clock::now();
+  TimedRun run{label, parts - parts_, std::chrono::duration<double>(now - start_).count()};
+  parts_ = parts;
+  start_ = now;
+  return run;
+}
+
+std::string format_times(std::span<const TimedRun> runs) {
+  std::size_t width = 7;
+  for (const TimedRun& run : runs) width = std::max(width, run.label.size());
+  std::string table;
+  const auto line = [&](auto&&... cells) {
+    table += fmt::format("{:<{}}  {:>9}  {:>8}  {:>11}  {:>14}  {:>13}  {:>7}  {:>7}  {:>7}\n",
+                         cells...);
+  };
+  line("seconds", width, "embedding", "products", "elementwise", "attend prefill", "attend decode",
+       "logits", "other", "in all");
+  for (const TimedRun& run : runs) {
+    const auto part = [&](Part part) { return format_seconds(run.parts.of(part)); };
+    line(run.label, width, part(Part::kEmbedding), part(Part::kLinear), part(Part::kElementwise),
+         part(Part::kPrefillAttention), part(Part::kDecodeAttention), part(Part::kLogits),
+         format_seconds(run.total - run.parts.total()), format_seconds(run.total));
+  }
+  return table;
+}
+
+std::string format_seconds(double seconds) {
+  return fmt::format("{:.{}f}", seconds, seconds < 1 ? 4 : seconds < 10 ? 3 : 1);
+}
+
+}  // namespace llama
