@@ -28,6 +28,9 @@ PrefillKernels<T> kernels_for(std::int64_t head_dim) {
   }
 }
 
+// Query rows of a unit: a search in the workspace keeps them once per thread block.
+constexpr std::int64_t kMaxUnitRows = 16384;
+
 // KV heads that attention works on at the same time: as many as share the L2 cache. More at once
 // balance short prompts better; a head that does not fit alone is gathered from memory anyway.
 template <typename T>
@@ -131,7 +134,7 @@ Status device_limits(Device device, DeviceLimits& limits) {
 template <typename T>
 Status prepare_search(const typename PrefillKernels<T>::Search& search, const AttentionPlan& plan,
                       int largest_shared, bool& fits) {
-  cudaFuncAttributes attributes;
+  cudaFuncAttributes attributes{};
   cudaError_t error = cudaFuncGetAttributes(&attributes, search.kernel);
   const auto most = static_cast<std::size_t>(largest_shared) - attributes.sharedSizeBytes;
   const bool built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
@@ -297,6 +300,13 @@ Status launch_attend(const PrefillKernels<T>& kernels, const AttentionPlan& plan
 }  // namespace
 
 Status plan_prefill(AttentionPlan& plan) {
+  const std::int64_t rows = sizes_of(plan).max_rows;
+  if (rows > kMaxUnitRows) {
+    return {StatusCode::kUnsupported,
+            "config.block_q * num_q_heads / num_kv_heads gives " + std::to_string(rows) +
+                " query rows to a selection; prefill on CUDA takes up to " +
+                std::to_string(kMaxUnitRows)};
+  }
   if (plan.config.num_stages() > kMaxStages) {
     return {StatusCode::kUnsupported, "config has " + std::to_string(plan.config.num_stages()) +
                                           " stages; prefill on CUDA takes up to " +

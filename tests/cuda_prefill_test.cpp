@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -308,6 +309,25 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill answers what does not hold with NaN 
     REQUIRE(run_prefill(plan, memory.args(), memory.workspace()).ok());
     check_rows([](std::int64_t row, std::int64_t) { return row >= 116; });
   }
+}
+
+HIP_ATTN_TYPED_CUDA_TEST_CASE(
+    "CUDA prefill refuses more stages or query rows than it takes by number", "[cuda][prefill]") {
+  REQUIRE_CUDA_FOR(TestType);
+  AttentionShape shape{cuda_device(), 1, 100000, 100000, 8, 1, least_head_dim()};
+  AttentionPlan plan;
+  HipConfig config = presets::dense();
+  config.block_q = 4096;
+  Status status = plan_prefill<TestType>(config, shape, plan);
+  CHECK(status.code() == StatusCode::kUnsupported);
+  CHECK(status.message().find("32768") != std::string::npos);
+  CHECK(status.message().find("16384") != std::string::npos);
+  config = small_config();
+  config.refresh_interval.clear();
+  config.stages.assign(33, ScanStage{4, 32, 1, ScanRule::kCentre});
+  status = plan_prefill<TestType>(config, shape, plan);
+  CHECK(status.code() == StatusCode::kUnsupported);
+  CHECK(status.message().find("33") != std::string::npos);
 }
 
 HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill reads pages beyond the 2^31st element",
