@@ -82,6 +82,7 @@ void check_same_request(Operator op, const HipConfig& config, const Problem<T>& 
 HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its selection") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const std::int64_t group = GENERATE(1, 4, 7, 8);
   CAPTURE(op, head_dim, group);
@@ -93,6 +94,7 @@ HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its se
 HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const HipConfig config =
       GENERATE(smallest_config(), doubling_config(), presets::hip_classic(300, 32, 4),
                presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip());
@@ -105,6 +107,7 @@ HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects
 HIP_ATTN_TYPED_TEST_CASE("candidates within the budget give dense attention") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const HipConfig config = small_config();
   // From p0 = 75 on, W0 is 52 and the candidates [16, 52) exceed the 32 tokens kept. No block of
   // rows below reaches the next multiple of block_q past 74.
@@ -138,6 +141,7 @@ HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one blo
 
 HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(Operator::kPrefill, device)) return;
   const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config());
   const std::vector<std::int64_t> cuts = {0, 32, 48, 144, 150};  // multiples of every block_q
   const Heads heads = heads_of(4, least_head_dim());
@@ -154,6 +158,7 @@ HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
 HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto contiguous = run_attention(
       op, small_config(), problem, {.device = device, .memory = {.order = KvOrder::kContiguous}});
@@ -183,6 +188,7 @@ HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change n
 HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const Heads heads = heads_of(4, least_head_dim());
   const auto specs = mixed_specs(op);
   const auto batch = make_problem<TestType>(heads, specs);
@@ -198,6 +204,7 @@ HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
 HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a plan of its size") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionShape larger = problem.shape(device);
   larger.batch += 5;
@@ -223,6 +230,7 @@ HIP_ATTN_TYPED_TEST_CASE("the number of threads changes nothing") {
 HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
   CallMemory<TestType> memory(plan, problem, {});
@@ -239,6 +247,7 @@ HIP_ATTN_TYPED_TEST_CASE(
     "a selection given back in gives the same bits and reads no key to search") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const HipConfig config =
       GENERATE(small_config(), smallest_config(), doubling_config(), presets::dense());
   CAPTURE(op, describe(config));
@@ -253,6 +262,7 @@ HIP_ATTN_TYPED_TEST_CASE(
 HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal is attended to") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const HipConfig config = small_config();
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   // Wider than the plan's own selections, which hold 8 blocks.
@@ -287,6 +297,7 @@ HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal i
 HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const HipConfig config = GENERATE(small_config(), presets::dense());
   const std::vector<std::vector<RequestSpec>> batches = {
       {}, {{0, 0, 1}}, {{0, 3, 1}}, {{40, 0, 1}}, {{0, 0, 1}, {0, 1, 2}, {30, 0, 3}, {0, 2, 4}}};
@@ -304,6 +315,7 @@ HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
 HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const LogitOptions options[] = {{0.03f, {}}, {2.f, {}},    {0.f, {}},  {-0.5f, {}},  {{}, 1.f},
                                   {{}, 30.f},  {1.f, 0.01f}, {4.f, 8.f}, {1e-3f, 50.f}};
@@ -318,6 +330,7 @@ HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
 
 HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(Operator::kDecode, device)) return;
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const Heads heads = heads_of(4, head_dim);
   const HipConfig config = presets::dense();
@@ -360,6 +373,7 @@ HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of ke
 HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
   const std::int64_t q_len = op == Operator::kDecode ? 4 : 30;
@@ -381,6 +395,7 @@ HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") 
 HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(op, device)) return;
   const float poison = GENERATE(kNaN, kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
   const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;

@@ -154,6 +154,7 @@ HipConfig without_sink() {
 
 HIP_ATTN_TYPED_TEST_CASE("decoding with staggered refreshes is what the model says at every step") {
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(Operator::kDecode, device)) return;
   const HipConfig config = GENERATE(small_config(), single_stage_with_intervals(), without_sink());
   CAPTURE(describe(config));
   Decoder<TestType> decoder(device, config, test_heads(), 3, 5);
@@ -173,6 +174,7 @@ HIP_ATTN_TYPED_TEST_CASE("decoding with staggered refreshes is what the model sa
 
 HIP_ATTN_TYPED_TEST_CASE("a selection that is reused keeps its W0, and the window grows") {
   const Device device = GENERATE(from_range(attention_devices()));
+  if (!runs_on<TestType>(Operator::kDecode, device)) return;
   const HipConfig config = GENERATE(small_config(), without_sink());
   // From 10 keys on all are attended, with a sink or without: W0 is the sink and stays there.
   const std::int64_t first = GENERATE(10, 200);

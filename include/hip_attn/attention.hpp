@@ -30,9 +30,11 @@ enum class Operator : int { kPrefill, kDecode };
 
 /// How the CUDA backend spreads a plan's units (request, KV head) over the GPU.
 struct CudaSchedule {
-  int team_size = 1;      ///< thread blocks that work on one unit together
-  int num_teams = 1;      ///< teams that a launch has
-  bool clusters = false;  ///< teams are thread-block clusters; otherwise a cooperative launch
+  int team_size = 1;       ///< thread blocks that work on one unit together
+  int num_teams = 1;       ///< teams that a launch has
+  bool clusters = false;   ///< teams are thread-block clusters; otherwise a cooperative launch
+  int row_tile_shift = 0;  ///< log2 of the tiles of query rows that a block attends to at once
+  int key_slots = 1;       ///< tiles of 16 keys and values that fit a block's shared memory
 };
 
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,

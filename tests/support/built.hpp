@@ -2,11 +2,13 @@
 /// machine have.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <tuple>
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/attention.hpp"
 #include "hip_attn/build_info.hpp"
 #include "hip_attn_instantiations.hpp"
 
@@ -31,8 +33,16 @@ inline std::int64_t least_head_dim() { return built_head_dims().front(); }
 
 inline bool has_cuda_device() { return check_device(cuda_device()).ok(); }
 
-/// Devices that prefill and decode run on.
-inline std::vector<Device> attention_devices() { return {kCpu}; }
+/// Devices that prefill or decode run on; runs_on says which of them for which type.
+inline std::vector<Device> attention_devices() {
+  if (has_cuda_device()) return {kCpu, cuda_device()};
+  return {kCpu};
+}
+
+template <Element T>
+bool runs_on(Operator op, Device device) {
+  return device == kCpu || (op == Operator::kDecode && !std::same_as<T, float>);
+}
 
 /// Devices that append_kv and merge_states run on.
 inline std::vector<Device> data_devices() {

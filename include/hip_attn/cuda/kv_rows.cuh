@@ -32,12 +32,25 @@ class KvRows {
     std::int32_t offset;
   };
 
-  __device__ Slot slot(std::int32_t position) const {
-    const std::int32_t column =
-        params_.page_shift >= 0 ? position >> params_.page_shift : position / params_.page_size;
-    const std::int32_t page = table_ ? __ldg(table_ + column) : request_;
-    return {page < params_.num_pages ? page : -1, position - column * params_.page_size};
+  __device__ Slot slot(std::int32_t position) const { return slot(position, page(position)); }
+
+  /// The two halves of slot(): the page of a position, which is a read, and what follows from it.
+  __device__ std::int32_t page(std::int32_t position) const {
+    return table_ ? __ldg(table_ + column(position)) : request_;
   }
+  __device__ Slot slot(std::int32_t position, std::int32_t page) const {
+    return {page < params_.num_pages ? page : -1, position - column(position) * params_.page_size};
+  }
+
+  /// One tensor of the pages: element (slot, 0) is at base + page * page_stride + offset *
+  /// token_stride.
+  struct Rows {
+    const T* base;
+    std::int64_t page_stride;
+    std::int64_t token_stride;
+  };
+  __device__ Rows keys() const { return {k_, params_.k.page_stride, params_.k.token_stride}; }
+  __device__ Rows values() const { return {v_, params_.v.page_stride, params_.v.token_stride}; }
 
   __device__ const T* key(Slot slot) const {
     return k_ + (slot.page * params_.k.page_stride + slot.offset * params_.k.token_stride);
@@ -47,6 +60,12 @@ class KvRows {
   }
 
  private:
+  __device__ std::int32_t column(std::int32_t position) const {
+    return static_cast<std::int32_t>(
+        __umulhi(2u * static_cast<std::uint32_t>(position), params_.column_factor) >>
+        params_.column_shift);
+  }
+
   const KvParams<T>& params_;
   const T* k_;
   const T* v_;
