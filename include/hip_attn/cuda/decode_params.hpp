@@ -9,6 +9,7 @@
 
 namespace hip_attn::cuda {
 
+/// Threads of a block; one block fills a multiprocessor's shared memory.
 inline constexpr int kDecodeThreads = 512;
 inline constexpr int kDecodeWarps = kDecodeThreads / 32;
 /// Surviving chunks up to this number stay in shared memory, more go through the workspace.
