@@ -26,7 +26,9 @@ KvParams<T> kv_params(const PagedKv<T>& kv) {
   params.page_size = saturate(kv.pages.page_size());
   params.num_pages = saturate(kv.pages.num_pages());
   const auto page_size = static_cast<std::uint32_t>(params.page_size);
-  params.page_shift = std::has_single_bit(page_size) ? std::countr_zero(page_size) : -1;
+  params.column_shift = std::bit_width(page_size - 1);  // ceil(log2(page_size))
+  params.column_factor = static_cast<std::uint32_t>(
+      ((std::uint64_t{1} << (31 + params.column_shift)) + page_size - 1) / page_size);
   if (kv.block_table) {
     params.block_table = kv.block_table->data;
     params.table_row_stride = kv.block_table->strides[0];

@@ -1,5 +1,7 @@
 // Decode on CUDA: how many blocks a unit gets, the workspace, and the launch.
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <string>
 
@@ -8,16 +10,15 @@
 #include "decode_kernels.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/cuda/decode_layout.cuh"
 #include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
 
 namespace hip_attn::cuda {
 namespace {
 
+constexpr std::int64_t kMaxGridYz = 65535;
 constexpr int kMaxGroup = 16;  // kMaxGroup * kMaxDecodeRows rows are one tile of eight per warp
-// Blocks of a team, and of a cluster: kMaxParts. Clusters of 16 are not portable; the
-// occupancy query says whether a GPU has room for them.
-constexpr int kMaxTeamSize = 16;  // kMaxParts of attend.cuh
 
 template <typename T>
 DecodeKernels<T> kernels_for(std::int64_t head_dim) {
@@ -57,18 +58,31 @@ DecodeSizes sizes_of(const AttentionPlan& plan) {
   return sizes;
 }
 
+DecodeLayout layout_of(const AttentionPlan& plan) {
+  const DecodeSizes sizes = sizes_of(plan);
+  return decode_layout(static_cast<int>(plan.shape.head_dim), static_cast<int>(sizes.max_rows),
+                       plan.cuda.row_tile_shift, plan.cuda.key_slots,
+                       sizes.lists_in_shared ? static_cast<int>(sizes.list_length) : 0);
+}
+
 // Lays out the workspace, or measures it when `memory` is null.
 template <typename T>
 std::size_t carve(const AttentionPlan& plan, std::byte* memory, DecodeParams<T>& params) {
   const DecodeSizes sizes = sizes_of(plan);
   const std::int64_t teams = plan.cuda.num_teams;
-  const std::int64_t states = teams * plan.cuda.team_size * sizes.max_rows;
+  const auto head_dim = static_cast<int>(plan.shape.head_dim);
+  params.layout = layout_of(plan);
+  const int rows = pass_rows(params.layout.max_rows, params.layout.row_tile_shift);
+  params.team_size = plan.cuda.team_size;
+  params.slice_shift = slice_shift(rows * head_dim, plan.cuda.team_size);
+  params.exchange_floats = exchange_floats(rows, head_dim);
+  params.max_chunks = static_cast<std::int32_t>((sizes.max_chunks + 15) / 16 * 16);
+  params.list_length = static_cast<std::int32_t>(sizes.list_length);
   Carver carver(memory);
   params.arrivals = carver.take<std::uint32_t>(teams);
-  params.scores = carver.take<float>(teams * 2 * sizes.max_chunks);
-  params.partial_out = carver.take<float>(states * plan.shape.head_dim);
-  params.partial_max = carver.take<float>(states);
-  params.partial_sum = carver.take<float>(states);
+  params.scores = carver.take<float>(teams * 2 * params.max_chunks);
+  // Clusters do without, but may be switched off in a plan.
+  params.exchange = carver.take<float>(teams * plan.cuda.team_size * params.exchange_floats);
   params.lists =
       sizes.lists_in_shared
           ? nullptr
@@ -76,24 +90,49 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, DecodeParams<T>&
   return carver.bytes();
 }
 
-cudaLaunchConfig_t launch_config(const CudaSchedule& schedule, std::size_t shared_bytes,
-                                 cudaLaunchAttribute& attribute, Stream stream) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(schedule.num_teams * schedule.team_size));
-  config.blockDim = dim3(kDecodeThreads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  if (schedule.clusters) {
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = static_cast<unsigned>(schedule.team_size);
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-  } else {
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
+// Gives a block as many slots for tiles of keys as its shared memory holds, at least one for every
+// tile of query rows that it attends to at once. False: not even for one.
+bool fit_shared_memory(int largest, AttentionPlan& plan) {
+  CudaSchedule& schedule = plan.cuda;
+  schedule.row_tile_shift = 0;
+  while ((kRowsPerTile << schedule.row_tile_shift) < sizes_of(plan).max_rows) {
+    ++schedule.row_tile_shift;
   }
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  for (; schedule.row_tile_shift >= 0; --schedule.row_tile_shift) {
+    for (schedule.key_slots = kSlotsPerWarp * kDecodeWarps;
+         schedule.key_slots >> schedule.row_tile_shift > 0; --schedule.key_slots) {
+      if (layout_of(plan).bytes <= largest) return true;
+    }
+  }
+  return false;
+}
+
+cudaLaunchConfig_t launch_config(const AttentionPlan& plan, std::int64_t batch,
+                                 std::array<cudaLaunchAttribute, 2>& attributes, Stream stream) {
+  const CudaSchedule& schedule = plan.cuda;
+  cudaLaunchConfig_t config{};
+  config.blockDim = dim3(kDecodeThreads);
+  config.dynamicSmemBytes = static_cast<std::size_t>(layout_of(plan).bytes);
+  config.stream = stream;
+  const auto team_size = static_cast<unsigned>(schedule.team_size);
+  if (schedule.clusters) {
+    config.gridDim = dim3(team_size, static_cast<unsigned>(plan.shape.num_kv_heads),
+                          static_cast<unsigned>(batch));
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = team_size;
+    attributes[0].val.clusterDim.y = 1;
+    attributes[0].val.clusterDim.z = 1;
+    // ClusterTeam's constructor waits for the kernel in front.
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    config.numAttrs = 2;
+  } else {
+    config.gridDim = dim3(static_cast<unsigned>(schedule.num_teams) * team_size);
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    config.numAttrs = 1;
+  }
+  config.attrs = attributes.data();
   return config;
 }
 
@@ -106,8 +145,6 @@ template <typename T>
 Status plan_of_type(AttentionPlan& plan) {
   const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
   const DecodeSizes sizes = sizes_of(plan);
-  const std::size_t shared_bytes =
-      kernels.shared_bytes(static_cast<int>(sizes.max_rows), sizes.lists_in_shared);
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_decode");
 
@@ -125,12 +162,12 @@ Status plan_of_type(AttentionPlan& plan) {
         cudaDeviceGetAttribute(query.value, query.attribute, plan.shape.device.index);
     if (error != cudaSuccess) return to_status(error, "plan_decode");
   }
-  if (shared_bytes > static_cast<std::size_t>(largest_shared)) {
+  if (!fit_shared_memory(largest_shared, plan)) {
     return {StatusCode::kUnsupported,
             "head_dim " + std::to_string(plan.shape.head_dim) + " with " +
-                std::to_string(sizes.max_rows) + " query rows per KV head needs " +
-                std::to_string(shared_bytes) + " bytes of shared memory; this GPU has " +
-                std::to_string(largest_shared)};
+                std::to_string(sizes.max_rows) +
+                " query rows per KV head needs more shared memory than this GPU has, which is " +
+                std::to_string(largest_shared) + " bytes"};
   }
   void (*const both[])(DecodeParams<T>) = {kernels.cluster, kernels.grid};
   for (const auto kernel : both) {
@@ -144,14 +181,17 @@ Status plan_of_type(AttentionPlan& plan) {
 
   const std::int64_t units = std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
   CudaSchedule& schedule = plan.cuda;
-  schedule.clusters = major >= 9;
+  // The limit of a grid's second and third dimension.
+  schedule.clusters =
+      major >= 9 && plan.shape.batch <= kMaxGridYz && plan.shape.num_kv_heads <= kMaxGridYz;
   if (schedule.clusters) {
     schedule.team_size = team_size_for(units, multiprocessors);
     schedule.num_teams = static_cast<int>(units);
     // Clusters above 8 blocks need room in one GPC, which not every GPC has.
     for (; schedule.team_size > 8; --schedule.team_size) {
-      cudaLaunchAttribute attribute;
-      const cudaLaunchConfig_t config = launch_config(schedule, shared_bytes, attribute, nullptr);
+      std::array<cudaLaunchAttribute, 2> attributes;
+      const cudaLaunchConfig_t config =
+          launch_config(plan, std::max<std::int64_t>(1, plan.shape.batch), attributes, nullptr);
       int resident = 0;
       const cudaError_t error = cudaOccupancyMaxActiveClusters(&resident, kernels.cluster, &config);
       if (error != cudaSuccess) return to_status(error, "plan_decode");
@@ -160,7 +200,8 @@ Status plan_of_type(AttentionPlan& plan) {
   } else {
     int per_multiprocessor = 0;
     const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &per_multiprocessor, kernels.grid, kDecodeThreads, shared_bytes);
+        &per_multiprocessor, kernels.grid, kDecodeThreads,
+        static_cast<std::size_t>(layout_of(plan).bytes));
     if (error != cudaSuccess) return to_status(error, "plan_decode");
     const int resident = per_multiprocessor * multiprocessors;
     schedule.team_size = team_size_for(units, resident);
@@ -204,7 +245,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.window = saturate(config.window);
   params.max_first_chunks = saturate(config.max_first_chunks);
   params.max_candidates = saturate(sizes.candidates);
-  params.block_k = config.block_k();
+  params.block_shift = std::countr_zero(static_cast<std::uint32_t>(config.block_k()));
   params.num_stages = config.num_stages();
   for (int s = 0; s < config.num_stages(); ++s) {
     const ScanStage& stage = config.stages[s];
@@ -232,10 +273,6 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
   if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
 
-  params.team_size = plan.cuda.team_size;
-  params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
-  params.max_chunks = saturate(sizes.max_chunks);
-  params.list_length = saturate(sizes.list_length);
   return params;
 }
 
@@ -278,18 +315,14 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::
     if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
     const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
     const DecodeParams<T> params = make_params(plan, args, workspace);
-    const DecodeSizes sizes = sizes_of(plan);
-
-    CudaSchedule schedule = plan.cuda;
-    if (schedule.clusters) schedule.num_teams = params.batch * params.num_kv_heads;
+    const CudaSchedule& schedule = plan.cuda;
     if (!schedule.clusters && schedule.team_size > 1) {
       const cudaError_t error =
           cudaMemsetAsync(params.arrivals, 0, schedule.num_teams * sizeof(std::uint32_t), stream);
       if (error != cudaSuccess) return to_status(error, "run_decode");
     }
-    cudaLaunchAttribute attribute;
-    const cudaLaunchConfig_t config = launch_config(
-        schedule, kernels.shared_bytes(params.max_rows, sizes.lists_in_shared), attribute, stream);
+    std::array<cudaLaunchAttribute, 2> attributes;
+    const cudaLaunchConfig_t config = launch_config(plan, params.batch, attributes, stream);
     return to_status(
         cudaLaunchKernelEx(&config, schedule.clusters ? kernels.cluster : kernels.grid, params),
         "run_decode");

@@ -2,8 +2,6 @@
 // decode_kernels.cu.in, so that they compile in parallel.
 #pragma once
 
-#include <cstddef>
-
 #include "hip_attn/cuda/decode_params.hpp"
 
 namespace hip_attn::cuda {
@@ -12,7 +10,6 @@ template <typename T>
 struct DecodeKernels {
   void (*cluster)(DecodeParams<T>);
   void (*grid)(DecodeParams<T>);
-  std::size_t (*shared_bytes)(int max_rows, bool lists_in_shared);
 };
 
 template <typename T, int kHeadDim>

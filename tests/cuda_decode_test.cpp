@@ -1,7 +1,7 @@
 // Decode on CUDA against the CPU backend: the same calls, the same selections to the block, outputs
 // to rounding. What decode must do in itself is tested on every device elsewhere.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -12,6 +12,7 @@
 #include "support/configs.hpp"
 #include "support/problem.hpp"
 #include "support/run.hpp"
+#include "support/same_bits.hpp"
 
 #if HIP_ATTN_HAS_CUDA
 #include <cuda_runtime_api.h>
@@ -26,9 +27,13 @@ using namespace hip_attn::test;
   if (const Status device_status = check_device(cuda_device()); !device_status.ok()) \
   HIP_ATTN_SKIP(device_status.message())
 
+#define REQUIRE_BUILT(T) \
+  if (!is_built<T>()) HIP_ATTN_SKIP("this build lacks the element type")
+
 template <Element T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+bool is_built() {
+  const auto types = built_element_types();
+  return std::find(types.begin(), types.end(), kElementType<T>) != types.end();
 }
 
 // Both backends round the probabilities and the output to T at different places: a few units in the
@@ -76,6 +81,11 @@ std::vector<RequestSpec> random_requests(Choices& choices, std::int64_t longest)
   return specs;
 }
 
+std::int64_t any_head_dim(Choices& choices) {
+  const auto dims = head_dims();
+  return dims[choices.between(0, static_cast<std::int64_t>(dims.size()) - 1)];
+}
+
 MemoryLayout random_layout(Choices& choices) {
   MemoryLayout layout;
   layout.order = choices.of({KvOrder::kNhd, KvOrder::kHnd, KvOrder::kContiguous});
@@ -90,12 +100,13 @@ MemoryLayout random_layout(Choices& choices) {
 TEMPLATE_TEST_CASE("CUDA decode selects, counts and attends as the CPU does", "[cuda][decode]",
                    float16, bfloat16) {
   REQUIRE_CUDA_DEVICE();
+  REQUIRE_BUILT(TestType);
   Choices choices(11);
   const int cases = 150;
   for (int i = 0; i < cases; ++i) {
     const HipConfig config = random_config(choices, 4);
     Heads heads;
-    heads.head_dim = choices.of({64, 128, 256});
+    heads.head_dim = any_head_dim(choices);
     heads.num_kv_heads = choices.of({1, 2, 3});
     heads.num_q_heads = heads.num_kv_heads * choices.between(1, 16);
     const Values values = choices.one_in(4) ? Values::kTies : Values::kExact;
@@ -121,6 +132,7 @@ TEMPLATE_TEST_CASE("CUDA decode selects, counts and attends as the CPU does", "[
 TEMPLATE_TEST_CASE("CUDA decode of long contexts selects as the CPU does", "[cuda][decode]",
                    float16, bfloat16) {
   REQUIRE_CUDA_DEVICE();
+  REQUIRE_BUILT(TestType);
   const HipConfig config = GENERATE(presets::infinite_hip(), presets::infinite_hip_5k(),
                                     presets::hip_classic(65536, 1024, 16), presets::dense());
   const Heads heads{8, 2, 128};
@@ -135,6 +147,178 @@ TEMPLATE_TEST_CASE("CUDA decode of long contexts selects as the CPU does", "[cud
   const auto repeated = run_attention(Operator::kDecode, config, problem, options);
   CHECK(same_bits(cuda.out, repeated.out));
   CHECK(same_bits(cuda.lse, repeated.lse));
+}
+
+TEMPLATE_TEST_CASE("CUDA decode without clusters gives the same bits", "[cuda][decode]", float16,
+                   bfloat16) {
+  REQUIRE_CUDA_DEVICE();
+  REQUIRE_BUILT(TestType);
+  Choices choices(12);
+  for (int i = 0; i < 20; ++i) {
+    const HipConfig config = random_config(choices, 4);
+    const std::int64_t kv_heads = choices.of({1, 2, 3});
+    const Heads heads{kv_heads * choices.between(1, 16), kv_heads, any_head_dim(choices)};
+    // Few enough units for all blocks to be on the GPU at once.
+    const auto problem =
+        make_problem<TestType>(heads, random_requests(choices, 2000), Values::kExact);
+    AttentionPlan plan =
+        make_plan<TestType>(Operator::kDecode, config, problem.shape(cuda_device()));
+    CallMemory<TestType> clusters(plan, problem, {});
+    REQUIRE(run_decode(plan, clusters.args(), clusters.workspace()).ok());
+    plan.cuda.clusters = false;
+    CallMemory<TestType> grid(plan, problem, {});
+    const Status status = run_decode(plan, grid.args(), grid.workspace());
+    INFO("case " << i << ": " << describe(config) << "; " << status.message());
+    REQUIRE(status.ok());
+    const auto expected = clusters.read();
+    const auto result = grid.read();
+    REQUIRE(grid.untouched_around_outputs());
+    CHECK(same_bits(result.out, expected.out));
+    CHECK(same_bits(result.lse, expected.lse));
+    CHECK(result.selection.blocks == expected.selection.blocks);
+    CHECK(result.counters == expected.counters);
+  }
+}
+
+TEST_CASE("CUDA decode of many requests is that of the CPU", "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  using T = bfloat16;
+  std::vector<RequestSpec> specs;
+  for (std::int64_t b = 0; b < 64; ++b) {
+    specs.push_back({b % 9 == 4 ? 0 : 37 * b + 5, 1, static_cast<std::uint64_t>(b + 1)});
+  }
+  const auto problem = make_problem<T>({8, 2, 128}, specs, Values::kExact);
+  RunOptions options;
+  const auto cpu = run_attention(Operator::kDecode, small_config(), problem, options);
+  options.device = cuda_device();
+  require_same(cpu, run_attention(Operator::kDecode, small_config(), problem, options));
+}
+
+namespace {
+
+// One request whose pages repeat a few physical ones, which lie `first_page` pages into the pool.
+struct RepeatedPages {
+  using T = bfloat16;
+  static constexpr std::int64_t kPages = 61;
+  static constexpr std::int64_t kPageSize = 16;
+  static constexpr std::int64_t kHeadDim = 64;
+  static constexpr std::int64_t kGroup = 4;
+
+  std::vector<T> out;
+  HostSelection selection;
+  std::vector<std::int64_t> counters;
+
+  RepeatedPages(Device device, const HipConfig& config, std::int64_t seq_len,
+                std::int64_t first_page)
+      : selection(1, 1, 1) {
+    const std::int64_t columns = (seq_len + kPageSize - 1) / kPageSize;
+    const auto source =
+        make_problem<T>({kGroup, 1, kHeadDim}, {{kPages * kPageSize, 1, 7}}, Values::kExact);
+    const Request<T>& request = source.requests[0];
+    const std::int64_t elements = kPages * kPageSize * kHeadDim;
+    const std::size_t before = first_page * kPageSize * kHeadDim * sizeof(T);
+    DeviceBytes keys(device, before + elements * sizeof(T));
+    DeviceBytes values(device, before + elements * sizeof(T));
+    keys.write(before, request.k.data(), elements * sizeof(T));
+    values.write(before, request.v.data(), elements * sizeof(T));
+    std::vector<std::int32_t> table(columns);
+    for (std::int64_t i = 0; i < columns; ++i) {
+      table[i] = static_cast<std::int32_t>(first_page + (i * 7 + i / 50) % kPages);
+    }
+
+    const AttentionShape shape{device, 1, 1, seq_len, kGroup, 1, kHeadDim};
+    const AttentionPlan plan = make_plan<T>(Operator::kDecode, config, shape);
+    const DeviceBuffer<T> q(device, request.q);
+    const DeviceBuffer<T> result(device, kGroup * kHeadDim, from_float<T>(0.f));
+    const DeviceBuffer<std::int32_t> block_table(device, table);
+    const DeviceBuffer<std::int32_t> lengths(device, 1, static_cast<std::int32_t>(seq_len));
+    const DeviceBuffer<std::int32_t> rows(device, std::vector<std::int32_t>{0, 1});
+    const DeviceBuffer<std::int64_t> counts(device, config.num_stages() + 2, 0);
+    const SelectionMemory selected(device, HostSelection(1, 1, plan.max_selected_blocks));
+    const DeviceBuffer<std::byte> workspace(device, static_cast<std::int64_t>(plan.workspace_bytes),
+                                            std::byte{0xff});
+    AttentionArgs<T> args;
+    args.q = {q.data(), {1, kGroup, kHeadDim}};
+    args.out = {result.data(), {1, kGroup, kHeadDim}};
+    args.kv.pages = kv_pages_nhd<const T>(reinterpret_cast<const T*>(keys.data()),
+                                          reinterpret_cast<const T*>(values.data()),
+                                          first_page + kPages, kPageSize, 1, kHeadDim);
+    args.kv.block_table = TensorView<const std::int32_t, 2>(block_table.data(), {1, columns});
+    args.seq_lens = {lengths.data(), {1}};
+    args.cu_seqlens_q = {rows.data(), {2}};
+    args.selection_out = selected.view();
+    args.counters = TensorView<std::int64_t, 1>(counts.data(), {counts.size()});
+    const Status status =
+        run_decode(plan, args, {workspace.data(), static_cast<std::size_t>(workspace.size())});
+    INFO(status.message());
+    REQUIRE(status.ok());
+    out = result.read();
+    selection = selected.read();
+    counters = counts.read();
+    REQUIRE(workspace.guards_intact());
+  }
+};
+
+void require_same(const RepeatedPages& a, const RepeatedPages& b) {
+  CHECK(a.selection.counts == b.selection.counts);
+  CHECK(a.selection.window_start == b.selection.window_start);
+  CHECK(a.selection.blocks == b.selection.blocks);
+  CHECK(a.counters == b.counters);
+}
+
+}  // namespace
+
+TEST_CASE("CUDA decode of millions of tokens selects as the CPU does", "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  if (!is_built<bfloat16>()) HIP_ATTN_SKIP("this build lacks the element type");
+  const std::int64_t seq_len = GENERATE(1048576, 3000001, 4194304);
+  const HipConfig config = GENERATE(presets::infinite_hip(), presets::infinite_hip_5k());
+  const RepeatedPages cpu(kCpu, config, seq_len, 0);
+  const RepeatedPages cuda(cuda_device(), config, seq_len, 0);
+  require_same(cpu, cuda);
+  for (std::size_t i = 0; i < cpu.out.size(); ++i) {
+    REQUIRE(std::abs(to_float(cpu.out[i]) - to_float(cuda.out[i])) <= tolerance<bfloat16>());
+  }
+}
+
+TEST_CASE("CUDA decode reads pages beyond the 2^31st element", "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  if (!is_built<bfloat16>()) HIP_ATTN_SKIP("this build lacks the element type");
+  const std::int64_t seq_len = GENERATE(700, 100000);
+  const HipConfig config = presets::infinite_hip();
+  const std::int64_t page = RepeatedPages::kPageSize * RepeatedPages::kHeadDim;
+  const RepeatedPages low(cuda_device(), config, seq_len, 0);
+  const RepeatedPages high(cuda_device(), config, seq_len, (std::int64_t{1} << 31) / page + 3);
+  require_same(low, high);
+  CHECK(same_bits(low.out, high.out));
+}
+
+TEMPLATE_TEST_CASE("CUDA decode in small, for compute-sanitizer", "[cuda][decode][sanitize]",
+                   float16, bfloat16) {
+  REQUIRE_CUDA_DEVICE();
+  REQUIRE_BUILT(TestType);
+  const HipConfig config = small_config();
+  for (const std::int64_t head_dim : head_dims()) {
+    if (head_dim > 128) continue;
+    const auto problem = make_problem<TestType>(
+        {8, 2, head_dim}, {{300, 1, 1}, {150, 3, 2}, {0, 1, 3}, {20, 1, 4}}, Values::kExact);
+    AttentionPlan plan =
+        make_plan<TestType>(Operator::kDecode, config, problem.shape(cuda_device()));
+    for (const bool clusters : {true, false}) {
+      plan.cuda.clusters = clusters && plan.cuda.clusters;
+      CallMemory<TestType> memory(plan, problem, {});
+      const DeviceBuffer<std::byte> cache(
+          cuda_device(), static_cast<std::int64_t>(4 * plan.selection_cache_slot_bytes),
+          std::byte{0});
+      DeviceBuffer<std::int32_t> refresh_from(cuda_device(), 4, 0);
+      memory.args().cache = SelectionCache{cache.data(), 4, {refresh_from.data(), {4}}, {}};
+      for (const std::int32_t stage : {0, 3, 2}) {
+        refresh_from.write(std::vector<std::int32_t>(4, stage));
+        REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
+      }
+      REQUIRE(memory.untouched_around_outputs());
+    }
+  }
 }
 
 TEST_CASE("CUDA decode answers lengths that do not hold with NaN rows of that request alone",

@@ -30,9 +30,11 @@ enum class Operator : int { kPrefill, kDecode };
 
 /// How the CUDA backend spreads a plan's units over the GPU.
 struct CudaSchedule {
-  int team_size = 1;      ///< decode: thread blocks that work on one unit (request, KV head)
-  int num_teams = 1;      ///< decode: teams that a launch has
-  bool clusters = false;  ///< decode: teams are thread-block clusters, else a cooperative launch
+  int team_size = 1;       ///< decode: thread blocks that work on one unit (request, KV head)
+  int num_teams = 1;       ///< decode: teams that a launch has
+  bool clusters = false;   ///< decode: teams are thread-block clusters, else a cooperative launch
+  int row_tile_shift = 0;  ///< decode: log2 of the tiles of query rows that a block takes at once
+  int key_slots = 1;       ///< decode: tiles of 16 keys and values that fit shared memory
   /// prefill: thread blocks of a search that works in the workspace, because its configuration does
   /// not fit shared memory; 0: it fits
   int search_blocks = 0;

@@ -1,153 +1,135 @@
-/// Stage "attend" on the GPU: warps attend 16 keys at a time, partial softmax states are combined.
+/// Stage "attend" on the GPU: warps attend 16 keys at a time, up to two such tiles on the way.
 #pragma once
 
 #include <cstdint>
 
+#include "hip_attn/cuda/attended_keys.cuh"
 #include "hip_attn/cuda/kv_rows.cuh"
 #include "hip_attn/cuda/queries.cuh"
+#include "hip_attn/cuda/tile_memory.cuh"
 
 namespace hip_attn::cuda {
 
-inline constexpr int kKeysPerTile = 16;
-
-/// The keys a unit attends to, in ascending order: [0, sink_end), blocks, [window_start, end).
-struct AttendedKeys {
-  std::int32_t sink_end;
-  const std::int32_t* blocks;  ///< blocks[i] * block_scale is the first key of block i
-  std::int32_t num_blocks;
-  std::int32_t block_scale;
-  std::int32_t block_shift;  ///< log2(block_k)
-  std::int32_t window_start;
-  std::int32_t end;
-
-  __device__ std::int32_t count() const {
-    return sink_end + (num_blocks << block_shift) + max(0, end - window_start);
-  }
-
-  __device__ std::int32_t position(std::int32_t i) const {
-    if (i < sink_end) return i;
-    i -= sink_end;
-    if (i < num_blocks << block_shift) {
-      const auto within = i & ((1 << block_shift) - 1);
-      return blocks[i >> block_shift] * block_scale + within;
-    }
-    return window_start + i - (num_blocks << block_shift);
-  }
-};
-
-/// Shared memory of one warp: the values of a tile, later its partial output.
+/// Pitch of the rows that a warp leaves: the four lanes of a quad, two rows apart, write to
+/// different banks.
 template <int kHeadDim>
-struct WarpTile {
-  /// Padded so that the four lanes of a quad, two rows apart, write to different banks.
-  static constexpr int kOutPitch = kHeadDim + 4;
-  static constexpr int kBytes = kRowsPerTile * kOutPitch * 4;  // > the values' 16 * kHeadDim * 2
-};
+inline constexpr int kOutPitch = kHeadDim + 4;
+
+/// c * tanh(x / c) for logits: 1 - 2 / (e^2y + 1), whose error of 2e-7 * c no softmax sees, in a
+/// tenth of tanhf's code.
+__device__ inline float soft_cap(float x_over_c, float c) {
+  constexpr float kTwoLog2e = 2.88539008f;
+  return c - __fdividef(2.f * c, exp2_fast(x_over_c * kTwoLog2e) + 1.f);
+}
 
 /// Online softmax of eight query rows over the tiles that one warp is given. With (g, t) = (lane /
 /// 4, lane % 4) a lane holds rows 2t and 2t + 1. Logits are in units of log 2.
 template <typename T, int kHeadDim>
 class WarpAttention {
  public:
-  /// queries: the tile of eight rows; values: WarpTile bytes of this warp.
-  __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv, const T* queries,
-                           std::byte* values)
-      : params_(params), kv_(kv), queries_(queries), values_(shared_address(values)) {}
+  static_assert(kRowsPerTile * kOutPitch<kHeadDim> * 4 <= 2 * kTileBytes<kHeadDim>);
 
-  /// Where one key of a tile lies; lane i holds key i % 16.
-  struct KeyPlace {
+  /// What is kept of a tile while its keys are on their way.
+  struct Tile {
+    std::int32_t position;  ///< of key lane % 16
+    std::uint32_t bad;      ///< keys whose page is none, a bit each
+  };
+
+  /// The same before they are asked for. Lanes 0 to 15 find the keys, lanes 16 to 31 the values.
+  struct Place {
     std::int32_t position;
-    unsigned long long key;  ///< address, 0 when there is nothing to read
-    unsigned long long value;
+    unsigned long long row;  ///< address, 0 when there is nothing to read
     bool wanted;
   };
 
-  /// Looks keys [first, first + 16) of `keys` up. Apart from attend(), so that the next tile's
-  /// block table entries arrive while this tile is worked on.
-  __device__ KeyPlace locate(const AttendedKeys& keys, std::int32_t first,
-                             std::int32_t count) const {
+  /// queries: the tile of eight rows; row i sees positions up to last_position[i].
+  /// All rows see positions up to all_see.
+  __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv, const T* queries,
+                           const std::int32_t (&last_position)[2], std::int32_t all_see)
+      : params_(params),
+        kv_(kv),
+        rows_(threadIdx.x % 32 < 16 ? kv.keys() : kv.values()),
+        queries_(queries),
+        last_position_{last_position[0], last_position[1]},
+        all_see_(all_see) {}
+
+  /// Looks keys [first, first + 16) of `keys` up.
+  __device__ Place locate(const AttendedKeys& keys, std::int32_t first, std::int32_t count) const {
     const std::int32_t index = first + static_cast<int>(threadIdx.x) % kKeysPerTile;
-    KeyPlace place{INT32_MAX, 0, 0, index < count};
+    Place place{INT32_MAX, 0, index < count};
     if (!place.wanted) return place;
     place.position = keys.position(index);
     const auto slot = kv_.slot(place.position);
-    if (slot.page < 0) return place;
-    place.key = reinterpret_cast<unsigned long long>(kv_.key(slot));
-    place.value = reinterpret_cast<unsigned long long>(kv_.value(slot));
+    if (slot.page >= 0) {
+      place.row = reinterpret_cast<unsigned long long>(
+          rows_.base + (slot.page * rows_.page_stride + slot.offset * rows_.token_stride));
+    }
     return place;
   }
 
-  /// Attends to a tile; row i sees positions up to last_position[i].
-  __device__ void attend(const KeyPlace& place, const std::int32_t (&last_position)[2]) {
+  /// Starts to copy the keys and values of a tile into a slot.
+  __device__ Tile request(const Place& place, std::byte* slot) const {
+    const auto row = [&](int lane) {
+      return reinterpret_cast<const T*>(__shfl_sync(kAll, place.row, lane));
+    };
+    SharedTile<T, kHeadDim>(slot).copy(row, params_.kv.k.data);
+    SharedTile<T, kHeadDim>(slot + kTileBytes<kHeadDim>)
+        .copy([&](int i) { return row(16 + i); }, params_.kv.v.data);
+    return {place.position, __ballot_sync(kAll, place.wanted && place.row == 0)};
+  }
+
+  /// Attends to a tile whose copies have arrived for this thread.
+  __device__ void attend(const Tile& tile, std::byte* slot) {
+    __syncwarp();  // and for the others
     const int g = static_cast<int>(threadIdx.x) % 32 / 4;
-    load_values(place.value);
-    KeyTile<T, kHeadDim> tile;
-    tile.load(reinterpret_cast<const T*>(__shfl_sync(kAll, place.key, g)),
-              reinterpret_cast<const T*>(__shfl_sync(kAll, place.key, g + 8)));
     float logits[4];
-    tile.multiply(queries_, kQueryPitch<kHeadDim>, logits);
+    SharedTile<T, kHeadDim>(slot).multiply(queries_, kQueryPitch<kHeadDim>, logits);
 
     // Keys g and g + 8: a page that is none makes the rows that see it NaN.
-    const std::uint32_t bad = __ballot_sync(kAll, place.wanted && place.key == 0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int32_t at = __shfl_sync(kAll, place.position, g + 8 * half);
-      const bool is_bad = bad >> (g + 8 * half) & 1u;
+      const std::int32_t at = __shfl_sync(kAll, tile.position, g + 8 * half);
+      const bool is_bad = tile.bad >> (g + 8 * half) & 1u;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& logit = logits[2 * half + i];
         logit *= params_.scale_log2;
-        if (params_.softcap_log2 > 0.f) logit = params_.softcap_log2 * tanhf(logit);
+        if (params_.softcap_log2 > 0.f) logit = soft_cap(logit, params_.softcap_log2);
         if (is_bad) logit = NAN;
-        if (at > last_position[i]) logit = -INFINITY;
+        if (at > last_position_[i]) logit = -INFINITY;
       }
     }
-    accumulate(logits);
+    accumulate(logits, tile.position, SharedTile<T, kHeadDim>(slot + kTileBytes<kHeadDim>));
+    __syncwarp();  // the next tile's values overwrite these
   }
 
-  /// Leaves the state in shared memory: out [8][kOutPitch], max and sum [8].
-  __device__ void store(float* out, float* row_max, float* row_sum) const {
+  /// Leaves the state: out [8][kOutPitch], max and sum one `pitch` from row to row, up to
+  /// num_rows.
+  __device__ void store(float* out, float* row_max, float* row_sum, int pitch, int num_rows) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int g = lane / 4;
     const int row = lane % 4 * 2;
 #pragma unroll
     for (int m = 0; m < kHeadDim / 16; ++m) {
-      float* element = out + row * WarpTile<kHeadDim>::kOutPitch + m * 16 + g;
+      float* element = out + row * kOutPitch<kHeadDim> + m * 16 + g;
       element[0] = out_[m][0];
-      element[WarpTile<kHeadDim>::kOutPitch] = out_[m][1];
+      element[kOutPitch<kHeadDim>] = out_[m][1];
       element[8] = out_[m][2];
-      element[WarpTile<kHeadDim>::kOutPitch + 8] = out_[m][3];
+      element[kOutPitch<kHeadDim> + 8] = out_[m][3];
     }
-    if (g == 0) {
-      row_max[row] = max_[0];
-      row_max[row + 1] = max_[1];
-      row_sum[row] = sum_[0];
-      row_sum[row + 1] = sum_[1];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (g != 0 || row + i >= num_rows) continue;
+      row_max[(row + i) * pitch] = max_[i];
+      row_sum[(row + i) * pitch] = sum_[i];
     }
   }
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
-  static constexpr int kPieces = kHeadDim / 8;  // of 16 bytes in a row
 
-  /// Where piece p of value row r lies: pieces are permuted within groups of eight by the row, so
-  /// that the eight rows of a matrix load come from different banks.
-  __device__ std::uint32_t value_address(int row, int piece) const {
-    return values_ + (row * kPieces + (piece ^ (row & 7))) * 16;
-  }
-
-  __device__ void load_values(unsigned long long value_row) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int i = 0; i < kKeysPerTile * kPieces / 32; ++i) {
-      const int row = (i * 32 + lane) / kPieces;
-      const int piece = (i * 32 + lane) % kPieces;
-      // Every lane of the warp takes part in the shuffle.
-      const auto* from = reinterpret_cast<const T*>(__shfl_sync(kAll, value_row, row));
-      copy_async_16(value_address(row, piece), from ? from + piece * 8 : params_.kv.v.data, from);
-    }
-  }
-
-  __device__ void accumulate(float (&logits)[4]) {
+  __device__ void accumulate(float (&logits)[4], std::int32_t position,
+                             const SharedTile<T, kHeadDim>& values) {
     float rescale[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -158,9 +140,9 @@ class WarpAttention {
       }
       const float new_max = fmaxf(max_[i], tile_max);
       const float reference = new_max == -INFINITY ? 0.f : new_max;
-      rescale[i] = exp2f(max_[i] - reference);
-      logits[i] = exp2f(logits[i] - reference);
-      logits[2 + i] = exp2f(logits[2 + i] - reference);
+      rescale[i] = exp2_fast(max_[i] - reference);
+      logits[i] = exp2_fast(logits[i] - reference);
+      logits[2 + i] = exp2_fast(logits[2 + i] - reference);
       float tile_sum = logits[i] + logits[2 + i];
 #pragma unroll
       for (int lanes = 4; lanes <= 16; lanes *= 2) {
@@ -169,67 +151,73 @@ class WarpAttention {
       sum_[i] = sum_[i] * rescale[i] + tile_sum;
       max_[i] = new_max;
     }
+    if (__any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f)) {
+#pragma unroll
+      for (int m = 0; m < kHeadDim / 16; ++m) {
+        out_[m][0] *= rescale[0];
+        out_[m][1] *= rescale[1];
+        out_[m][2] *= rescale[0];
+        out_[m][3] *= rescale[1];
+      }
+    }
+    const bool is_late = position > all_see_ && position != INT32_MAX;
+    const std::uint32_t late = __ballot_sync(kAll, is_late) & 0xffffu;
+    if (late != 0) add_late(logits, position, late, values);
     // [keys, rows] as a product leaves it, to [rows, keys] as the next product reads it.
     const std::uint32_t b0 = transpose_8x8(narrow_pair<T>(logits[0], logits[1]));
     const std::uint32_t b1 = transpose_8x8(narrow_pair<T>(logits[2], logits[3]));
-    wait_for_copies();
-    __syncwarp();
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int value = lane / 16 * 8 + lane % 8;
 #pragma unroll
     for (int m = 0; m < kHeadDim / 16; ++m) {
       std::uint32_t a[4];
-      load_matrices_transposed(a, value_address(value, m * 2 + lane / 8 % 2));
-      out_[m][0] *= rescale[0];
-      out_[m][1] *= rescale[1];
-      out_[m][2] *= rescale[0];
-      out_[m][3] *= rescale[1];
+      values.load_transposed(m, a);
       mma_16x8x16<T>(out_[m], a[0], a[1], a[2], a[3], b0, b1);
     }
-    __syncwarp();  // the next tile's values overwrite these
+  }
+
+  /// Adds the values of the keys in `late`, which the later of several rows see and the earlier do
+  /// not, row by row, and takes them out of the tile: in a product a weight of 0 would not keep
+  /// infinity and NaN from the rows that must not see them.
+  __device__ void add_late(const float (&weights)[4], std::int32_t position, std::uint32_t late,
+                           const SharedTile<T, kHeadDim>& values) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int g = lane / 4;
+#pragma unroll 1
+    for (; late != 0; late &= late - 1) {
+      const int key = __ffs(late) - 1;
+      const std::int32_t at = __shfl_sync(kAll, position, key);
+      float weight[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float upper = __shfl_sync(kAll, weights[i], key % 8 * 4 + lane % 4);
+        const float lower = __shfl_sync(kAll, weights[2 + i], key % 8 * 4 + lane % 4);
+        weight[i] = key < 8 ? upper : lower;
+      }
+#pragma unroll
+      for (int m = 0; m < kHeadDim / 16; ++m) {
+        const float low = values.element(key, m * 16 + g);
+        const float high = values.element(key, m * 16 + g + 8);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (at > last_position_[i]) continue;
+          out_[m][i] += weight[i] * low;
+          out_[m][2 + i] += weight[i] * high;
+        }
+      }
+      __syncwarp();
+      values.clear_row(key);
+    }
+    __syncwarp();
   }
 
   const DecodeParams<T>& params_;
   const KvRows<T>& kv_;
+  typename KvRows<T>::Rows rows_;  ///< keys or values
   const T* queries_;
-  std::uint32_t values_;
+  std::int32_t last_position_[2];
+  std::int32_t all_see_;
   float out_[kHeadDim / 16][4] = {};  ///< transposed: dims g, g + 8 of each 16, rows 2t, 2t + 1
   float max_[2] = {-INFINITY, -INFINITY};
   float sum_[2] = {};
 };
-
-/// States of one row that are merged at once, one to a lane of half a warp.
-inline constexpr int kMaxParts = 16;
-
-/// Softmax states of one row merged by kMaxParts neighbouring lanes, lane i bringing state i
-/// (max -inf, sum 0: none). Every lane gets the result and its own state's weight exp2(max_i -
-/// max).
-struct MergedState {
-  float max;
-  float sum;
-  float weight;
-
-  __device__ MergedState(float part_max, float part_sum) : max(part_max) {
-#pragma unroll
-    for (int lanes = kMaxParts / 2; lanes > 0; lanes /= 2) {
-      max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, lanes));
-    }
-    weight = part_max == -INFINITY ? 0.f : exp2f(part_max - max);
-    sum = weight * part_sum;
-#pragma unroll
-    for (int lanes = kMaxParts / 2; lanes > 0; lanes /= 2) {
-      sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
-    }
-  }
-};
-
-/// sum over i < parts of weights[i] * value_of(i).
-template <typename ValueOf>
-__device__ float merge_values(int parts, const float* weights, ValueOf&& value_of) {
-  float merged = 0.f;
-#pragma unroll 8
-  for (int i = 0; i < parts; ++i) merged += weights[i] * value_of(i);
-  return merged;
-}
 
 }  // namespace hip_attn::cuda

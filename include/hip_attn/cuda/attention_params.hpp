@@ -33,9 +33,12 @@ template <typename T>
 struct KvParams {
   PageParams<T> k;
   PageParams<T> v;
-  std::int32_t page_size;           ///< at most INT32_MAX: no position lies beyond
-  std::int32_t num_pages;           ///< likewise: a table names no page beyond
-  std::int32_t page_shift;          ///< log2(page_size), -1 when it is no power of two
+  std::int32_t page_size;  ///< at most INT32_MAX: no position lies beyond
+  std::int32_t num_pages;  ///< likewise: a table names no page beyond
+  /// Of a position below 2^31: ((2 * position * column_factor) >> 32) >> column_shift is position /
+  /// page_size, for every page size.
+  std::uint32_t column_factor;
+  std::int32_t column_shift;
   const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
   std::int64_t table_row_stride;
   std::int64_t table_columns;

@@ -36,11 +36,12 @@ struct ChunkList {
   __device__ static ChunkList cut(const std::int32_t* parents, std::int32_t count,
                                   std::int32_t parent_size, std::int32_t chunk_size,
                                   std::int32_t end) {
-    const int shift = __ffsll(parent_size / chunk_size) - 1;
+    const int chunk_shift = __ffs(chunk_size) - 1;
+    const int shift = __ffs(parent_size) - 1 - chunk_shift;
     if (count == 0) return {parents, 0, 0, chunk_size, shift};
     const std::int32_t last = parents[count - 1];
     const std::int32_t last_size = min(parent_size, end - last);
-    const std::int32_t cut = ((count - 1) << shift) + (last_size + chunk_size - 1) / chunk_size;
+    const std::int32_t cut = ((count - 1) << shift) + ((last_size + chunk_size - 1) >> chunk_shift);
     return {parents, 0, cut, chunk_size, shift};
   }
 };

@@ -9,13 +9,32 @@
 
 namespace hip_attn::cuda {
 
-/// Threads of a block: 16 warps keep 64 KB of keys in flight per multiprocessor.
+/// Threads of a block; one block fills a multiprocessor's shared memory.
 inline constexpr int kDecodeThreads = 512;
 inline constexpr int kDecodeWarps = kDecodeThreads / 32;
 /// Surviving chunks up to this number stay in shared memory, more go through the workspace.
 inline constexpr int kSharedChunks = 2048;
 /// Query rows of one tensor-core tile.
 inline constexpr int kRowsPerTile = 8;
+/// Blocks of a team at most.
+inline constexpr int kMaxTeamSize = 16;
+/// Tiles of keys and values that a warp has on the way at most.
+inline constexpr int kSlotsPerWarp = 2;
+
+/// How a block divides its shared memory; the slots come first.
+struct DecodeLayout {
+  std::int32_t max_rows;        ///< query rows of a unit at most
+  std::int32_t row_tile_shift;  ///< log2 of the tiles of query rows that are attended at once
+  std::int32_t slots;           ///< tiles of 16 keys and their values
+  std::int32_t list_length;     ///< of a list of chunks between stages; 0: lists lie elsewhere
+  // Byte offsets
+  std::int32_t queries;
+  std::int32_t inbox;
+  std::int32_t states;
+  std::int32_t lists;
+  std::int32_t barrier;
+  std::int32_t bytes;  ///< in all
+};
 
 /// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
 struct CacheParams {
@@ -54,7 +73,7 @@ struct DecodeParams {
   std::int32_t window;
   std::int32_t max_first_chunks;
   std::int32_t max_candidates;
-  std::int32_t block_k;
+  std::int32_t block_shift;  ///< log2(block_k)
   std::int32_t num_stages;
   StageParams stages[kMaxStages];
   // Selection and counters
@@ -63,16 +82,16 @@ struct DecodeParams {
   CacheParams cache;
   unsigned long long* counters;  ///< [num_stages + 2], null: absent
   // Workspace, of each team
+  DecodeLayout layout;
   std::int32_t team_size;
-  std::int32_t max_rows;     ///< query rows of a unit at most
-  std::int32_t max_chunks;   ///< that a stage scores
-  std::int32_t list_length;  ///< of a list of chunks between stages
-  float* scores;             ///< [teams, 2, max_chunks]
-  float* partial_out;        ///< [teams, team_size, max_rows, D]
-  float* partial_max;        ///< [teams, team_size, max_rows]
-  float* partial_sum;        ///< [teams, team_size, max_rows]
-  std::int32_t* lists;       ///< [teams, team_size, 2, list_length]; null: they fit shared memory
-  std::uint32_t* arrivals;   ///< [teams], GridTeam's counters
+  std::int32_t slice_shift;      ///< log2 of the (row, dim) pairs that a block merges
+  std::int32_t max_chunks;       ///< that a stage scores, a multiple of 4
+  std::int32_t list_length;      ///< of each of lists
+  std::int32_t exchange_floats;  ///< what a block is sent in the combine
+  float* scores;                 ///< [teams, 2, max_chunks]
+  float* exchange;               ///< [teams, team_size, exchange_floats], without clusters
+  std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
+  std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
 };
 
 }  // namespace hip_attn::cuda

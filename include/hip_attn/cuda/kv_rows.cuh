@@ -14,6 +14,13 @@ __device__ std::int64_t capacity(const KvParams<T>& kv) {
   return std::int64_t{kv.page_size} * (kv.block_table ? kv.table_columns : 1);
 }
 
+/// position / page_size: the column of the block table that has the position's page.
+template <typename T>
+__device__ std::int32_t page_column(const KvParams<T>& kv, std::int32_t position) {
+  return static_cast<std::int32_t>(
+      __umulhi(2u * static_cast<std::uint32_t>(position), kv.column_factor) >> kv.column_shift);
+}
+
 /// Finds rows through the block table. A table entry that is not a page gives a negative slot,
 /// which callers turn into NaN (attention) or -inf (search): no memory outside the pages is read.
 template <typename T>
@@ -36,11 +43,22 @@ class KvRows {
 
   /// The same in two steps, for those who hide the block table's latency.
   __device__ std::int32_t page(std::int32_t position) const {
-    return table_ ? __ldg(table_ + column(position)) : request_;
+    return table_ ? __ldg(table_ + page_column(params_, position)) : request_;
   }
   __device__ Slot slot(std::int32_t position, std::int32_t page) const {
-    return {page < params_.num_pages ? page : -1, position - column(position) * params_.page_size};
+    return {page < params_.num_pages ? page : -1,
+            position - page_column(params_, position) * params_.page_size};
   }
+
+  /// One tensor of the pages: element (slot, 0) is at base + page * page_stride + offset *
+  /// token_stride.
+  struct Rows {
+    const T* base;
+    std::int64_t page_stride;
+    std::int64_t token_stride;
+  };
+  __device__ Rows keys() const { return {k_, params_.k.page_stride, params_.k.token_stride}; }
+  __device__ Rows values() const { return {v_, params_.v.page_stride, params_.v.token_stride}; }
 
   __device__ const T* key(Slot slot) const {
     return k_ + (slot.page * params_.k.page_stride + slot.offset * params_.k.token_stride);
@@ -50,56 +68,11 @@ class KvRows {
   }
 
  private:
-  __device__ std::int32_t column(std::int32_t position) const {
-    return params_.page_shift >= 0 ? position >> params_.page_shift : position / params_.page_size;
-  }
-
   const KvParams<T>& params_;
   const T* k_;
   const T* v_;
   const std::int32_t* table_;
   int request_;
-};
-
-/// The keys of one tensor-core tile of 16 rows, in registers, straight from global memory: lane
-/// (g, t) = (lane / 4, lane % 4) holds 16 bytes in every 64 of rows g and g + 8. As a product sums
-/// over the head dim in any order, those 8 elements may stand for columns 2t, 2t+1, 2t+8, 2t+9 of
-/// two mma steps as long as the queries are permuted alike (queries.cuh).
-template <typename T, int kHeadDim>
-struct KeyTile {
-  static constexpr int kSegments = kHeadDim / 32;
-  uint4 upper[kSegments];  ///< of row g
-  uint4 lower[kSegments];  ///< of row g + 8
-
-  /// Null reads nothing and holds zeros.
-  __device__ void load(const T* upper_row, const T* lower_row) {
-    const int t = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-      upper[i] = load_streaming_16(upper_row + i * 32 + t * 8, upper_row);
-    }
-#pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-      lower[i] = load_streaming_16(lower_row + i * 32 + t * 8, lower_row);
-    }
-  }
-
-  /// c = keys [16] x query rows [8] of one tile in shared memory: c[0], c[1] are key g with rows
-  /// 2t, 2t + 1, c[2], c[3] key g + 8.
-  __device__ void multiply(const T* queries, int pitch, float (&c)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const T* row = queries + lane / 4 * pitch + lane % 4 * 8;
-    float odd[4] = {};  // two chains of products: half the latency
-    c[0] = c[1] = c[2] = c[3] = 0.f;
-#pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-      const uint4 b = *reinterpret_cast<const uint4*>(row + i * 32);
-      mma_16x8x16<T>(c, upper[i].x, lower[i].x, upper[i].y, lower[i].y, b.x, b.y);
-      mma_16x8x16<T>(odd, upper[i].z, lower[i].z, upper[i].w, lower[i].w, b.z, b.w);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) c[i] += odd[i];
-  }
 };
 
 }  // namespace hip_attn::cuda

@@ -98,6 +98,15 @@ __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
+__device__ inline uint4 load_shared_16(std::uint32_t address) {
+  uint4 r;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "r"(address)
+               : "memory");
+  return r;
+}
+
 /// Copies 16 bytes to shared memory, or writes zeros when `valid` is false, without waiting.
 __device__ inline void copy_async_16(std::uint32_t to, const void* from, bool valid) {
   const int size = valid ? 16 : 0;
@@ -109,15 +118,24 @@ __device__ inline void copy_async_16(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
-/// Waits for this thread's copies.
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-/// Ends a group of this thread's copies; wait_for_groups<n> waits for all but the n latest groups.
+/// Closes this thread's group of copies; a group may be empty.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits for all of this thread's groups but the `kPending` latest.
 template <int kPending>
 __device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
+
+/// 2^x to two units in the last place, without exp2f's care for results below 2^-126: these are 0.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Waits for this thread's copies.
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /// 16 bytes that nobody writes during the kernel and that are read once: they stay out of L1.
 __device__ inline uint4 read_streaming_16(const void* p) {
@@ -125,21 +143,6 @@ __device__ inline uint4 read_streaming_16(const void* p) {
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
                : "l"(p));
-  return r;
-}
-
-/// The same; zeros, without a branch, where `wanted` is false.
-__device__ inline uint4 load_streaming_16(const void* p, bool wanted = true) {
-  uint4 r;
-  asm volatile(
-      "{\n"
-      " .reg .pred wanted;\n"
-      " setp.ne.u32 wanted, %5, 0;\n"
-      " mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0;\n"
-      " @wanted ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-      "}"
-      : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-      : "l"(p), "r"(static_cast<std::uint32_t>(wanted)));
   return r;
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/attend.cuh"
+#include "hip_attn/cuda/attended_keys.cuh"
 #include "hip_attn/cuda/query_block.cuh"
 
 namespace hip_attn::cuda {
@@ -14,8 +14,14 @@ template <typename T>
 __device__ AttendedKeys unit_keys(const PrefillParams<T>& params, const QueryBlock& block,
                                   std::int32_t selection_row, int kv_head) {
   const std::int32_t end = block.p0 + block.rows;
-  AttendedKeys keys{min(params.sink, end),     nullptr,     0,  params.block_k,
-                    __ffs(params.block_k) - 1, params.sink, end};
+  const int block_shift = __ffs(params.block_k) - 1;
+  AttendedKeys keys{.sink_end = min(params.sink, end),
+                    .blocks = nullptr,
+                    .num_blocks = 0,
+                    .start_shift = block_shift,
+                    .block_shift = block_shift,
+                    .window_start = params.sink,
+                    .end = end};
   const auto& selection = params.selection;
   if (!selection.blocks) return keys;  // every key, in order
   keys.blocks = selection.blocks + selection_row * selection.blocks_row_stride +

@@ -3,20 +3,13 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/decode_params.hpp"
+#include "hip_attn/cuda/decode_layout.cuh"
 #include "hip_attn/cuda/mma.cuh"
 
 namespace hip_attn::cuda {
 
-/// Elements from one query row to the next: 64 bytes of padding spread the two rows that eight
-/// lanes read together over all banks.
 template <int kHeadDim>
-inline constexpr int kQueryPitch = kHeadDim + 32;
-
-/// Rows padded to whole tensor-core tiles.
-__host__ __device__ constexpr int padded_rows(int rows) {
-  return (rows + kRowsPerTile - 1) / kRowsPerTile * kRowsPerTile;
-}
+inline constexpr int kQueryPitch = query_pitch(kHeadDim);
 
 /// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
 /// every head of the group: row order is group of rows, then head. Rows up to the next whole tile
@@ -25,20 +18,18 @@ __host__ __device__ constexpr int padded_rows(int rows) {
 template <typename T, int kHeadDim>
 __device__ int pool_queries(const DecodeParams<T>& params, const T* first, int rows, int stride,
                             T* queries) {
-  const int pooled = (rows + stride - 1) / stride * params.group;
-  if (stride == 1) {                       // nothing to average
-    constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+  constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+  if (rows == 1) {                       // the same without a division
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < padded_rows(pooled) * kPieces;
+    for (int i = static_cast<int>(threadIdx.x); i < padded_rows(params.group) * kPieces;
          i += kDecodeThreads) {
-      const int row = i / kPieces < pooled ? i / kPieces : 0;
-      const T* from = first + row / params.group * params.q_row_stride +
-                      row % params.group * params.q_head_stride + i % kPieces * 8;
+      const int row = i / kPieces < params.group ? i / kPieces : 0;
       *reinterpret_cast<uint4*>(queries + i / kPieces * kQueryPitch<kHeadDim> + i % kPieces * 8) =
-          *reinterpret_cast<const uint4*>(from);
+          *reinterpret_cast<const uint4*>(first + row * params.q_head_stride + i % kPieces * 8);
     }
-    return pooled;
+    return params.group;
   }
+  const int pooled = (rows + stride - 1) / stride * params.group;
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < padded_rows(pooled) * kHeadDim;
        i += kDecodeThreads) {

@@ -5,8 +5,7 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/attention_params.hpp"
-#include "hip_attn/cuda/mma.cuh"
+#include "hip_attn/cuda/kv_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -22,23 +21,17 @@ class SearchKeys {
         table_(params.block_table ? params.block_table + request * params.table_row_stride
                                   : nullptr),
         any_row_(any_row),
-        request_(request) {
-    // Division by an invariant (Granlund and Montgomery): exact for positions below 2^31, and
-    // without a branch for page sizes that are no powers of two.
-    const auto size = static_cast<std::uint32_t>(params.page_size);
-    shift_ = size > 1 ? 32 - __clz(static_cast<int>(size - 1)) : 0;
-    multiplier_ = static_cast<std::uint32_t>((std::uint64_t{1} << (31 + shift_)) / size + 1);
-  }
+        request_(request) {}
 
   /// What the block table says of a position, valid or not.
   __device__ std::int32_t page(std::int32_t position) const {
-    return table_ ? __ldg(table_ + column(position)) : request_;
+    return table_ ? __ldg(table_ + page_column(params_, position)) : request_;
   }
 
   /// The key of a position on this page; another row and true in `none` where there is none to
   /// read.
   __device__ const T* row(bool wanted, std::int32_t position, std::int32_t page, bool& none) const {
-    const std::int32_t offset = position - column(position) * params_.page_size;
+    const std::int32_t offset = position - page_column(params_, position) * params_.page_size;
     none = !wanted ||
            static_cast<std::uint32_t>(page) >= static_cast<std::uint32_t>(params_.num_pages);
     return none ? any_row_
@@ -46,18 +39,11 @@ class SearchKeys {
   }
 
  private:
-  __device__ std::int32_t column(std::int32_t position) const {
-    return static_cast<std::int32_t>(
-        __umulhi(static_cast<std::uint32_t>(position) * 2, multiplier_) >> shift_);
-  }
-
   const KvParams<T>& params_;
   const T* keys_;
   const std::int32_t* table_;
   const T* any_row_;
   int request_;
-  std::uint32_t multiplier_;
-  int shift_;
 };
 
 /// A chunk [l, r) on its way down.

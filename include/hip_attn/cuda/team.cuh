@@ -1,43 +1,142 @@
-/// Thread blocks that work on one unit together and meet at barriers.
+/// Thread blocks that work on one unit together: they meet at barriers and send one another floats.
 #pragma once
 
 #include <cooperative_groups.h>
 
 #include <cstdint>
 
+#include "hip_attn/cuda/decode_params.hpp"
+#include "hip_attn/cuda/mma.cuh"
+
 namespace hip_attn::cuda {
 
 /// A thread-block cluster (sm_90): the hardware schedules it whole and synchronises it in well
-/// under a microsecond. Global memory written before sync() is visible after it.
-struct ClusterTeam {
-  __device__ ClusterTeam(std::uint32_t*, int) {}
+/// under a microsecond. Block (x, y, z) is block x of the team of KV head y, request z. Global
+/// memory written before sync() is visible after it.
+///
+/// What is sent goes straight into the receiver's shared memory and counts down a barrier there, so
+/// that the receiver waits for data and nobody for a fence.
+class ClusterTeam {
+ public:
+  static constexpr bool kSharesMemory = true;
+
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  __device__ static int size() {
-    return static_cast<int>(cooperative_groups::this_cluster().num_blocks());
-  }
-  __device__ static int rank() {
-    return static_cast<int>(cooperative_groups::this_cluster().block_rank());
-  }
   __device__ static void sync() { cooperative_groups::this_cluster().sync(); }
+
+  /// First thing in a kernel that may have been launched before the one in front of it ended
+  /// (programmatic dependent launch): nothing that another kernel writes is touched before. All
+  /// blocks of the team run when it returns. `barrier` is in shared memory, as is `inbox`.
+  template <typename T>
+  __device__ ClusterTeam(const DecodeParams<T>&, float* inbox, std::uint64_t* barrier)
+      : inbox_(inbox), barrier_(shared_address(barrier)) {
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    // The kernel behind this one waits for the end of this one just as well.
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+  }
+
+  /// Announces the bytes that this block will be sent until the next receive(); by one thread.
+  __device__ void expect(int bytes) const {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_),
+                 "r"(bytes)
+                 : "memory");
+  }
+
+  /// Puts values at inbox[at] of block `to`.
+  __device__ void send(int to, int at, float4 v) const {
+    asm volatile(
+        "{\n"
+        " .reg .b32 address, barrier;\n"
+        " mapa.shared::cluster.u32 address, %0, %2;\n"
+        " mapa.shared::cluster.u32 barrier, %1, %2;\n"
+        " st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [address], "
+        "{%3,%4,%5,%6}, [barrier];\n"
+        "}" ::"r"(shared_address(inbox_ + at)),
+        "r"(barrier_), "r"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+        : "memory");
+  }
+  __device__ void send(int to, int at, float2 v) const {
+    asm volatile(
+        "{\n"
+        " .reg .b32 address, barrier;\n"
+        " mapa.shared::cluster.u32 address, %0, %2;\n"
+        " mapa.shared::cluster.u32 barrier, %1, %2;\n"
+        " st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [address], {%3,%4}, "
+        "[barrier];\n"
+        "}" ::"r"(shared_address(inbox_ + at)),
+        "r"(barrier_), "r"(to), "f"(v.x), "f"(v.y)
+        : "memory");
+  }
+
+  /// Waits for all that was announced.
+  __device__ void receive() {
+    std::uint32_t done = 0;
+    while (!done) {
+      asm volatile(
+          "{\n"
+          " .reg .pred p;\n"
+          " mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+          " selp.u32 %0, 1, 0, p;\n"
+          "}"
+          : "=r"(done)
+          : "r"(barrier_), "r"(parity_)
+          : "memory");
+    }
+    parity_ ^= 1;
+  }
 #else  // compiled for every architecture, launched on none that lacks clusters
-  __device__ static int size() { return 1; }
-  __device__ static int rank() { return 0; }
+  template <typename T>
+  __device__ ClusterTeam(const DecodeParams<T>&, float* inbox, std::uint64_t*) : inbox_(inbox) {}
   __device__ static void sync() { __trap(); }
+  __device__ void expect(int) const {}
+  template <typename V>
+  __device__ void send(int, int, V) const {}
+  __device__ void receive() {}
 #endif
-  __device__ static int first_unit() { return static_cast<int>(blockIdx.x) / size(); }
-  __device__ static int num_teams() { return static_cast<int>(gridDim.x) / size(); }
+  __device__ static int size() { return static_cast<int>(gridDim.x); }
+  __device__ static int rank() { return static_cast<int>(blockIdx.x); }
+
+  template <typename V>
+  __device__ V inbox(int at) const {
+    return *reinterpret_cast<const V*>(inbox_ + at);
+  }
+
+  /// Calls visit(team number, request, KV head) for the team's units, which is one.
+  template <typename T, typename Visit>
+  __device__ void for_each_unit(const DecodeParams<T>&, Visit&& visit) {
+    visit(static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y), static_cast<int>(blockIdx.z),
+          static_cast<int>(blockIdx.y));
+  }
+
+ private:
+  float* inbox_;
+  std::uint32_t barrier_ = 0;
+  std::uint32_t parity_ = 0;
 };
 
 /// Blocks of a cooperative launch (any architecture), which are all resident, so that waiting for
-/// one another cannot deadlock. `arrivals` counts up from 0, one counter per team.
+/// one another cannot deadlock. They meet at a counter in memory and send through the workspace.
 class GridTeam {
  public:
-  __device__ GridTeam(std::uint32_t* arrivals, int size)
-      : arrivals_(arrivals + blockIdx.x / size), size_(size) {}
+  static constexpr bool kSharesMemory = false;
+
+  template <typename T>
+  __device__ GridTeam(const DecodeParams<T>& params, float*, std::uint64_t*)
+      : size_(params.team_size),
+        number_(static_cast<int>(blockIdx.x) / size_),
+        rank_(static_cast<int>(blockIdx.x) % size_),
+        arrivals_(params.arrivals + number_),
+        inboxes_(params.exchange + std::int64_t{number_} * size_ * params.exchange_floats),
+        pitch_(params.exchange_floats) {}
+
   __device__ int size() const { return size_; }
-  __device__ int rank() const { return static_cast<int>(blockIdx.x) % size_; }
-  __device__ int first_unit() const { return static_cast<int>(blockIdx.x) / size_; }
-  __device__ int num_teams() const { return static_cast<int>(gridDim.x) / size_; }
+  __device__ int rank() const { return rank_; }
 
   __device__ void sync() {
     if (size_ == 1) return __syncthreads();
@@ -53,9 +152,37 @@ class GridTeam {
     __syncthreads();
   }
 
+  __device__ void expect(int) const {}
+  template <typename V>
+  __device__ void send(int to, int at, V value) const {
+    *reinterpret_cast<V*>(inboxes_ + std::int64_t{to} * pitch_ + at) = value;
+  }
+  __device__ void receive() { sync(); }
+  /// Written by other blocks: past this multiprocessor's L1.
+  template <typename V>
+  __device__ V inbox(int at) const {
+    return __ldcg(reinterpret_cast<const V*>(inboxes_ + std::int64_t{rank_} * pitch_ + at));
+  }
+
+  template <typename T, typename Visit>
+  __device__ void for_each_unit(const DecodeParams<T>& params, Visit&& visit) {
+    const int teams = static_cast<int>(gridDim.x) / size_;
+    const int units = params.batch * params.num_kv_heads;
+#pragma unroll 1
+    for (int unit = number_; unit < units; unit += teams) {
+      visit(number_, unit / params.num_kv_heads, unit % params.num_kv_heads);
+      // The next unit writes where others may still read.
+      if (unit + teams < units) sync();
+    }
+  }
+
  private:
-  std::uint32_t* arrivals_;
   int size_;
+  int number_;
+  int rank_;
+  std::uint32_t* arrivals_;
+  float* inboxes_;
+  std::int32_t pitch_;
   std::uint32_t expected_ = 0;
 };
 

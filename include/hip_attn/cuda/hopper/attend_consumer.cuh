@@ -11,12 +11,6 @@
 
 namespace hip_attn::cuda::hopper {
 
-__device__ inline float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// With (g, t) = (lane / 4, lane % 4) a thread holds columns 8 j + 2 t, 8 j + 2 t + 1 of rows g and
 /// g + 8 of its warp's 16: elements 4 j, 4 j + 1 and 4 j + 2, 4 j + 3.
 template <typename T, int kHeadDim, int kTiles, typename Policy>
@@ -289,7 +283,7 @@ class AttendConsumer {
     const float scale = fabsf(params_.scale_log2) * kTwoLog2e;
 #pragma unroll
     for (float& logit : logits) {
-      const float tanh = 1.f - __fdividef(2.f, exp2_approx(logit * scale) + 1.f);
+      const float tanh = 1.f - __fdividef(2.f, exp2_fast(logit * scale) + 1.f);
       logit = params_.softcap_log2 * tanh;
     }
   }
@@ -326,14 +320,14 @@ class AttendConsumer {
       most = fmaxf(most, row_max[row]);
       reference[row] = most == -INFINITY ? 0.f : __fmul_rn(most, multiplier);
       // Exactly 1 when the maximum stays: then nothing is rescaled.
-      rescale[row] = row_max[row] == most ? 1.f : exp2_approx((row_max[row] - most) * multiplier);
+      rescale[row] = row_max[row] == most ? 1.f : exp2_fast((row_max[row] - most) * multiplier);
       row_max[row] = most;
     }
     float sum[2][4] = {};
 #pragma unroll
     for (int i = 0; i < kKeysPerTile / 2; ++i) {
       float& logit = logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4);
-      logit = exp2_approx(logit * multiplier - reference[i / 4 % 2]);
+      logit = exp2_fast(logit * multiplier - reference[i / 4 % 2]);
       sum[i / 4 % 2][i % 4] += logit;
     }
 #pragma unroll

@@ -1,0 +1,267 @@
+/// Which blocks a unit of decode attends to: given, from the cache, or by the tree search.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/chunk_list.cuh"
+#include "hip_attn/cuda/decode_select.cuh"
+#include "hip_attn/cuda/decode_unit.cuh"
+#include "hip_attn/cuda/scan.cuh"
+#include "hip_attn/cuda/select.cuh"
+
+namespace hip_attn::cuda {
+
+template <typename T, int kHeadDim, typename Team>
+class DecodeSearch {
+ public:
+  using Unit = DecodeUnit<T, kHeadDim, Team>;
+
+  /// Starts to read what the cache holds for this unit.
+  __device__ explicit DecodeSearch(Unit& unit)
+      : params_(unit.params), unit_(unit), lists_{unit.lists[0], unit.lists[1]} {
+    if (params_.cache.words) read_cache_header();
+  }
+
+  /// The selection that the caller gave; false when it does not hold.
+  __device__ bool take_given(UnitSelection& selection) const {
+    const auto& given = params_.selection_in;
+    const std::int32_t count =
+        given.counts[unit_.request * given.counts_row_stride + unit_.kv_head];
+    const std::int32_t w0 =
+        given.window_start[unit_.request * given.window_row_stride + unit_.kv_head];
+    if (count < 0 || count > given.max_blocks) return false;
+    if (w0 != params_.sink && (w0 <= params_.sink || w0 > unit_.p0() + 1)) return false;
+    const std::int32_t* const blocks = given.blocks + unit_.request * given.blocks_row_stride +
+                                       unit_.kv_head * given.blocks_head_stride;
+    bool holds = true;
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < count; i += kDecodeThreads) {
+      const std::int64_t start = std::int64_t{blocks[i]} << params_.block_shift;
+      holds &= start >= params_.sink && start + (1 << params_.block_shift) <= w0;
+      holds &= i == 0 || blocks[i - 1] < blocks[i];
+    }
+    selection = {blocks, count, params_.block_shift, w0};
+    return __syncthreads_and(holds);
+  }
+
+  /// The tree search, from the stage on that the cache says; false when the cache holds no
+  /// selection of this plan.
+  __device__ bool run(UnitSelection& selection) {
+    if (!slot_holds_) return false;
+    w0_ = unit_.window_start();
+    int first_stage = 0;
+    std::int32_t count = 0;
+    if (entry_) {
+      if (filled_ != 0 && cached_w0_ <= w0_) first_stage = cached_stages_;
+      if (first_stage > 0) {
+        w0_ = cached_w0_;
+        if (!load_survivors(first_stage - 1, count)) return false;
+      }
+    }
+    if (first_stage < params_.num_stages) search_from(first_stage, count);
+    const std::int32_t last_chunk_size =
+        stage_chunk_size(params_.num_stages - 1, w0_ - params_.sink);
+    const std::int32_t block_k = 1 << params_.block_shift;
+    if (last_chunk_size > block_k) {  // one stage whose chunk size doubled
+      const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
+      write_down(blocks);
+      swap_lists();
+      count = blocks.count;
+    }
+    selection = {lists_[0], count, 0, w0_};
+    return true;
+  }
+
+ private:
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+
+  // ---- Cache ------------------------------------------------------------------------------------
+
+  /// Reads at once what the cache says and the survivors that will be needed if it says what it
+  /// mostly does; what is read is looked at later.
+  __device__ void read_cache_header() {
+    const auto& cache = params_.cache;
+    const std::int64_t slot = cache.slots ? cache.slots[unit_.request] : unit_.request;
+    cached_stages_ = min(max(cache.refresh_from[unit_.request], 0), params_.num_stages);
+    slot_holds_ = slot >= 0 && slot < cache.num_slots;
+    if (!slot_holds_) return;
+    entry_ = cache.words + slot * cache.slot_words + unit_.kv_head * cache.head_words;
+    filled_ = entry_[0];
+    cached_w0_ = entry_[1];
+    if (cached_stages_ == 0) return;
+    const StageParams& stage = params_.stages[cached_stages_ - 1];
+    const std::int32_t* const words = entry_ + stage.cache_word;
+    cached_count_ = words[0];
+    if (thread() < stage.max_survivors) {
+      cached_start_ = words[1 + thread()];
+      cached_before_ = words[thread()];
+    }
+  }
+
+  __device__ bool load_survivors(int s, std::int32_t& count) {
+    const StageParams& stage = params_.stages[s];
+    const std::int32_t* words = entry_ + stage.cache_word;
+    count = cached_count_;
+    bool holds = count >= 0 && count <= stage.max_survivors && w0_ >= params_.sink &&
+                 w0_ - params_.sink <= params_.max_candidates;
+    const std::int32_t chunk_size = holds ? stage_chunk_size(s, w0_ - params_.sink) : 1;
+    holds &= count <= kept_chunks(stage, chunk_size);
+    const std::int32_t last = holds ? count : 0;
+    std::int32_t start = cached_start_;
+    std::int32_t before = cached_before_;
+#pragma unroll 1
+    for (int i = thread(); i < last;) {
+      holds &=
+          start >= params_.sink && start < w0_ && ((start - params_.sink) & (chunk_size - 1)) == 0;
+      holds &= i == 0 || before < start;
+      lists_[0][i] = start;
+      i += kDecodeThreads;
+      if (i >= last) break;
+      start = words[1 + i];
+      before = words[i];
+    }
+    return __syncthreads_and(holds);
+  }
+
+  __device__ void store_survivors(int s, std::int32_t count) const {
+    std::int32_t* const stage = entry_ + params_.stages[s].cache_word;
+    if (thread() == 0) stage[0] = count;
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < count; i += kDecodeThreads) stage[1 + i] = lists_[0][i];
+  }
+
+  // ---- Stages -----------------------------------------------------------------------------------
+
+  /// Leaves the last stage's survivors in lists_[0] and their number in count; count is given the
+  /// number of survivors of the stage before the first.
+  __device__ void search_from(int first_stage, std::int32_t& count) {
+    const std::int32_t candidates = w0_ - params_.sink;
+    const bool stores = entry_ && unit_.team.rank() == 0;
+    // By every block, before one of them writes it: a scan ends with a barrier of the team.
+    bool entry_was_read = false;
+    std::int32_t chunk_size = stage_chunk_size(first_stage - 1, candidates);
+#pragma unroll 1
+    for (int s = first_stage; s < params_.num_stages; ++s) {
+      const StageParams& stage = params_.stages[s];
+      const std::int32_t stage_size = stage_chunk_size(s, candidates);
+      const ChunkList chunks =
+          s == 0
+              ? ChunkList{nullptr, params_.sink,
+                          (candidates + stage_size - 1) >> (__ffs(stage_size) - 1), stage_size, 0}
+              : ChunkList::cut(lists_[0], count, chunk_size, stage_size, w0_);
+      const std::int32_t keep = kept_chunks(stage, stage_size);
+      count = min(keep, chunks.count);
+      if (chunks.count > keep) {
+        scan(s, chunks);
+        select(chunks, keep);
+        entry_was_read = true;
+      } else {  // nothing can be dropped and no key is read
+        write_down(chunks);
+      }
+      swap_lists();
+      chunk_size = stage_size;
+      if (entry_ && !entry_was_read) {
+        unit_.team.sync();
+        entry_was_read = true;
+      }
+      if (stores) store_survivors(s, count);
+    }
+    if (stores && thread() == 0) {
+      entry_[0] = 1;
+      entry_[1] = w0_;
+    }
+  }
+
+  __device__ std::int32_t stage_chunk_size(int s, std::int32_t candidates) const {
+    return s <= 0 ? first_chunk_size(params_.stages[0].chunk_size, params_.max_first_chunks,
+                                     candidates)
+                  : params_.stages[s].chunk_size;
+  }
+
+  __device__ static std::int32_t kept_chunks(const StageParams& stage, std::int32_t chunk_size) {
+    return max(1, stage.keep >> (__ffs(chunk_size) - 1));
+  }
+
+  /// Scores the chunks of stage s with the whole team; the scores are in L2 when it returns.
+  __device__ void scan(int s, const ChunkList& chunks) {
+    const StageParams& stage = params_.stages[s];
+    const int pooled = unit_.use_queries(stage.query_stride);
+    const int warp = thread() / 32;
+    constexpr int kTiles = kTileBytes<kHeadDim>;
+    const int room = params_.layout.slots * 2;  // tiles of keys
+    const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
+    const ChunkScan<T, kHeadDim> scan{unit_.kv, params_.kv.k.data, unit_.shared.queries,
+                                      padded_rows(pooled) / kRowsPerTile, chunks, w0_, scores(),
+                                      // Blocks first: few chunks are spread over all of them.
+                                      warp * unit_.team.size() + unit_.team.rank(), num_warps};
+    std::uint32_t keys_read = 0;
+    if (warp < room) {
+      std::byte* const memory = unit_.shared.slots + warp * kTiles;
+      const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
+      keys_read = stage.centre
+                      ? scan.centres(memory)
+                      : scan.descend(memory, two ? memory + kDecodeWarps * kTiles : nullptr);
+    }
+    if (params_.counters) {
+      const std::uint32_t of_warp =
+          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
+      if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
+    }
+    unit_.team.sync();
+  }
+
+  /// Every block of the team selects for itself: reading 16 KB from L2 is cheaper than a barrier.
+  __device__ void select(const ChunkList& chunks, std::int32_t keep) {
+    const float* const scores = this->scores();
+    const auto emit = [&](std::int32_t rank, std::int32_t i) { lists_[1][rank] = i; };
+    if (chunks.count <= kRegisterScores) {
+      RegisterSelect(unit_.shared.register_select()).run(scores, chunks.count, keep, emit);
+    } else {
+      // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
+      const auto score_at = [&](std::int32_t i) { return __ldcg(scores + i); };
+      select_chunks(score_at, chunks.count, keep, unit_.shared.select(), emit);
+    }
+    buffer_ ^= 1;
+    __syncthreads();
+    // From numbers to first keys, by all threads: few warps had scores to keep.
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < keep; i += kDecodeThreads) {
+      lists_[1][i] = chunks.start(lists_[1][i]);
+    }
+  }
+
+  /// Of the stage that is at work.
+  __device__ float* scores() const { return unit_.scores + buffer_ * params_.max_chunks; }
+
+  __device__ void write_down(const ChunkList& chunks) {
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < chunks.count; i += kDecodeThreads) {
+      lists_[1][i] = chunks.start(i);
+    }
+  }
+
+  /// What was written to lists_[1] becomes the survivors.
+  __device__ void swap_lists() {
+    __syncthreads();
+    std::int32_t* const survivors = lists_[1];
+    lists_[1] = lists_[0];
+    lists_[0] = survivors;
+  }
+
+  const DecodeParams<T>& params_;
+  Unit& unit_;
+  int buffer_ = 0;
+  std::int32_t* lists_[2];
+  std::int32_t w0_ = 0;
+
+  std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
+  bool slot_holds_ = true;
+  std::int32_t filled_ = 0;
+  std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
+  std::int32_t cached_w0_ = 0;
+  std::int32_t cached_count_ = 0;
+  std::int32_t cached_start_ = 0;   ///< survivor number threadIdx.x
+  std::int32_t cached_before_ = 0;  ///< the survivor before it
+};
+
+}  // namespace hip_attn::cuda

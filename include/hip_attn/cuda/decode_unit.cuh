@@ -1,0 +1,125 @@
+/// One unit of decode (request, KV head) as its blocks see it: where it lies, how long it is, its
+/// query rows in shared memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/decode_shared.cuh"
+#include "hip_attn/cuda/kv_rows.cuh"
+#include "hip_attn/cuda/queries.cuh"
+
+namespace hip_attn::cuda {
+
+/// The blocks that a unit attends to besides sink and window.
+struct UnitSelection {
+  const std::int32_t* blocks = nullptr;  ///< blocks[i] << start_shift is the first key of block i
+  std::int32_t count = 0;
+  std::int32_t start_shift = 0;
+  std::int32_t w0 = 0;
+};
+
+template <typename T, int kHeadDim, typename Team>
+class DecodeUnit {
+ public:
+  __device__ DecodeUnit(const DecodeParams<T>& params_, Team& team_, int team_number, int request_,
+                        int kv_head_, std::byte* memory)
+      : params(params_),
+        team(team_),
+        request(request_),
+        kv_head(kv_head_),
+        kv(params.kv, request, kv_head),
+        shared(memory, params.layout),
+        scores(params.scores + std::int64_t{team_number} * 2 * params.max_chunks) {
+    seq_len = params.seq_lens[request];
+    first_row = params.cu_seqlens_q[request];
+    rows = params.cu_seqlens_q[request + 1] - first_row;
+    lists[0] = params.lists
+                   ? params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) *
+                                        2 * params.list_length
+                   : reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
+    lists[1] = lists[0] + params.list_length;
+  }
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+
+  /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
+  __device__ bool lengths_hold() const {
+    return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
+           first_row + std::int64_t{rows} <= params.total_q && seq_len >= 0 &&
+           seq_len <= params.max_seq_len && seq_len <= capacity(params.kv) &&
+           (seq_len == 0 || rows <= seq_len);
+  }
+
+  /// Position of the first row.
+  __device__ std::int32_t p0() const { return seq_len - rows; }
+
+  /// W0 (docs/algorithm.md, "What a row attends to").
+  __device__ std::int32_t window_start() const {
+    const std::int32_t w = p0() + 1 - params.window;
+    if (w <= params.sink) return params.sink;
+    return params.sink + ((w - params.sink) >> params.block_shift << params.block_shift);
+  }
+
+  /// Puts the queries pooled by `stride` rows into shared memory, unless they are there. Returns
+  /// the number of pooled rows.
+  __device__ int use_queries(int stride) {
+    stride = min(stride, rows);  // one group
+    if (pooled_by_ != stride) {
+      if (pooled_by_ != 0) __syncthreads();
+      pooled_rows_ =
+          pool_queries<T, kHeadDim>(params,
+                                    params.q + first_row * params.q_row_stride +
+                                        std::int64_t{kv_head} * params.group * params.q_head_stride,
+                                    rows, stride, shared.queries);
+      __syncthreads();
+      pooled_by_ = stride;
+    }
+    return pooled_rows_;
+  }
+
+  /// Rows of a unit are numbered by query row, then head of the group.
+  __device__ int query_row(int unit_row) const { return rows == 1 ? 0 : unit_row / params.group; }
+  __device__ std::int64_t out_row(int unit_row) const { return first_row + query_row(unit_row); }
+  __device__ std::int64_t out_head(int unit_row) const {
+    return std::int64_t{kv_head} * params.group + unit_row - query_row(unit_row) * params.group;
+  }
+
+  __device__ void fill_rows(float value) const {
+    if (team.rank() != 0) return;
+    const std::int64_t begin = max(0, first_row);
+    const std::int64_t end = min(params.total_q, std::int64_t{first_row} + rows);
+#pragma unroll 1
+    for (std::int64_t row = begin; row < end; ++row) {
+#pragma unroll 1
+      for (int i = thread(); i < params.group * kHeadDim; i += kDecodeThreads) {
+        const std::int64_t head = kv_head * params.group + i / kHeadDim;
+        params.out[row * params.out_row_stride + head * params.out_head_stride + i % kHeadDim] =
+            narrow<T>(value);
+        if (params.lse && i % kHeadDim == 0) {
+          params.lse[row * params.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
+        }
+      }
+    }
+  }
+
+  const DecodeParams<T>& params;
+  Team& team;
+  int request;
+  int kv_head;
+  KvRows<T> kv;
+  DecodeShared<T> shared;
+  float* scores;           ///< [2, max_chunks] of this team, used in turn
+  std::int32_t* lists[2];  ///< first keys of chunks: the survivors, and those being made
+  std::int32_t seq_len;
+  std::int32_t first_row;
+  std::int32_t rows;
+
+ private:
+  static constexpr int kMaxRows = 8;  // kMaxDecodeRows
+
+  int pooled_by_ = 0;  ///< what the queries in shared memory are pooled by; 0: none
+  int pooled_rows_ = 0;
+};
+
+}  // namespace hip_attn::cuda
