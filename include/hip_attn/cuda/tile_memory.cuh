@@ -50,7 +50,8 @@ class SharedTile {
     }
   }
 
-  /// As KeyTile::multiply.
+  /// c = keys [16] x query rows [8]: c[0], c[1] are key g with rows 2t, 2t + 1, c[2], c[3] key g
+  /// + 8. A product sums over the head dim in any order: queries.cuh permutes its columns likewise.
   __device__ void multiply(const T* queries, int pitch, float (&c)[4]) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int g = lane / 4;
