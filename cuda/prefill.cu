@@ -203,7 +203,7 @@ void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
     params.selection.blocks_row_stride = given.blocks_row_stride;
     params.selection.blocks_head_stride = given.blocks_head_stride;
     params.selection.max_blocks = given.max_blocks;
-  } else if (plan.config.is_dense() || params.dense_until >= plan.shape.max_seq_len) {
+  } else if (plan.config.is_dense() || plan.dense_until >= plan.shape.max_seq_len) {
     params.selection.blocks = nullptr;  // nothing to search
   }
 }
@@ -242,8 +242,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   params.block_q = config.block_q;
   params.max_first_chunks = saturate(config.max_first_chunks);
   params.block_k = config.block_k();
-  const bool told_apart = args.selection_out || args.selection || args.counters;
-  params.dense_until = told_apart ? 0 : saturate(plan.dense_until);
+  params.dense_until = args.selection ? 0 : saturate(plan.dense_until);
   params.num_stages = config.num_stages();
   for (int s = 0; s < config.num_stages(); ++s) {
     const ScanStage& stage = config.stages[s];

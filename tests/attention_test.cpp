@@ -225,7 +225,7 @@ HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
-  plan.dense_until = 0;  // which only calls without these outputs heed
+  plan.dense_until = op == Operator::kPrefill ? 100 : 0;
   CallMemory<TestType> memory(plan, problem, {});
   AttentionArgs<TestType> args = memory.args();
   args.lse.reset();
@@ -233,7 +233,9 @@ HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
   args.counters.reset();
   REQUIRE(run_operator<TestType>(plan, args, memory.workspace()).ok());
   CHECK(same_bits(memory.read().out,
-                  run_attention(op, small_config(), problem, {.device = device}).out));
+                  run_attention(op, small_config(), problem,
+                                {.device = device, .dense_until = plan.dense_until})
+                      .out));
 }
 
 HIP_ATTN_TYPED_TEST_CASE(
@@ -356,6 +358,37 @@ HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of ke
                           attend_all<double>(Operator::kDecode, config, whole, everything),
                           attend_all<float>(Operator::kDecode, config, whole, everything));
   }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("query blocks before dense_until attend to every key, the others search") {
+  const HipConfig config = small_config();
+  const Heads heads = heads_of(4, least_head_dim());
+  const auto problem = make_problem<TestType>(heads, {{400, 400, 1}, {200, 90, 2}});
+  constexpr std::int64_t kDenseUntil = 160;
+  const auto result =
+      run_attention(Operator::kPrefill, config, problem, {.dense_until = kDenseUntil});
+  const auto dense = run_attention(Operator::kPrefill, presets::dense(), problem);
+  const auto searched = run_attention(Operator::kPrefill, config, problem);
+  const std::int64_t row_size = heads.num_q_heads * heads.head_dim;
+  std::int64_t dense_blocks = 0;
+  for (const QueryBlock& block : query_blocks(problem, Operator::kPrefill, config)) {
+    const bool early = block.p0 < kDenseUntil;
+    dense_blocks += early;
+    const auto& expected = early ? dense : searched;
+    const std::int64_t first = problem.first_row(block.request) + block.first_row;
+    CHECK(same_bits(rows_of(result.out, first, block.rows, row_size),
+                    rows_of(expected.out, first, block.rows, row_size)));
+    for (std::int64_t head = 0; head < heads.num_kv_heads; ++head) {
+      CHECK(result.selection.w0(block.selection_row, head) ==
+            (early ? config.sink : searched.selection.w0(block.selection_row, head)));
+      CHECK(result.selection.unit(block.selection_row, head) ==
+            (early ? std::vector<std::int32_t>{}
+                   : searched.selection.unit(block.selection_row, head)));
+    }
+  }
+  CHECK(dense_blocks > 0);
+  check_same_output(
+      run_attention(Operator::kPrefill, config, problem, {.selection = &result.selection}), result);
 }
 
 HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") {

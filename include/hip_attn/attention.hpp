@@ -36,8 +36,8 @@ struct CudaSchedule {
   /// prefill: thread blocks of a search that works in the workspace, because its configuration does
   /// not fit shared memory; 0: it fits
   int search_blocks = 0;
-  /// prefill: search, and attend, with the kernels for compute capability 9.0; false: with those for
-  /// 8.0 and newer, to which a plan may always be set
+  /// prefill: search, and attend, with the kernels for compute capability 9.0; false: with those
+  /// for 8.0 and newer, to which a plan may always be set
   bool hopper_search = false;
   bool hopper = false;
   int multiprocessors = 0;  ///< prefill: of the device
@@ -55,9 +55,9 @@ struct AttentionPlan {
   std::int64_t max_selected_blocks = 0;        ///< blocks of one unit at most, >= 1
   std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
   CudaSchedule cuda;                           ///< CUDA: chosen for the device of the shape
-  /// prefill: query blocks whose first row lies before this position attend to every key; chosen by
-  /// plan_prefill on CUDA from measured rates, 0: always search; lower it freely. Has no effect on
-  /// calls with selection_out, selection or counters.
+  /// prefill: query blocks whose first row lies before this position attend to every key, because
+  /// that costs less than a search (docs/algorithm.md, "Where a search does not pay"). Chosen by
+  /// plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.
   std::int64_t dense_until = 0;
   int num_threads = 1;  ///< CPU: threads that run; lower it freely, never raise it
 };

@@ -18,8 +18,10 @@ struct RunOptions {
   std::optional<SelectionCache> cache = {};
   std::optional<AttentionShape> planned = {};  ///< absent: the problem's own sizes
   bool hopper = true;  ///< false: prefill by the kernels that every CUDA device has
+  std::int64_t dense_until = 0;
 };
 
+/// A plan that searches from the first position on, whether or not that pays.
 template <Element T>
 AttentionPlan make_plan(Operator op, const HipConfig& config, const AttentionShape& shape) {
   AttentionPlan plan;
@@ -27,6 +29,7 @@ AttentionPlan make_plan(Operator op, const HipConfig& config, const AttentionSha
                                                  : plan_decode<T>(config, shape, plan);
   INFO(status.message());
   REQUIRE(status.ok());
+  plan.dense_until = 0;
   return plan;
 }
 
@@ -37,6 +40,7 @@ RunResult<T> run_attention(Operator op, const HipConfig& config, const Problem<T
       make_plan<T>(op, config, options.planned.value_or(problem.shape(options.device)));
   plan.cuda.hopper &= options.hopper;
   plan.cuda.hopper_search &= options.hopper;
+  plan.dense_until = options.dense_until;
   CallMemory<T> memory(plan, problem, options.memory);
   AttentionArgs<T>& args = memory.args();
   args.scale = options.scale;

@@ -89,7 +89,7 @@ class UnitRunner {
   /// Searches, from the stage on that the cache says when there is one.
   UnitSelection search_selection() {
     const std::int64_t w0 = window_start(config_, block_.p0);
-    if (config_.is_dense()) return {nullptr, 0, w0};
+    if (config_.is_dense() || block_.p0 < plan_.dense_until) return {nullptr, 0, config_.sink};
     if (!args_.cache) return search_from(0, 0, w0, [](int, const std::int32_t*, std::int64_t) {});
 
     const std::int64_t candidates = max_candidates(config_, plan_.shape.max_seq_len);

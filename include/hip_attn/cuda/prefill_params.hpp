@@ -38,7 +38,7 @@ struct PrefillParams {
   std::int32_t block_q;
   std::int32_t max_first_chunks;
   std::int32_t block_k;
-  std::int32_t dense_until;  ///< query blocks with p0 below attend to every key, without a search
+  std::int32_t dense_until;  ///< query blocks with p0 below are not searched: every key
   std::int32_t num_stages;
   StageParams stages[kMaxStages];
   // Selection and counters

@@ -17,7 +17,7 @@ __device__ AttendedKeys unit_keys(const PrefillParams<T>& params, const QueryBlo
   AttendedKeys keys{min(params.sink, end),     nullptr,     0,  params.block_k,
                     __ffs(params.block_k) - 1, params.sink, end};
   const auto& selection = params.selection;
-  if (!selection.blocks || block.p0 < params.dense_until) return keys;  // every key, in order
+  if (!selection.blocks) return keys;  // every key, in order
   keys.blocks = selection.blocks + selection_row * selection.blocks_row_stride +
                 kv_head * selection.blocks_head_stride;
   keys.num_blocks = selection.counts[selection_row * selection.counts_row_stride + kv_head];

@@ -53,6 +53,15 @@ struct SearchMemory {
   }
 };
 
+/// How many blocks a unit selects, and W0.
+template <typename T>
+__device__ void write_header(const PrefillParams<T>& params, std::int32_t selection_row,
+                             int kv_head, std::int32_t count, std::int32_t window_start) {
+  const auto& out = params.selection;
+  out.counts[selection_row * out.counts_row_stride + kv_head] = count;
+  out.window_start[selection_row * out.window_row_stride + kv_head] = window_start;
+}
+
 template <typename T, int kHeadDim, typename Scorer>
 class SearchUnit {
  public:
@@ -179,10 +188,7 @@ class SearchUnit {
   }
 
   __device__ void write_header(std::int32_t count) const {
-    const auto& out = params_.selection;
-    if (thread() != 0) return;
-    out.counts[row_ * out.counts_row_stride + kv_head_] = count;
-    out.window_start[row_ * out.window_row_stride + kv_head_] = w0_;
+    if (thread() == 0) cuda::write_header(params_, row_, kv_head_, count, w0_);
   }
 
   const PrefillParams<T>& params_;
@@ -210,7 +216,11 @@ __device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSear
     const auto row =
         static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
     const QueryBlock block = find_query_block(params, row);
-    if (block.kind != QueryBlock::Kind::kAttend || block.p0 < params.dense_until) continue;
+    if (block.kind != QueryBlock::Kind::kAttend) continue;
+    if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
+      if (threadIdx.x == 0) write_header(params, row, kv_head, 0, params.sink);
+      continue;
+    }
     __syncthreads();  // the unit before is done with the memory
     SearchUnit<T, kHeadDim, Scorer>(params, row, kv_head, block, storage, memory).run();
   }
