@@ -24,7 +24,7 @@ __global__ void stream_kernel(const uint4* data, std::int64_t count, uint4* sink
   uint4 sum{};
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    const uint4 x = cuda::load_streaming_16(data + i);
+    const uint4 x = cuda::read_streaming_16(data + i);
     sum.x ^= x.x;
     sum.y ^= x.y;
     sum.z ^= x.z;

@@ -21,49 +21,16 @@
 #include <utility>
 #include <vector>
 
-#include "cuda_bench_kernels.hpp"
+#include "cuda_bench_support.hpp"
 #include "hip_attn/hip_attn.hpp"
 
 namespace {
 
 using namespace hip_attn;
+using namespace hip_attn::bench;
 
 constexpr double kGatherBytes = 8.6e12;
 constexpr double kMatrixFlops = 773e12;
-
-void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  fmt::print(stderr, "{}: {}\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-
-void check(const Status& status) {
-  if (status.ok()) return;
-  fmt::print(stderr, "{}: {}\n", to_string(status.code()), status.message());
-  std::exit(1);
-}
-
-// Device memory of the benchmarks: freed with its owner.
-template <typename T>
-class Buffer {
- public:
-  explicit Buffer(std::int64_t count) : count_(count) {
-    check(cudaMalloc(&data_, std::max<std::int64_t>(1, count) * sizeof(T)), "cudaMalloc");
-  }
-  explicit Buffer(const std::vector<T>& values) : Buffer(static_cast<std::int64_t>(values.size())) {
-    check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
-          "copy");
-  }
-  Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
-  ~Buffer() { cudaFree(data_); }
-  T* get() const { return data_; }
-  std::int64_t size() const { return count_; }
-
- private:
-  T* data_ = nullptr;
-  std::int64_t count_;
-};
 
 struct Shape {
   std::int64_t batch = 1;
@@ -80,17 +47,6 @@ struct Shape {
                        head_dim, page_size);
   }
 };
-
-std::vector<std::int32_t> shuffled(std::int64_t n) {
-  std::vector<std::int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  std::uint64_t state = 7;
-  for (std::int64_t i = n; i > 1; --i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    std::swap(order[i - 1], order[(state >> 33) % i]);
-  }
-  return order;
-}
 
 std::vector<std::int32_t> multiples(std::int64_t count, std::int64_t step) {
   std::vector<std::int32_t> values(count);
@@ -113,9 +69,9 @@ class Prefill {
         seq_lens_(std::vector<std::int32_t>(s.batch, static_cast<std::int32_t>(s.context))),
         cu_seqlens_(multiples(s.batch + 1, s.q_len())),
         counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
-    check(bench::fill_random(keys_.get(), keys_.size(), 1), "fill");
-    check(bench::fill_random(values_.get(), values_.size(), 2), "fill");
-    check(bench::fill_random(q_.get(), q_.size(), 3), "fill");
+    fill(keys_.get(), keys_.size(), 1);
+    fill(values_.get(), values_.size(), 2);
+    fill(q_.get(), q_.size(), 3);
     const AttentionShape shape{.device = cuda_device(),
                                .batch = s.batch,
                                .total_q = s.batch * s.q_len(),

@@ -11,6 +11,7 @@
 #include "hip_attn/hip_attn.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "support/attention_oracle.hpp"
+#include "support/backends.hpp"
 #include "support/built.hpp"
 #include "support/configs.hpp"
 #include "support/problem.hpp"
@@ -32,40 +33,6 @@ using namespace test;
   if (std::same_as<T, float>) HIP_ATTN_SKIP("CUDA prefill takes float16 and bfloat16"); \
   if (const Status device_status = check_device(cuda_device()); !device_status.ok())    \
   HIP_ATTN_SKIP(device_status.message())
-
-// Both backends round the probabilities and the output to T at different places: a few units in the
-// last place of the largest value (|v| <= 3 in these problems).
-template <Element T>
-float tolerance() {
-  return std::same_as<T, bfloat16> ? 5e-2f : 6e-3f;
-}
-
-template <Element T>
-void require_close(const RunResult<T>& cpu, const RunResult<T>& cuda) {
-  REQUIRE(cpu.out.size() == cuda.out.size());
-  float worst = 0.f;
-  for (std::size_t i = 0; i < cpu.out.size(); ++i) {
-    const float difference = std::abs(to_float(cpu.out[i]) - to_float(cuda.out[i]));
-    worst = difference <= worst ? worst : difference;  // NaN counts
-  }
-  CHECK(worst <= tolerance<T>());
-  float worst_lse = 0.f;
-  for (std::size_t i = 0; i < cpu.lse.size(); ++i) {
-    if (cpu.lse[i] == cuda.lse[i]) continue;  // -inf
-    const float difference = std::abs(cpu.lse[i] - cuda.lse[i]) / (1.f + std::abs(cpu.lse[i]));
-    worst_lse = difference <= worst_lse ? worst_lse : difference;
-  }
-  CHECK(worst_lse <= 1e-5f);
-}
-
-template <Element T>
-void require_same(const RunResult<T>& cpu, const RunResult<T>& cuda) {
-  CHECK(cpu.selection.counts == cuda.selection.counts);
-  CHECK(cpu.selection.window_start == cuda.selection.window_start);
-  CHECK(cpu.selection.blocks == cuda.selection.blocks);
-  CHECK(cpu.counters == cuda.counters);
-  require_close(cpu, cuda);
-}
 
 template <Element T>
 void require_same_bits(const RunResult<T>& a, const RunResult<T>& b) {

@@ -259,7 +259,7 @@ std::size_t hopper_search_bytes(std::int64_t max_rows, std::int64_t max_chunks,
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
     search_hopper_kernel(const __grid_constant__ PrefillParams<T> params) {
-#if HIP_ATTN_HAS_WGMMA
+#if HIP_ATTN_SM90A
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
   const std::uint32_t past = shared_address(shared_memory) % kSwizzleAlignment;

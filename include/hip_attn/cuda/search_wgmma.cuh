@@ -3,13 +3,8 @@
 
 #include <cstdint>
 
+#include "hip_attn/cuda/hopper/wgmma.cuh"
 #include "hip_attn/cuda/mma.cuh"
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define HIP_ATTN_HAS_WGMMA 1
-#else
-#define HIP_ATTN_HAS_WGMMA 0
-#endif
 
 namespace hip_attn::cuda {
 
@@ -84,59 +79,23 @@ struct WarpgroupScorer {
   /// 3] the same of key g + 8.
   __device__ void multiply(const uint4 (&keys)[2][kSegments], int row,
                            float (&c)[Layout::kRowTile / 2]) const {
-#if HIP_ATTN_HAS_WGMMA
     const std::uint32_t address = shared_address(queries) + row * 128;
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+    hopper::wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kSegments; ++i) {
       const std::uint32_t block = address + i / 2 * padded_rows * 128 + i % 2 * 64;
-      multiply_step(c, keys[0][i].x, keys[1][i].x, keys[0][i].y, keys[1][i].y, descriptor(block),
-                    i > 0);
-      multiply_step(c, keys[0][i].z, keys[1][i].z, keys[0][i].w, keys[1][i].w,
-                    descriptor(block + 32), 1);
+      const uint4& upper = keys[0][i];
+      const uint4& lower = keys[1][i];
+      hopper::wgmma_64x64<T>(c, {upper.x, lower.x, upper.y, lower.y},
+                             hopper::swizzled_columns(block), i > 0);
+      hopper::wgmma_64x64<T>(c, {upper.z, lower.z, upper.w, lower.w},
+                             hopper::swizzled_columns(block + 32), true);
     }
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
 #pragma unroll
     for (float& each : c) asm volatile("" : "+f"(each)::"memory");
-#else
-    __trap();
-#endif
   }
-
-#if HIP_ATTN_HAS_WGMMA
-  /// Of a matrix in shared memory whose rows are 128 bytes apart, with the 128-byte swizzle.
-  __device__ static std::uint64_t descriptor(std::uint32_t address) {
-    constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-    constexpr std::uint64_t kEightRows = std::uint64_t{1024 / 16} << 32;
-    constexpr std::uint64_t kUnused = std::uint64_t{1} << 16;
-    return kSwizzle128 | kEightRows | kUnused | (address & 0x3ffffu) >> 4;
-  }
-
-  /// c (+)= sixteen columns of 64 keys x 64 query rows.
-  __device__ static void multiply_step(float (&c)[32], std::uint32_t a0, std::uint32_t a1,
-                                       std::uint32_t a2, std::uint32_t a3, std::uint64_t queries,
-                                       int accumulate) {
-#define HIP_ATTN_WGMMA(type)                                                                       \
-  asm volatile(                                                                                    \
-      "{\n .reg .pred p;\n setp.ne.b32 p, %37, 0;\n"                                               \
-      " wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                 \
-      " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"   \
-      "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}"                   \
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]),        \
-        "+f"(c[7]), "+f"(c[8]), "+f"(c[9]), "+f"(c[10]), "+f"(c[11]), "+f"(c[12]), "+f"(c[13]),    \
-        "+f"(c[14]), "+f"(c[15]), "+f"(c[16]), "+f"(c[17]), "+f"(c[18]), "+f"(c[19]), "+f"(c[20]), \
-        "+f"(c[21]), "+f"(c[22]), "+f"(c[23]), "+f"(c[24]), "+f"(c[25]), "+f"(c[26]), "+f"(c[27]), \
-        "+f"(c[28]), "+f"(c[29]), "+f"(c[30]), "+f"(c[31])                                         \
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(queries), "r"(accumulate))
-    if constexpr (std::is_same_v<T, float16>) {
-      HIP_ATTN_WGMMA("f16");
-    } else {
-      HIP_ATTN_WGMMA("bf16");
-    }
-#undef HIP_ATTN_WGMMA
-  }
-#endif
 };
 
 }  // namespace hip_attn::cuda

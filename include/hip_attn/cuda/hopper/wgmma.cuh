@@ -15,6 +15,17 @@
 
 namespace hip_attn::cuda::hopper {
 
+/// The upper half of every descriptor (PTX ISA, "Matrix descriptor format"): groups of eight rows
+/// are 1024 bytes apart; 128-byte swizzle.
+inline constexpr std::uint64_t kSwizzledHigh = std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1}
+                                                                                    << 62;
+
+/// Sixteen columns that begin at `address` of a matrix of a SwizzledTile's layout and any number of
+/// rows.
+__device__ inline std::uint64_t swizzled_columns(std::uint32_t address) {
+  return kSwizzledHigh | 1u << 16 | (address & 0x3ffffu) >> 4;
+}
+
 /// A tile [kRows][kHeadDim] of 16-bit elements as the tensor cores read it: column blocks of 64
 /// elements one after the other, each [kRows][128 bytes], the 16-byte pieces of a row permuted by
 /// the row's number (the 128-byte swizzle), so that neither eight pieces of a row nor one piece of
@@ -29,8 +40,8 @@ struct SwizzledTile {
     return piece / 8 * kBlockBytes + row * 128 + ((piece % 8) ^ (row % 8)) * 16;
   }
 
-  /// What descriptors of a tile have in common (PTX ISA, "Matrix descriptor format"), so that each
-  /// is one addition away. `tile` is an address in shared memory.
+  /// What the lower halves of a tile's descriptors have in common, so that each is one addition
+  /// away. `tile` is an address in shared memory.
   __device__ static std::uint32_t columns_of(std::uint32_t tile) { return tile >> 4 | 1u << 16; }
   __device__ static std::uint32_t rows_of(std::uint32_t tile) {
     constexpr std::uint32_t kLeading = kBlockBytes >> 4;  // from one column block to the next
@@ -44,18 +55,14 @@ struct SwizzledTile {
   /// Columns [16 i, 16 i + 16) of all rows, as an operand whose rows are the product's rows (A) or
   /// columns (B).
   __device__ static std::uint64_t columns(std::uint32_t columns_of_tile, int i) {
-    return kHigh | (columns_of_tile + step(i / 4 * kBlockBytes + i % 4 * 32));
+    return kSwizzledHigh | (columns_of_tile + step(i / 4 * kBlockBytes + i % 4 * 32));
   }
 
   /// Rows [16 i, 16 i + 16) of all columns, as a transposed B: the product sums over the tile's
   /// rows.
   __device__ static std::uint64_t rows(std::uint32_t rows_of_tile, int i) {
-    return kHigh | (rows_of_tile + step(i * 16 * 128));
+    return kSwizzledHigh | (rows_of_tile + step(i * 16 * 128));
   }
-
- private:
-  /// Groups of eight rows are 1024 bytes apart; 128-byte swizzle.
-  static constexpr std::uint64_t kHigh = std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 };
 
 /// Registers of products that follow were written before; ends with commit.
@@ -115,6 +122,28 @@ __device__ inline void wgmma_64x64(float (&d)[32], std::uint64_t a, std::uint64_
     HIP_ATTN_WGMMA_SHARED("bf16");
   }
 #undef HIP_ATTN_WGMMA_SHARED
+#endif
+}
+
+/// The same with a [64 x 16] in registers, as products leave their results.
+template <typename T>
+__device__ inline void wgmma_64x64(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b,
+                                   bool accumulate) {
+#if HIP_ATTN_SM90A
+#define HIP_ATTN_WGMMA_REGISTERS(type)                                                 \
+  asm volatile(                                                                        \
+      "{\n .reg .pred p;\n setp.ne.b32 p, %37, 0;\n"                                   \
+      " wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" HIP_ATTN_N0_31 \
+      "}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}"                                      \
+      : HIP_ATTN_D32(d, 0)                                                             \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                            \
+        "r"(static_cast<std::int32_t>(accumulate)))
+  if constexpr (std::is_same_v<T, float16>) {
+    HIP_ATTN_WGMMA_REGISTERS("f16");
+  } else {
+    HIP_ATTN_WGMMA_REGISTERS("bf16");
+  }
+#undef HIP_ATTN_WGMMA_REGISTERS
 #endif
 }
 
