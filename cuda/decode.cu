@@ -8,6 +8,7 @@
 #include "attention_params.hpp"
 #include "cuda_backend.hpp"
 #include "decode_kernels.hpp"
+#include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
 #include "hip_attn/cuda/decode_layout.cuh"
@@ -285,23 +286,9 @@ Status plan_decode(AttentionPlan& plan) {
                                           "; decode on CUDA takes 1 to " +
                                           std::to_string(kMaxGroup)};
   }
-  if (plan.config.num_stages() > kMaxStages) {
-    return {StatusCode::kUnsupported, "config has " + std::to_string(plan.config.num_stages()) +
-                                          " stages; decode on CUDA takes up to " +
-                                          std::to_string(kMaxStages)};
-  }
-  switch (plan.type) {
-    case ElementType::kFloat16:
-      if constexpr (kBuilt<float16>) return plan_of_type<float16>(plan);
-      break;
-    case ElementType::kBFloat16:
-      if constexpr (kBuilt<bfloat16>) return plan_of_type<bfloat16>(plan);
-      break;
-    case ElementType::kFloat32:
-      break;
-  }
-  return {StatusCode::kUnsupported,
-          "element type is float; decode on CUDA takes float16 and bfloat16"};
+  if (Status status = check_stages(plan.config, "decode"); !status.ok()) return status;
+  return visit_attention_type(plan.type, "decode",
+                              [&]<typename T>() { return plan_of_type<T>(plan); });
 }
 
 template <Element T>

@@ -7,6 +7,7 @@
 #include "attention_params.hpp"
 #include "cuda_backend.hpp"
 #include "dense_until.hpp"
+#include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
@@ -310,23 +311,9 @@ Status plan_prefill(AttentionPlan& plan) {
                 " query rows to a selection; prefill on CUDA takes up to " +
                 std::to_string(kMaxUnitRows)};
   }
-  if (plan.config.num_stages() > kMaxStages) {
-    return {StatusCode::kUnsupported, "config has " + std::to_string(plan.config.num_stages()) +
-                                          " stages; prefill on CUDA takes up to " +
-                                          std::to_string(kMaxStages)};
-  }
-  switch (plan.type) {
-    case ElementType::kFloat16:
-      if constexpr (kBuilt<float16>) return plan_of_type<float16>(plan);
-      break;
-    case ElementType::kBFloat16:
-      if constexpr (kBuilt<bfloat16>) return plan_of_type<bfloat16>(plan);
-      break;
-    case ElementType::kFloat32:
-      break;
-  }
-  return {StatusCode::kUnsupported,
-          "element type is float; prefill on CUDA takes float16 and bfloat16"};
+  if (Status status = check_stages(plan.config, "prefill"); !status.ok()) return status;
+  return visit_attention_type(plan.type, "prefill",
+                              [&]<typename T>() { return plan_of_type<T>(plan); });
 }
 
 template <Element T>

@@ -1,5 +1,6 @@
 // Attention of prefill on compute capability 9.0: the choice of a kernel, and its launch.
 #include <algorithm>
+#include <string>
 
 #include "launch.hpp"
 #include "prefill_hopper.hpp"
@@ -56,6 +57,13 @@ Status launch_hopper_attend(const PrefillParams<T>& params, std::int64_t head_di
   const bool few = units * (rows / 256 + 1) * 2 <= multiprocessors;
   const HopperAttend<T> attend = attend_for<T>(head_dim, few ? 64 : rows);
   const std::int64_t blocks = units * ((rows + attend.rows - 1) / attend.rows);
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;  // the kernel numbers them in 32 bits
+  if (blocks > kMost) {
+    return {StatusCode::kUnsupported, "the call has " + std::to_string(blocks) + " tiles of " +
+                                          std::to_string(attend.rows) +
+                                          " query rows; prefill on this GPU takes up to " +
+                                          std::to_string(kMost) + ": give it in pieces"};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid_for(std::min<std::int64_t>(blocks, std::int64_t{multiprocessors} *
                                                                attend.blocks_per_multiprocessor),
