@@ -45,6 +45,9 @@ class PagedAttention final : public Attention {
       shape.total_q = limits.prefill_rows;
       check(hip_attn::plan_prefill<T>(dense ? all : options.config.prefill(layer), shape,
                                       state.prefill.plan));
+      // A GPU's plan attends to short positions densely. Here every device is to select what the
+      // configuration says: the tables and pictures show that.
+      state.prefill.plan.dense_until = 0;
       shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
       check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
                                      state.decode.plan));
