@@ -97,7 +97,6 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>
   params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
-  params.scan_positions = carver.take<std::int32_t>(plan.config.num_stages());
   if (plan.cuda.search_blocks > 0) {
     const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
     params.search_bytes =

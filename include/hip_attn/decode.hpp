@@ -18,10 +18,11 @@ HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& s
 ///
 /// Cost per request and KV head, default configuration, 1M keys: 81920 keys scored when every stage
 /// runs, 3328 keys and values attended, plus one key and value per step since W0 was set.
-/// On CUDA (float16, bfloat16, up to 16 query heads per KV head, 32 stages): one kernel,
-/// capturable. Values in device memory that do not hold make the rows of their request NaN
-/// (docs/interface.md, "I run under CUDA graphs"). Errors: as run_prefill, and kTooManyDecodeRows,
-/// kInvalidSlot.
+/// On CUDA (float16, bfloat16, up to 16 query heads per KV head, 32 stages): one kernel, which can
+/// be captured. Values in device memory that do not hold make the rows of their request NaN
+/// (docs/interface.md, "I run under CUDA graphs").
+///
+/// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
 template <Element T>
 HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
                                Workspace workspace, Stream stream = nullptr);

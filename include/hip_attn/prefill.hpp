@@ -21,7 +21,8 @@ HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& 
 /// scored and 3328 keys and values attended, for block_q * Hq / Hk rows. Workspace: linear in
 /// total_q and in batch.
 /// On the CPU, lengths, pages and selections are checked as they are read; an error leaves `out`
-/// partly written.
+/// partly written. On CUDA two kernels, which can be captured; values in device
+/// memory that do not hold make rows NaN (docs/interface.md, "I run under CUDA graphs").
 ///
 /// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kWorkspaceTooSmall,
 /// kExceedsPlan, kInvalidLength, kSeqLenBeyondBlockTable, kQueryLongerThanSequence, kInvalidPage,

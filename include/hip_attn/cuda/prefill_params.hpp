@@ -49,10 +49,9 @@ struct PrefillParams {
   SelectionParams<std::int32_t> selection;
   unsigned long long* counters;  ///< [num_stages + 2], null: absent
   // Workspace
-  std::int32_t max_chunks;       ///< that a stage scores
-  std::int32_t list_length;      ///< of a list of chunks between stages
-  std::int32_t max_rows;         ///< query rows of a unit at most, pooled or not
-  std::int32_t* scan_positions;  ///< [num_stages], whatever they hold: see ScanPosition
+  std::int32_t max_chunks;   ///< that a stage scores
+  std::int32_t list_length;  ///< of a list of chunks between stages
+  std::int32_t max_rows;     ///< query rows of a unit at most, pooled or not
   /// Of each thread block of a search that does not fit shared memory; null: it does.
   std::byte* search_memory;
   std::int64_t search_bytes;  ///< of one thread block

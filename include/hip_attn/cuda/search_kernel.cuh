@@ -169,8 +169,7 @@ class SearchUnit {
       __syncthreads();
     }
     const Scorer score{memory_.queries, padded_rows_};
-    const ChunkScan<T, Scorer, kSearchThreads / 32> scan(keys_, score,
-                                                         ScanPosition(params_.scan_positions + s));
+    const ChunkScan<T, Scorer, kSearchThreads / 32> scan(keys_, score);
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);
