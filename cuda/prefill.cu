@@ -151,9 +151,7 @@ Status prepare_search(const typename PrefillKernels<T>::Search& search, const At
 template <typename T>
 Status plan_search(const PrefillKernels<T>& kernels, const DeviceLimits& device,
                    AttentionPlan& plan) {
-  // The others have not been run on a GPU yet (docs/prefill-kernel.md, "What has been run").
-  const bool checked = std::same_as<T, bfloat16> && plan.shape.head_dim <= 128;
-  if (device.hopper && checked) {
+  if (device.hopper) {
     Status status = prepare_search<T>(kernels.search_hopper, plan, device.largest_shared,
                                       plan.cuda.hopper_search);
     if (!status.ok()) return status;

@@ -29,9 +29,7 @@ HopperAttend<T> attend_for(std::int64_t head_dim, std::int64_t rows) {
 template <typename T>
 Status prepare_hopper_attend(std::int64_t head_dim, bool& available) {
   available = false;
-  // Those for head dim 256 have not been run on a GPU yet (docs/prefill-kernel.md, "What has been
-  // run").
-  if (!HIP_ATTN_BUILT_sm_90a || head_dim > 128) return {};
+  if (!HIP_ATTN_BUILT_sm_90a) return {};
   for (const std::int64_t rows : {64, 128, 256}) {
     const HopperAttend<T> attend = attend_for<T>(head_dim, rows);
     cudaFuncAttributes attributes;

@@ -206,7 +206,12 @@ HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a pl
   const auto exact = run_attention(op, small_config(), problem, {.device = device});
   const auto roomy =
       run_attention(op, small_config(), problem, {.device = device, .planned = larger});
-  check_same_output(roomy, exact);
+  if (op == Operator::kDecode && device.type == DeviceType::kCuda) {
+    // The plan decides how many thread blocks share a sum (docs/numerics.md).
+    check_attention(op, small_config(), problem, roomy);
+  } else {
+    check_same_output(roomy, exact);
+  }
   CHECK(roomy.counters == exact.counters);
 }
 
