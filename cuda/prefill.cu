@@ -1,5 +1,6 @@
 // Prefill on CUDA: the plan, the workspace, and the launches of search and attention.
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <string>
@@ -48,21 +49,23 @@ std::int32_t heads_at_once(const AttentionPlan& plan) {
 struct PrefillSizes {
   std::int64_t group;
   std::int64_t max_rows;
-  std::int64_t max_chunks;
   std::int64_t list_length;
+  std::array<ScanSize, kMaxStages> scans;
 };
 
 PrefillSizes sizes_of(const AttentionPlan& plan) {
   PrefillSizes sizes{};
   const std::int64_t candidates = max_candidates(plan.config, plan.shape.max_seq_len);
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
-  sizes.max_rows =
-      std::min<std::int64_t>(plan.config.block_q, std::max<std::int64_t>(1, plan.shape.total_q)) *
-      sizes.group;
-  sizes.max_chunks = max_chunks(plan.config, candidates);
+  const std::int64_t positions =
+      std::min<std::int64_t>(plan.config.block_q, std::max<std::int64_t>(1, plan.shape.total_q));
+  sizes.max_rows = positions * sizes.group;
   sizes.list_length = max_selected_blocks(plan.config, candidates);
   for (int s = 0; s < plan.config.num_stages(); ++s) {
     sizes.list_length = std::max(sizes.list_length, max_survivors(plan.config, s, candidates));
+    const std::int64_t pooled = plan.config.block_q / plan.config.stages[s].query_stride;
+    sizes.scans[s] = {std::min(positions, pooled) * sizes.group,
+                      max_stage_chunks(plan.config, s, candidates)};
   }
   return sizes;
 }
@@ -79,7 +82,7 @@ template <typename T>
 std::size_t search_bytes(const typename PrefillKernels<T>::Search& search,
                          const AttentionPlan& plan) {
   const PrefillSizes sizes = sizes_of(plan);
-  return search.bytes(sizes.max_rows, sizes.max_chunks, sizes.list_length);
+  return search.bytes(sizes.scans.data(), plan.config.num_stages(), sizes.list_length);
 }
 
 // Lays out the workspace, or measures it when `memory` is null: selections that the caller does not
@@ -261,7 +264,6 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
 
   params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
-  params.max_chunks = saturate(sizes.max_chunks);
   params.list_length = saturate(sizes.list_length);
   return params;
 }

@@ -14,7 +14,7 @@ struct PrefillKernels {
   /// A search and the memory of one of its thread blocks.
   struct Search {
     void (*kernel)(PrefillParams<T>);
-    std::size_t (*bytes)(std::int64_t max_rows, std::int64_t max_chunks, std::int64_t list_length);
+    std::size_t (*bytes)(const ScanSize* scans, int num_scans, std::int64_t list_length);
   };
   Search search;               ///< in shared memory
   Search search_in_workspace;  ///< in the workspace

@@ -51,17 +51,24 @@ inline std::int64_t max_selected_blocks(const HipConfig& config, std::int64_t ca
   return std::max<std::int64_t>(1, std::min(tokens, candidates) / config.block_k());
 }
 
+/// Most chunks that stage s looks at.
+inline std::int64_t max_stage_chunks(const HipConfig& config, int s,
+                                     std::int64_t candidates) noexcept {
+  const std::int64_t chunks = ceil_div(candidates, config.stages[s].chunk_size);
+  if (s == 0) return std::min(config.max_first_chunks, chunks);
+  // The first stage keeps at least one chunk, however large.
+  const std::int64_t entering =
+      s == 1 ? std::max(config.stages[0].keep, first_chunk_size(config, candidates))
+             : config.stages[s - 1].keep;
+  return std::min(chunks, ceil_div(entering, config.stages[s].chunk_size));
+}
+
 /// Most chunks that any stage looks at; also bounds the blocks that survivors are cut into.
 inline std::int64_t max_chunks(const HipConfig& config, std::int64_t candidates) noexcept {
   if (config.is_dense() || candidates <= 0) return 1;
-  const std::int64_t first = first_chunk_size(config, candidates);
-  std::int64_t most =
-      std::max(std::min(config.max_first_chunks, ceil_div(candidates, config.stages[0].chunk_size)),
-               max_selected_blocks(config, candidates));
-  std::int64_t entering = std::max(config.stages[0].keep, first);
-  for (int s = 1; s < config.num_stages(); ++s) {
-    most = std::max(most, ceil_div(std::min(entering, candidates), config.stages[s].chunk_size));
-    entering = config.stages[s].keep;
+  std::int64_t most = max_selected_blocks(config, candidates);
+  for (int s = 0; s < config.num_stages(); ++s) {
+    most = std::max(most, max_stage_chunks(config, s, candidates));
   }
   return most;
 }

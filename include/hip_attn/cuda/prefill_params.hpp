@@ -9,6 +9,12 @@
 
 namespace hip_attn::cuda {
 
+/// What a stage scores at most, for one unit.
+struct ScanSize {
+  std::int64_t rows;  ///< of pooled queries
+  std::int64_t chunks;
+};
+
 template <typename T>
 struct PrefillParams {
   // Tensors
@@ -49,7 +55,6 @@ struct PrefillParams {
   SelectionParams<std::int32_t> selection;
   unsigned long long* counters;  ///< [num_stages + 2], null: absent
   // Workspace
-  std::int32_t max_chunks;   ///< that a stage scores
   std::int32_t list_length;  ///< of a list of chunks between stages
   std::int32_t max_rows;     ///< query rows of a unit at most, pooled or not
   /// Of each thread block of a search that does not fit shared memory; null: it does.

@@ -22,34 +22,53 @@ template <int kHeadDim>
 inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
 
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
-/// of the workspace.
-template <typename T, int kHeadDim, typename Layout>
+/// of the workspace. Pooled queries come last but for the scores, which begin where those of the
+/// stage end.
+template <typename T, int kHeadDim, typename Scorer>
 struct SearchMemory {
-  std::uint32_t* queries;  ///< max_rows padded to whole tiles of the layout
-  float* scores;           ///< [max_chunks]
+  using Layout = typename Scorer::Layout;
+  static constexpr std::size_t kStagingBytes = Scorer::kStagingBytes * (kSearchThreads / 32);
+
+  std::byte* staging;      ///< kStagingBytes
   std::int32_t* lists[2];  ///< [list_length] first keys: the survivors, and those being made
+  std::uint32_t* queries;  ///< padded to whole tiles of the layout
 
   /// A multiple of 16.
-  __host__ __device__ static std::size_t bytes(std::int64_t max_rows, std::int64_t max_chunks,
+  __host__ __device__ static std::size_t bytes(const ScanSize* scans, int num_scans,
                                                std::int64_t list_length) {
-    return Layout::padded(static_cast<int>(max_rows)) * std::size_t{kHeadDim} * sizeof(T) +
-           padded(max_chunks) * sizeof(float) + 2 * padded(list_length) * sizeof(std::int32_t);
+    std::size_t most = 0;
+    for (int s = 0; s < num_scans; ++s) {
+      const std::size_t scan = query_bytes(Layout::padded(static_cast<int>(scans[s].rows))) +
+                               padded(scans[s].chunks * sizeof(float), 16);
+      most = scan > most ? scan : most;
+    }
+    return kStagingBytes + lists_bytes(list_length) + most;
   }
 
-  __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) {
-    queries = reinterpret_cast<std::uint32_t*>(memory);
-    memory += Layout::padded(params.max_rows) * std::size_t{kHeadDim} * sizeof(T);
-    scores = reinterpret_cast<float*>(memory);
-    memory += padded(params.max_chunks) * sizeof(float);
-    for (int i = 0; i < 2; ++i) {
-      lists[i] = reinterpret_cast<std::int32_t*>(memory);
-      memory += padded(params.list_length) * sizeof(std::int32_t);
-    }
+  /// `memory` starts at a multiple of Layout::kAlignment.
+  __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) : staging(memory) {
+    memory += kStagingBytes;
+    lists[0] = reinterpret_cast<std::int32_t*>(memory);
+    lists[1] = lists[0] + params.list_length;
+    queries = reinterpret_cast<std::uint32_t*>(memory + lists_bytes(params.list_length));
+  }
+
+  /// [chunks of the stage], behind so many rows of queries.
+  __device__ float* scores(int padded_rows) const {
+    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
   }
 
  private:
-  __host__ __device__ static std::size_t padded(std::int64_t words) {
-    return static_cast<std::size_t>(words + 3) / 4 * 4;
+  static_assert(kStagingBytes % Layout::kAlignment == 0);
+
+  __host__ __device__ static std::size_t query_bytes(int padded_rows) {
+    return static_cast<std::size_t>(padded_rows) * kHeadDim * sizeof(T);
+  }
+  __host__ __device__ static std::size_t lists_bytes(std::int64_t list_length) {
+    return padded(2 * list_length * sizeof(std::int32_t), Layout::kAlignment);
+  }
+  __host__ __device__ static std::size_t padded(std::size_t bytes, std::size_t to) {
+    return (bytes + to - 1) / to * to;
   }
 };
 
@@ -128,7 +147,7 @@ class SearchUnit {
       if (chunks.count > keep) {
         scan(s, chunks);
         select_chunks(
-            [&](std::int32_t i) { return memory_.scores[i]; }, chunks.count, keep, storage_,
+            [&](std::int32_t i) { return scores()[i]; }, chunks.count, keep, storage_,
             [&](std::int32_t rank, std::int32_t i) { memory_.lists[1][rank] = chunks.start(i); });
       } else {  // nothing can be dropped and no key is read
 #pragma unroll 1
@@ -168,11 +187,11 @@ class SearchUnit {
       }
       __syncthreads();
     }
-    const Scorer score{memory_.queries, padded_rows_};
+    const Scorer score(memory_.queries, padded_rows_, memory_.staging);
     const ChunkScan<T, Scorer, kSearchThreads / 32> scan(keys_, score);
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
-        [&](std::int32_t i) { return chunks.start(i); }, memory_.scores);
+        [&](std::int32_t i) { return chunks.start(i); }, scores());
     if (params_.counters) {
       const std::uint32_t of_warp =
           __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
@@ -180,6 +199,8 @@ class SearchUnit {
     }
     __syncthreads();
   }
+
+  __device__ float* scores() const { return memory_.scores(padded_rows_); }
 
   __device__ std::int32_t* blocks_out() const {
     const auto& out = params_.selection;
@@ -196,7 +217,7 @@ class SearchUnit {
   const QueryBlock& block_;
   SearchKeys<T> keys_;
   SelectStorage<kSearchThreads>& storage_;
-  SearchMemory<T, kHeadDim, typename Scorer::Layout> memory_;
+  SearchMemory<T, kHeadDim, Scorer> memory_;
   std::int32_t w0_;
   int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
   int padded_rows_ = 0;
@@ -243,14 +264,16 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
       params, storage, params.search_memory + blockIdx.x * params.search_bytes);
 }
 
-/// Of 128-byte swizzled matrices.
-inline constexpr std::size_t kSwizzleAlignment = 1024;
+template <typename T, int kHeadDim>
+std::size_t search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
+  return SearchMemory<T, kHeadDim, WarpScorer<T, kHeadDim>>::bytes(scans, num_scans, list_length);
+}
 
 template <typename T, int kHeadDim>
-std::size_t hopper_search_bytes(std::int64_t max_rows, std::int64_t max_chunks,
-                                std::int64_t list_length) {
-  return kSwizzleAlignment + SearchMemory<T, kHeadDim, WgmmaQueries<kHeadDim>>::bytes(
-                                 max_rows, max_chunks, list_length);
+std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
+  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  return Scorer::Layout::kAlignment +
+         SearchMemory<T, kHeadDim, Scorer>::bytes(scans, num_scans, list_length);
 }
 
 /// One block per unit, on compute capability 9.0. Empty in a build without code for it, which the
@@ -261,9 +284,11 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
 #if HIP_ATTN_SM90A
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
-  const std::uint32_t past = shared_address(shared_memory) % kSwizzleAlignment;
-  search_units<T, kHeadDim, WarpgroupScorer<T, kHeadDim>>(
-      params, storage, shared_memory + (kSwizzleAlignment - past) % kSwizzleAlignment);
+  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  constexpr std::uint32_t kAlignment = Scorer::Layout::kAlignment;
+  const std::uint32_t past = shared_address(shared_memory) % kAlignment;
+  search_units<T, kHeadDim, Scorer>(params, storage,
+                                    shared_memory + (kAlignment - past) % kAlignment);
 #endif
 }
 

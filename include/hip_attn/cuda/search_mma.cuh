@@ -1,6 +1,7 @@
 /// Scores of keys for the search by mma.sync (compute capability 8.0 and newer).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/cuda/mma.cuh"
@@ -14,6 +15,7 @@ namespace hip_attn::cuda {
 template <int kHeadDim>
 struct MmaQueries {
   static constexpr int kRowTile = 16;
+  static constexpr std::size_t kAlignment = 16;
   static constexpr int kWordsPerTile = kRowTile * kHeadDim / 2;
 
   __host__ __device__ static constexpr int padded(int rows) {
@@ -21,7 +23,7 @@ struct MmaQueries {
   }
 
   /// Where word w of piece p of a row lies, in words.
-  __device__ static constexpr int word(int row, int piece, int w, int /*padded_rows*/) {
+  __device__ static constexpr int word(int row, int piece, int w) {
     const int step = piece / 4 * 2 + w / 2;
     const int lane = row % 8 * 4 + piece % 4;
     return row / kRowTile * kWordsPerTile + (step * 32 + lane) * 4 + w % 2 * 2 + row / 8 % 2;
@@ -33,22 +35,29 @@ struct MmaQueries {
 /// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
 /// products; with fewer keys to a warp, shared memory would be the limit.
 template <typename T, int kHeadDim>
-struct WarpScorer {
+class WarpScorer {
+ public:
   using Layout = MmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 4;
   static constexpr int kWarpsTogether = 1;
-  static constexpr int kSegments = kHeadDim / 32;
-  static constexpr std::uint32_t kAll = 0xffffffffu;
 
-  const std::uint32_t* queries;  ///< in the order of MmaQueries
-  int padded_rows;
+  static constexpr std::size_t kStagingBytes = 0;
 
-  /// Every lane brings the rows of its quad's keys and gets their scores. `meanwhile` is called
-  /// when the keys have been asked for.
+  /// `queries` are in the order of MmaQueries.
+  __device__ WarpScorer(const std::uint32_t* queries, int padded_rows, std::byte* /*staging*/)
+      : queries_(queries), padded_rows_(padded_rows) {}
+
+  /// Every lane brings the row of key lane % 4 of its quad's, and gets the scores of all.
+  /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const T* const (&rows)[4], float (&scores)[4],
-                             Meanwhile&& meanwhile) const {
+  __device__ void operator()(const T* row, float (&scores)[4], Meanwhile&& meanwhile) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
+    const T* rows[4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      rows[n] = reinterpret_cast<const T*>(
+          __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), n, 4));
+    }
     uint4 keys[4][kSegments];
 #pragma unroll
     for (int i = 0; i < kSegments; ++i) {
@@ -62,9 +71,9 @@ struct WarpScorer {
     float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
 #pragma unroll
     for (float& each : best) each = -INFINITY;
-    const auto* fragment = reinterpret_cast<const uint4*>(queries) + lane;
+    const auto* fragment = reinterpret_cast<const uint4*>(queries_) + lane;
 #pragma unroll 1
-    for (int row = 0; row < padded_rows; row += Layout::kRowTile) {
+    for (int row = 0; row < padded_rows_; row += Layout::kRowTile) {
       float c[4][4] = {};
 #pragma unroll
       for (int i = 0; i < kSegments; ++i) {
@@ -90,6 +99,9 @@ struct WarpScorer {
   }
 
  private:
+  static constexpr int kSegments = kHeadDim / 32;
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+
   /// The maximum over the eight lanes that hold a key's products, to the quad that brought it.
   __device__ static void hand_out(const float (&best)[8], float (&scores)[4]) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -113,6 +125,9 @@ struct WarpScorer {
     const float other = __shfl_xor_sync(kAll, upper_lane ? lower : upper, distance);
     return fmaxf(upper_lane ? upper : lower, other);
   }
+
+  const std::uint32_t* queries_;
+  int padded_rows_;
 };
 
 }  // namespace hip_attn::cuda

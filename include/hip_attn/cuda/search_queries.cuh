@@ -15,10 +15,10 @@ inline constexpr int kRowPieces = kHeadDim / 8;
 
 /// Writes the mean of the rows present in every group of `stride` positions (groups start at
 /// multiples of stride; summed in fp32 in row order, rounded to T) for every head of the group: row
-/// order is group of positions, then head. Rows up to the next whole tile of the layout repeat row
-/// 0, which changes no maximum. Layout::word(row, piece, w, padded rows) says where word w of a
-/// piece of 16 bytes goes, in words. A thread asks for several pieces before it waits for one: one
-/// after the other they took a quarter of the search of 128k tokens on an H200.
+/// order is group of positions, then head. Rows up to the next whole tile of the layout repeat some
+/// of these, which changes no maximum. Layout::word(row, piece, w) says where word w of a piece of
+/// 16 bytes goes, in words. A thread asks for several pieces before it waits for one: one after the
+/// other they took a quarter of the search of 128k tokens on an H200.
 template <typename T, int kHeadDim, int kThreads, typename Layout>
 class SearchQueries {
  public:
@@ -58,7 +58,7 @@ class SearchQueries {
   __device__ void store(std::uint32_t* queries, int row, const std::uint32_t (&words)[4]) const {
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
-      queries[Layout::word(row, piece(), w, padded_rows())] = words[w];
+      queries[Layout::word(row, piece(), w)] = words[w];
     }
   }
 
@@ -84,10 +84,9 @@ class SearchQueries {
   __device__ void average(std::uint32_t* queries) const {
     constexpr int kTogether = 4;
 #pragma unroll 1
-    for (int row = first_row(); row < padded_rows(); row += kRowsApart) {
-      const int pooled = row < pooled_ ? row : 0;
-      const int begin = max(0, pooled / params_.group * stride_ - anchor_);
-      const int end = min(rows_, (pooled / params_.group + 1) * stride_ - anchor_);
+    for (int row = first_row(); row < pooled_; row += kRowsApart) {
+      const int begin = max(0, row / params_.group * stride_ - anchor_);
+      const int end = min(rows_, (row / params_.group + 1) * stride_ - anchor_);
       float sums[8] = {};
 #pragma unroll 1
       for (int r = begin; r < end; r += kTogether) {
@@ -95,7 +94,7 @@ class SearchQueries {
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
           *reinterpret_cast<uint4*>(values[j]) =
-              read_streaming_16(source(min(r + j, end - 1), pooled % params_.group));
+              read_streaming_16(source(min(r + j, end - 1), row % params_.group));
         }
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
@@ -112,7 +111,8 @@ class SearchQueries {
       for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
 #pragma unroll
       for (int w = 0; w < 4; ++w) words[w] = narrow_pair<T>(sums[2 * w], sums[2 * w + 1]);
-      store(queries, row, words);
+#pragma unroll 1
+      for (int at = row; at < padded_rows(); at += pooled_) store(queries, at, words);
     }
   }
 

@@ -112,14 +112,9 @@ class ChunkScan {
   __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
                              float (&scores)[kKeys], Meanwhile&& meanwhile) const {
     bool none;
-    const auto mine = reinterpret_cast<unsigned long long>(keys_.row(wanted, position, page, none));
-    const T* rows[kKeys];
-#pragma unroll
-    for (int n = 0; n < kKeys; ++n) {
-      rows[n] = reinterpret_cast<const T*>(__shfl_sync(kAll, mine, n, 4));
-    }
+    const T* row = keys_.row(wanted, position, page, none);
     const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
-    score_(rows, scores, meanwhile);
+    score_(row, scores, meanwhile);
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
       if (absent >> n & 1u) scores[n] = -INFINITY;

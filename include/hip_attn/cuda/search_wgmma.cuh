@@ -1,6 +1,7 @@
 /// Scores of keys for the search by wgmma (compute capability 9.0 alone).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/cuda/hopper/wgmma.cuh"
@@ -8,56 +9,62 @@
 
 namespace hip_attn::cuda {
 
-/// Pooled rows of queries in shared memory, 64 columns (128 bytes) of all rows after another, with
-/// the 128-byte swizzle. The words of every four pieces are transposed: keys that lie in registers
-/// as they lie in memory, as 16 bytes in every 64 to a lane, then meet the same columns.
+/// Pooled rows of queries in shared memory, one SwizzledTile of 64 rows after another.
 template <int kHeadDim>
 struct WgmmaQueries {
   static constexpr int kRowTile = 64;
+  static constexpr std::size_t kAlignment = 1024;  ///< of swizzled tiles
+  using Tile = hopper::SwizzledTile<kRowTile, kHeadDim>;
 
   __host__ __device__ static constexpr int padded(int rows) {
     return (rows + kRowTile - 1) / kRowTile * kRowTile;
   }
 
   /// Where word w of piece p of a row lies, in words.
-  __device__ static constexpr int word(int row, int piece, int w, int padded_rows) {
-    const int column = piece / 4 * 4 + w;  // in pieces
-    return (column / 8 * padded_rows + row) * 32 + ((column % 8) ^ (row % 8)) * 4 + piece % 4;
+  __device__ static std::uint32_t word(int row, int piece, int w) {
+    return (row / kRowTile * Tile::kBytes + Tile::offset(row % kRowTile, piece)) / 4 + w;
   }
 };
 
-/// a(j) of 64 keys per four warps, the rows of the product: lane (g, t) of a warp holds 16 bytes in
-/// every 64 of keys g and g + 8 of its sixteen, and quad g gets their scores. The queries come from
-/// shared memory without passing through registers, which is why this is faster than search_mma.cuh
-/// although its warps score half as many keys at once.
+/// a(j) of 64 keys per four warps, the rows of the product: keys g and g + 8 of a warp are those of
+/// quad g. Keys go through shared memory, where lanes may copy for each other: eight of them ask
+/// for 128 bytes of a key together, as much as one request to L2 brings. (Straight to registers, as
+/// in search_mma.cuh, a quad can ask for 64.) A warp copies and reads its own keys, so nothing but
+/// the product itself waits for other warps.
 template <typename T, int kHeadDim>
-struct WarpgroupScorer {
+class WarpgroupScorer {
+ public:
   using Layout = WgmmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 2;
   static constexpr int kWarpsTogether = 4;
-  static constexpr int kSegments = kHeadDim / 32;
+  static constexpr std::size_t kStagingBytes = 16 * kHeadDim * sizeof(T);  ///< of a warp
 
-  const std::uint32_t* queries;  ///< in the order of WgmmaQueries, 1024-byte aligned
-  int padded_rows;
+  /// `queries` are in the order of WgmmaQueries; `staging` is that of all warps.
+  __device__ WarpgroupScorer(const std::uint32_t* queries, int padded_rows, std::byte* staging)
+      : queries_(shared_address(queries)),
+        padded_rows_(padded_rows),
+        staging_(shared_address(staging) + threadIdx.x / 32 * Keys::kBytes) {}
 
-  /// Every lane brings the rows of its quad's keys and gets their scores. `meanwhile` is called
-  /// when the keys have been asked for.
+  /// Every lane brings the row of key lane % 2 of its quad's, and gets the scores of both.
+  /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const T* const (&rows)[2], float (&scores)[2],
-                             Meanwhile&& meanwhile) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    uint4 keys[2][kSegments];
-#pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-#pragma unroll
-      for (int n = 0; n < 2; ++n) keys[n][i] = read_streaming_16(rows[n] + i * 32 + lane % 4 * 8);
-    }
+  __device__ void operator()(const T* row, float (&scores)[2], Meanwhile&& meanwhile) const {
+    ask(row);
     meanwhile();
+    std::uint32_t keys[kSteps][4];
+    wait_for_copies();
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      load_matrices(keys[i], staging_ + Keys::offset(lane() % 16, 2 * i + lane() / 16));
+    }
     float best[2] = {-INFINITY, -INFINITY};
+    std::uint32_t columns = Layout::Tile::columns_of(queries_);
 #pragma unroll 1
-    for (int row = 0; row < padded_rows; row += Layout::kRowTile) {
+    for (int first = 0; first < padded_rows_; first += Layout::kRowTile) {
       float c[Layout::kRowTile / 2];
-      multiply(keys, row, c);
+      multiply(keys, columns, c);
+      columns += Layout::Tile::step(Layout::Tile::kBytes);
 #pragma unroll
       for (int n = 0; n < Layout::kRowTile / 2; n += 4) {  // fmaxf passes NaN over
         best[0] = fmaxf(best[0], fmaxf(c[n], c[n + 1]));
@@ -68,34 +75,54 @@ struct WarpgroupScorer {
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
       for (int lanes = 1; lanes <= 2; lanes *= 2) {
-        best[n] = fmaxf(best[n], __shfl_xor_sync(0xffffffffu, best[n], lanes));
+        best[n] = fmaxf(best[n], __shfl_xor_sync(kAll, best[n], lanes));
       }
       scores[n] = best[n];
     }
   }
 
  private:
-  /// c[4 n], c[4 n + 1] = key g with query rows row + 8 n + 2 t and the next; c[4 n + 2], c[4 n +
-  /// 3] the same of key g + 8.
-  __device__ void multiply(const uint4 (&keys)[2][kSegments], int row,
-                           float (&c)[Layout::kRowTile / 2]) const {
-    const std::uint32_t address = shared_address(queries) + row * 128;
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+  static constexpr int kKeys = 16;  ///< of a warp
+  using Keys = hopper::SwizzledTile<kKeys, kHeadDim>;
+  static_assert(kStagingBytes == Keys::kBytes);
+  static constexpr int kSteps = kHeadDim / 16;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+
+  __device__ void ask(const T* row) const {
+    const int piece = lane() % 8;
+    __syncwarp();  // all have read the keys before
+#pragma unroll
+    for (int i = 0; i < kKeys; i += 4) {
+      const int key = i + lane() / 8;
+      const auto from = reinterpret_cast<const T*>(
+          __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), key % 8 * 4 + key / 8));
+#pragma unroll
+      for (int p = 0; p < kHeadDim / 8; p += 8) {
+        copy_async_16(staging_ + Keys::offset(key, p + piece), from + (p + piece) * 8);
+      }
+    }
+  }
+
+  /// c[4 n], c[4 n + 1] = key g with rows 8 n + 2 t and the next of the tile; c[4 n + 2], c[4 n +
+  /// 3] the same of key g + 8. `columns` is Tile::columns_of.
+  __device__ static void multiply(const std::uint32_t (&keys)[kSteps][4], std::uint32_t columns,
+                                  float (&c)[Layout::kRowTile / 2]) {
     hopper::wgmma_begin();
 #pragma unroll
-    for (int i = 0; i < kSegments; ++i) {
-      const std::uint32_t block = address + i / 2 * padded_rows * 128 + i % 2 * 64;
-      const uint4& upper = keys[0][i];
-      const uint4& lower = keys[1][i];
-      hopper::wgmma_64x64<T>(c, {upper.x, lower.x, upper.y, lower.y},
-                             hopper::swizzled_columns(block), i > 0);
-      hopper::wgmma_64x64<T>(c, {upper.z, lower.z, upper.w, lower.w},
-                             hopper::swizzled_columns(block + 32), true);
+    for (int i = 0; i < kSteps; ++i) {
+      hopper::wgmma_64x64<T>(c, keys[i], Layout::Tile::columns(columns, i), i > 0);
     }
     hopper::wgmma_commit();
     hopper::wgmma_wait<0>();
 #pragma unroll
     for (float& each : c) asm volatile("" : "+f"(each)::"memory");
   }
+
+  std::uint32_t queries_;  ///< addresses in shared memory
+  int padded_rows_;
+  std::uint32_t staging_;  ///< of this warp
 };
 
 }  // namespace hip_attn::cuda

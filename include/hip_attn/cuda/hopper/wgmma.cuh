@@ -20,12 +20,6 @@ namespace hip_attn::cuda::hopper {
 inline constexpr std::uint64_t kSwizzledHigh = std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1}
                                                                                     << 62;
 
-/// Sixteen columns that begin at `address` of a matrix of a SwizzledTile's layout and any number of
-/// rows.
-__device__ inline std::uint64_t swizzled_columns(std::uint32_t address) {
-  return kSwizzledHigh | 1u << 16 | (address & 0x3ffffu) >> 4;
-}
-
 /// A tile [kRows][kHeadDim] of 16-bit elements as the tensor cores read it: column blocks of 64
 /// elements one after the other, each [kRows][128 bytes], the 16-byte pieces of a row permuted by
 /// the row's number (the 128-byte swizzle), so that neither eight pieces of a row nor one piece of
