@@ -270,13 +270,30 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
 
 template <typename T>
 Status launch_kernel(void (*kernel)(PrefillParams<T>), std::int64_t blocks, int threads,
-                     std::size_t shared_bytes, const PrefillParams<T>& params, Stream stream) {
+                     std::size_t shared_bytes, const PrefillParams<T>& params, Stream stream,
+                     int cluster = 1) {
   cudaLaunchConfig_t config{};
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  config.attrs = &attribute;
+  config.numAttrs = cluster > 1 ? 1 : 0;
   config.gridDim = grid_for(blocks, 1);
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_prefill");
+}
+
+// Thread blocks that search for one unit, so that few units occupy most multiprocessors.
+template <typename T>
+int search_cluster(const AttentionPlan& plan, const PrefillParams<T>& params, std::int64_t units) {
+  constexpr int kMost = 8;  // more is not portable
+  if (!plan.cuda.hopper_search || plan.cuda.search_blocks > 0 || params.selection_in.blocks)
+    return 1;
+  int cluster = 1;
+  while (cluster < kMost && 2 * cluster * units <= plan.cuda.multiprocessors) cluster *= 2;
+  return cluster;
 }
 
 template <typename T>
@@ -285,9 +302,13 @@ Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   const auto& search = search_of(kernels, plan);
   const int blocks = plan.cuda.search_blocks;
-  return launch_kernel(search.kernel, blocks > 0 ? std::min<std::int64_t>(units, blocks) : units,
-                       kernels.search_threads, blocks > 0 ? 0 : search_bytes<T>(search, plan),
-                       params, stream);
+  if (blocks > 0) {
+    return launch_kernel(search.kernel, std::min<std::int64_t>(units, blocks),
+                         kernels.search_threads, 0, params, stream);
+  }
+  const int cluster = search_cluster(plan, params, units);
+  return launch_kernel(search.kernel, units * cluster, kernels.search_threads,
+                       search_bytes<T>(search, plan), params, stream, cluster);
 }
 
 template <typename T>

@@ -1,7 +1,7 @@
-/// The search of prefill: one thread block takes a unit (selection row, KV head) through the scan
-/// and select of every stage. Scores, lists of chunks and pooled queries never leave shared memory,
-/// and the blocks of a multiprocessor are at different stages, so that one selects or waits for
-/// keys while another multiplies.
+/// The search of prefill: one thread block, or a cluster where there are few units, takes a unit
+/// (selection row, KV head) through the scan and select of every stage. Scores, lists of chunks and
+/// pooled queries never leave shared memory, and the blocks of a multiprocessor are at different
+/// stages, so that one selects or waits for keys while another multiplies.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include "hip_attn/cuda/search_mma.cuh"
 #include "hip_attn/cuda/search_queries.cuh"
 #include "hip_attn/cuda/search_scan.cuh"
+#include "hip_attn/cuda/search_team.cuh"
 #include "hip_attn/cuda/search_wgmma.cuh"
 #include "hip_attn/cuda/select.cuh"
 
@@ -81,7 +82,7 @@ __device__ void write_header(const PrefillParams<T>& params, std::int32_t select
   out.window_start[selection_row * out.window_row_stride + kv_head] = window_start;
 }
 
-template <typename T, int kHeadDim, typename Scorer>
+template <typename T, int kHeadDim, typename Scorer, typename Team>
 class SearchUnit {
  public:
   __device__ SearchUnit(const PrefillParams<T>& params, std::int32_t selection_row, int kv_head,
@@ -97,10 +98,10 @@ class SearchUnit {
         w0_(params.num_stages > 0 ? window_start(params, block.p0) : params.sink) {}
 
   __device__ void run() {
-    if (params_.selection_in.blocks) {
-      take_given_selection();
-    } else {
+    if (!params_.selection_in.blocks) {
       search();
+    } else if (Team::rank() == 0) {
+      take_given_selection();
     }
   }
 
@@ -161,6 +162,7 @@ class SearchUnit {
       memory_.lists[0] = survivors;
       chunk_size = stage_size;
     }
+    if (Team::rank() != 0) return;
     // One stage whose chunk size doubled leaves chunks of several blocks.
     const ChunkList blocks =
         ChunkList::cut(memory_.lists[0], count, chunk_size, params_.block_k, w0_);
@@ -185,10 +187,10 @@ class SearchUnit {
       if constexpr (Scorer::kWarpsTogether > 1) {  // wgmma reads by another path than threads write
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
       }
-      __syncthreads();
     }
+    Team::sync();  // the queries are there, and nobody needs the scores of the stage before
     const Scorer score(memory_.queries, padded_rows_, memory_.staging);
-    const ChunkScan<T, Scorer, kSearchThreads / 32> scan(keys_, score);
+    const ChunkScan<T, Scorer, Team, kSearchThreads / 32> scan(keys_, score);
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, scores());
@@ -197,7 +199,7 @@ class SearchUnit {
           __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
       if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
     }
-    __syncthreads();
+    Team::sync();
   }
 
   __device__ float* scores() const { return memory_.scores(padded_rows_); }
@@ -223,26 +225,29 @@ class SearchUnit {
   int padded_rows_ = 0;
 };
 
-/// Takes the units of a thread block. The KV head changes slowest, so that the units that run at
+/// Takes the units of a team. The KV head changes slowest, so that the units that run at
 /// once gather keys of one head from L2; within a head the last rows, which have the most
 /// candidates, come first.
-template <typename T, int kHeadDim, typename Scorer>
+template <typename T, int kHeadDim, typename Scorer, typename Team>
 __device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSearchThreads>& storage,
                              std::byte* memory) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
 #pragma unroll 1
-  for (std::int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
+  for (std::int64_t unit = blockIdx.x / Team::size(); unit < units;
+       unit += gridDim.x / Team::size()) {
     const auto kv_head = static_cast<int>(unit / params.selection_rows);
     const auto row =
         static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
     const QueryBlock block = find_query_block(params, row);
     if (block.kind != QueryBlock::Kind::kAttend) continue;
     if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
-      if (threadIdx.x == 0) write_header(params, row, kv_head, 0, params.sink);
+      if (threadIdx.x == 0 && Team::rank() == 0) {
+        write_header(params, row, kv_head, 0, params.sink);
+      }
       continue;
     }
     __syncthreads();  // the unit before is done with the memory
-    SearchUnit<T, kHeadDim, Scorer>(params, row, kv_head, block, storage, memory).run();
+    SearchUnit<T, kHeadDim, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
   }
 }
 
@@ -252,7 +257,7 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
     search_kernel(const __grid_constant__ PrefillParams<T> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>>(params, storage, shared_memory);
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(params, storage, shared_memory);
 }
 
 /// As many blocks as have memory in the workspace.
@@ -260,7 +265,7 @@ template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
     search_in_workspace_kernel(const __grid_constant__ PrefillParams<T> params) {
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>>(
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(
       params, storage, params.search_memory + blockIdx.x * params.search_bytes);
 }
 
@@ -287,8 +292,8 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
   using Scorer = WarpgroupScorer<T, kHeadDim>;
   constexpr std::uint32_t kAlignment = Scorer::Layout::kAlignment;
   const std::uint32_t past = shared_address(shared_memory) % kAlignment;
-  search_units<T, kHeadDim, Scorer>(params, storage,
-                                    shared_memory + (kAlignment - past) % kAlignment);
+  search_units<T, kHeadDim, Scorer, SearchCluster>(
+      params, storage, shared_memory + (kAlignment - past) % kAlignment);
 #endif
 }
 

@@ -61,9 +61,9 @@ struct ChunkDescent {
   }
 };
 
-/// Scores chunks with the warps of one thread block. Scorer gives the scores of kKeysPerQuad keys
-/// to every quad of lanes, and kWarpsTogether warps must call it together.
-template <typename T, typename Scorer, int kWarps>
+/// Scores chunks with the warps of a team of thread blocks. Scorer gives the scores of kKeysPerQuad
+/// keys to every quad of lanes, and kWarpsTogether warps must call it together.
+template <typename T, typename Scorer, typename Team, int kWarps>
 class ChunkScan {
   static constexpr int kKeys = Scorer::kKeysPerQuad;
   static constexpr int kChunks = kKeys / 2;  ///< of a quad in a descent
@@ -72,9 +72,9 @@ class ChunkScan {
   __device__ ChunkScan(const SearchKeys<T>& keys, const Scorer& score)
       : keys_(keys), score_(score) {}
 
-  /// scores[i] of all chunks i < count; start_of(i) is chunk i's first key, `end` bounds the last
-  /// chunk. Returns the keys that this thread's quad read (meaningful in lanes that are multiples
-  /// of 4).
+  /// scores[i] of all chunks i < count, after Team::sync(); start_of(i) is chunk i's first key,
+  /// `end` bounds the last chunk. Returns the keys that this thread's quad read (meaningful in
+  /// lanes that are multiples of 4).
   template <typename StartOf>
   __device__ std::uint32_t run(bool centre, std::int32_t count, std::int32_t chunk_size,
                                std::int32_t end, StartOf&& start_of, float* scores) const {
@@ -88,7 +88,7 @@ class ChunkScan {
     const std::int32_t step = per_warp * kWarps;
     std::uint32_t keys_read = 0;
 #pragma unroll 1
-    for (std::int32_t i = 0; i < count; i += step) {
+    for (std::int32_t i = Team::rank() * step; i < count; i += Team::size() * step) {
       const std::int32_t first = i + warp() * per_warp;
       if (first - warp() % Scorer::kWarpsTogether * per_warp >= count) continue;
       keys_read += one_key ? read_centres(first, count, chunk_at, scores)
@@ -133,7 +133,7 @@ class ChunkScan {
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
       const std::int32_t at = first + quad() * kKeys + n;
-      if (lane() % 4 == 0 && at < count) scores[at] = a[n];
+      if (lane() % 4 == 0 && at < count) Team::put(scores + at, a[n]);
       keys_read += at < count;
     }
     return keys_read;
@@ -192,7 +192,7 @@ class ChunkScan {
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       const std::int32_t at = first + quad() * kChunks + i;
-      if (t == 0 && at < count) scores[at] = chunks[i].best;
+      if (t == 0 && at < count) Team::put(scores + at, chunks[i].best);
     }
     return keys_read;
   }
