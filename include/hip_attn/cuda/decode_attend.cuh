@@ -8,7 +8,8 @@
 
 namespace hip_attn::cuda {
 
-/// Softmax states of one row merged in order, for four dims.
+/// Softmax states of one row merged in fixed order, for four dims. 1 << lane_shift lanes of a warp,
+/// 32 >> lane_shift apart, share the parts out and all have the result; all lanes of the warp call.
 struct MergedState {
   float max = -INFINITY;
   float sum = 0.f;
@@ -16,12 +17,19 @@ struct MergedState {
 
   /// state_of(i) is {max, sum} of part i, value_of(i) its output; max -inf, sum 0: none.
   template <typename StateOf, typename ValueOf>
-  __device__ MergedState(int parts, StateOf&& state_of, ValueOf&& value_of) {
+  __device__ MergedState(int parts, int lane_shift, StateOf&& state_of, ValueOf&& value_of) {
+    constexpr std::uint32_t kAll = 0xffffffffu;
+    const int first = static_cast<int>(threadIdx.x % 32) >> (5 - lane_shift);
+    const int step = 1 << lane_shift;
 #pragma unroll 4
-    for (int i = 0; i < parts; ++i) max = fmaxf(max, state_of(i).x);
+    for (int i = first; i < parts; i += step) max = fmaxf(max, state_of(i).x);
+#pragma unroll 1
+    for (int lanes = 16; lanes >= 32 >> lane_shift; lanes /= 2) {
+      max = fmaxf(max, __shfl_xor_sync(kAll, max, lanes));
+    }
     const float reference = max == -INFINITY ? 0.f : max;
 #pragma unroll 4
-    for (int i = 0; i < parts; ++i) {
+    for (int i = first; i < parts; i += step) {
       const float2 state = state_of(i);
       const float4 part = value_of(i);
       const float weight = exp2_fast(state.x - reference);
@@ -30,6 +38,14 @@ struct MergedState {
       value.y += weight * part.y;
       value.z += weight * part.z;
       value.w += weight * part.w;
+    }
+#pragma unroll 1
+    for (int lanes = 16; lanes >= 32 >> lane_shift; lanes /= 2) {
+      sum += __shfl_xor_sync(kAll, sum, lanes);
+      value.x += __shfl_xor_sync(kAll, value.x, lanes);
+      value.y += __shfl_xor_sync(kAll, value.y, lanes);
+      value.z += __shfl_xor_sync(kAll, value.z, lanes);
+      value.w += __shfl_xor_sync(kAll, value.w, lanes);
     }
   }
 };
@@ -53,7 +69,7 @@ class DecodeAttention {
 
   __device__ void run() {
     if (params_.counters && unit_.team.rank() == 0 && thread() == 0) count_attended();
-    const int num_rows = unit_.use_queries(1);
+    const int num_rows = unit_.request_queries(1);
     const int pass_rows = kRowsPerTile << params_.layout.row_tile_shift;
 #pragma unroll 1
     for (int first_row = 0; first_row < num_rows; first_row += pass_rows) {
@@ -63,7 +79,7 @@ class DecodeAttention {
   }
 
  private:
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int thread() { return decode_thread(); }
 
   /// Rows [first_row, first_row + num_rows). Warps share out the tiles of rows first, then the
   /// slots; slots of one tile of rows take tiles of keys in turn.
@@ -77,73 +93,109 @@ class DecodeAttention {
     const int tile_row = (warp & ((1 << shift) - 1)) * kRowsPerTile;
     const int key_warp = warp >> shift;
     if (unit_.team.size() > 1 && thread() == 0) expect(num_rows);
-    if (key_warp < parts && tile_row < num_rows) {
-      std::int32_t last_position[2];
-      for (int i = 0; i < 2; ++i) {
-        const int row = min(tile_row + thread() % 4 * 2 + i, num_rows - 1);
-        last_position[i] = unit_.p0() + unit_.query_row(first_row + row);
-      }
-      WarpAttention<T, kHeadDim> attention(
-          params_, unit_.kv, unit_.shared.queries + (first_row + tile_row) * kQueryPitch<kHeadDim>,
-          last_position, unit_.p0());
-      std::byte* const slot = unit_.shared.slots + warp * kSlotBytes;
-      attend_tiles(attention, slot, key_slots, key_warp, key_warps, shift);
+    const bool attends = key_warp < parts && tile_row < num_rows;
+    const WarpSlots slots{unit_.shared.slots + warp * kSlotBytes,
+                          (key_warps << shift) * kSlotBytes,
+                          key_warp + key_warps < key_slots ? 2 : 1,
+                          key_warp * unit_.team.size() + unit_.team.rank(),
+                          key_warps * unit_.team.size(),
+                          key_slots * unit_.team.size()};
+    std::int32_t last_position[2];
+    find_last_positions(first_row + tile_row, first_row + num_rows - 1, last_position);
+    Warp attention(params_, unit_.kv,
+                   unit_.shared.queries + (first_row + tile_row) * kQueryPitch<kHeadDim>,
+                   last_position, unit_.p0());
+    typename Warp::Keys keys{};
+    if (attends) {
+      keys = request_first(attention, slots);
+    } else {
+      commit_copies();
+      commit_copies();
+    }
+    wait_for_groups<2>();  // for the queries, which were asked for before
+    __syncthreads();
+    unit_.queries_have_arrived();
+    if (attends) {
+      attend_tiles(attention, keys, slots);
       const int state = tile_row * parts + key_warp;
-      attention.store(reinterpret_cast<float*>(slot), unit_.shared.row_max + state,
+      attention.store(reinterpret_cast<float*>(slots.memory), unit_.shared.row_max + state,
                       unit_.shared.row_sum + state, parts, num_rows - tile_row);
     }
     __syncthreads();
     combine(first_row, num_rows, parts, shift);
   }
 
-  /// The tiles of keys of one warp, in its one or two slots. Before a tile is attended the pages of
-  /// the one that follows in its slot are looked up.
-  __device__ void attend_tiles(WarpAttention<T, kHeadDim>& attention, std::byte* slot,
-                               int key_slots, int key_warp, int key_warps, int shift) const {
-    using Warp = WarpAttention<T, kHeadDim>;
-    const bool two = key_warp + key_warps < key_slots;
-    std::byte* other_slot = slot + (key_warps << shift) * kSlotBytes;
-    // In tiles of the team: all blocks get as many, one of them more or less.
-    const std::int32_t end = (num_keys_ - 1) / kKeysPerTile + 1;
-    const std::int32_t step = key_slots * unit_.team.size();
-    const auto locate = [&](std::int32_t tile) {
-      return attention.locate(keys_, tile * kKeysPerTile, tile < end ? num_keys_ : 0);
-    };
-    const auto request = [&](const typename Warp::Place& place, std::int32_t tile, std::byte* to) {
-      typename Warp::Tile requested{};
-      if (tile < end) requested = attention.request(place, to);
-      commit_copies();
-      if (!two) commit_copies();  // an empty group: wait_for_groups<1> waits for the tile
-      return requested;
-    };
-    std::int32_t tile = key_warp * unit_.team.size() + unit_.team.rank();
-    std::int32_t other_tile = two ? tile + key_warps * unit_.team.size() : end;
-    const auto place = locate(tile);
-    const auto other_place = locate(other_tile);
-    auto requested = request(place, tile, slot);
-    typename Warp::Tile other_requested{};
-    if (two) other_requested = request(other_place, other_tile, other_slot);
+  using Warp = WarpAttention<T, kHeadDim>;
+
+  /// The one or two slots of a warp. Tiles are those of the team: all blocks get as many, one of
+  /// them more or less.
+  struct WarpSlots {
+    std::byte* memory;
+    int pitch;  ///< bytes from the first slot to the second
+    int count;
+    std::int32_t first;        ///< tile of the first slot
+    std::int32_t to_second;    ///< tiles from there to that of the second
+    std::int32_t to_next;      ///< to the one that follows in the same slot
+  };
+
+  __device__ std::int32_t end_of_tiles() const { return (num_keys_ - 1) / kKeysPerTile + 1; }
+
+  /// Both slots' tiles are looked up at once.
+  __device__ typename Warp::Place locate(const Warp& attention, const WarpSlots& slots,
+                                         std::int32_t tile) const {
+    const bool second = thread() % 32 >= kKeysPerTile;
+    return attention.locate(keys_, second ? tile + slots.to_second : tile, num_keys_);
+  }
+
+  /// Starts to fill the slots: two groups of copies.
+  __device__ typename Warp::Keys request_first(const Warp& attention,
+                                               const WarpSlots& slots) const {
+    const std::int32_t end = end_of_tiles();
+    const auto place = locate(attention, slots, slots.first);
+    std::int32_t tile = slots.first;
 #pragma unroll 1
-    while (tile < end) {
-      const std::int32_t next_tile = tile + step;
-      const auto next = locate(next_tile);
-      wait_for_groups<1>();
-      attention.attend(requested, slot);
-      requested = request(next, next_tile, slot);
-      tile = next_tile;
-      if (two) {
-        rotate(tile, other_tile);
-        rotate(requested, other_requested);
-        rotate(slot, other_slot);
+    for (int s = 0; s < 2; ++s) {
+      if (s < slots.count && tile < end) {
+        attention.request(place, s, slots.memory + s * slots.pitch);
       }
+      commit_copies();
+      tile += slots.to_second;
+    }
+    return Warp::keys_at(place);
+  }
+
+  /// Before the tiles of a round are attended the pages of the next round's are looked up.
+  __device__ void attend_tiles(Warp& attention, typename Warp::Keys keys,
+                               const WarpSlots& slots) const {
+    const std::int32_t end = end_of_tiles();
+#pragma unroll 1
+    for (std::int32_t tile = slots.first; tile < end; tile += slots.to_next) {
+      typename Warp::Place next{};
+      const bool more = tile + slots.to_next < end;
+      if (more) next = locate(attention, slots, tile + slots.to_next);
+      std::int32_t at = tile;
+#pragma unroll 1
+      for (int s = 0; s < slots.count && at < end; ++s) {
+        std::byte* const slot = slots.memory + s * slots.pitch;
+        wait_for_groups<1>();
+        attention.attend(keys, s, slot);
+        if (at + slots.to_next < end) attention.request(next, s, slot);
+        commit_copies();
+        if (slots.count == 1) commit_copies();  // an empty group: wait_for_groups<1> waits for the
+                                                // tile
+        at += slots.to_second;
+      }
+      if (more) keys = Warp::keys_at(next);
     }
   }
 
-  template <typename U>
-  __device__ static void rotate(U& a, U& b) {
-    const U rotated = a;
-    a = b;
-    b = rotated;
+  /// Of the query rows 2t and 2t + 1 of the tile that begins with `first` in lane t of a quad.
+  __device__ void find_last_positions(int first, int last, std::int32_t (&position)[2]) const {
+    const int row = min(first + thread() % 4 * 2, last);
+    const int query_row = unit_.query_row(row);
+    const bool is_next = row < last && row + 1 == (query_row + 1) * params_.group;
+    position[0] = unit_.p0() + query_row;
+    position[1] = position[0] + (unit_.rows > 1 && is_next);
   }
 
   // ---- Combine: the team merges (row, dim) pairs in slices, one for each block ------------------
@@ -170,42 +222,71 @@ class DecodeAttention {
     const int size = unit_.team.size();
     const int rank = unit_.team.rank();
     const int slice_shift = params_.slice_shift;
+    if (size > 1) unit_.team.meet();
+    {
+      const int values = num_rows * kHeadDim;
+      const Shares shares(values);
 #pragma unroll 1
-    for (int i = thread() * 4; i < num_rows * kHeadDim; i += kDecodeThreads * 4) {
-      const int row = i / kHeadDim;
-      const int d = i % kHeadDim;
-      const float* const row_max = unit_.shared.row_max + row * parts;
-      const float* const row_sum = unit_.shared.row_sum + row * parts;
-      const std::byte* const out = unit_.shared.slots + row / kRowsPerTile * kSlotBytes +
-                                   (row % kRowsPerTile * kOutPitch<kHeadDim> + d) * sizeof(float);
-      const int pitch = kSlotBytes << shift;
-      const MergedState merged(
-          parts, [&](int p) { return make_float2(row_max[p], row_sum[p]); },
-          [&](int p) { return *reinterpret_cast<const float4*>(out + p * pitch); });
-      if (size == 1) {
-        write(first_row + row, d, merged);
-        continue;
-      }
-      const int to = i >> slice_shift;
-      unit_.team.send(to, (rank << slice_shift) + i - (to << slice_shift), merged.value);
-      if (d / 4 < size) {
-        unit_.team.send(d / 4, state_at(rank, row, num_rows), make_float2(merged.max, merged.sum));
+      for (int i = shares.first; i - shares.offset < values; i += shares.step) {
+        const int at = min(i, values - 4);
+        const int row = at / kHeadDim;
+        const int d = at % kHeadDim;
+        const float* const row_max = unit_.shared.row_max + row * parts;
+        const float* const row_sum = unit_.shared.row_sum + row * parts;
+        const std::byte* const out = unit_.shared.slots + row / kRowsPerTile * kSlotBytes +
+                                     (row % kRowsPerTile * kOutPitch<kHeadDim> + d) * sizeof(float);
+        const int pitch = kSlotBytes << shift;
+        const MergedState merged(
+            parts, shares.lane_shift, [&](int p) { return make_float2(row_max[p], row_sum[p]); },
+            [&](int p) { return *reinterpret_cast<const float4*>(out + p * pitch); });
+        if (!shares.writes || i >= values) continue;
+        if (size == 1) {
+          write(first_row + row, d, merged);
+          continue;
+        }
+        const int to = i >> slice_shift;
+        unit_.team.send(to, (rank << slice_shift) + i - (to << slice_shift), merged.value);
+        if (d / 4 < size) {
+          unit_.team.send(d / 4, state_at(rank, row, num_rows),
+                          make_float2(merged.max, merged.sum));
+        }
       }
     }
     if (size == 1) return;
     unit_.team.receive();
-    const int pairs = slice_pairs(num_rows);
+    const int values = slice_pairs(num_rows);
+    const Shares shares(values);
 #pragma unroll 1
-    for (int i = thread() * 4; i < pairs; i += kDecodeThreads * 4) {
-      const int pair = (rank << slice_shift) + i;
+    for (int i = shares.first; i - shares.offset < values; i += shares.step) {
+      const int at = min(i, values - 4);
+      const int pair = (rank << slice_shift) + at;
       const int row = pair / kHeadDim;
       const MergedState merged(
-          size,
+          size, shares.lane_shift,
           [&](int p) { return unit_.team.template inbox<float2>(state_at(p, row, num_rows)); },
-          [&](int p) { return unit_.team.template inbox<float4>((p << slice_shift) + i); });
-      write(first_row + row, pair % kHeadDim, merged);
+          [&](int p) { return unit_.team.template inbox<float4>((p << slice_shift) + at); });
+      if (shares.writes && i < values) write(first_row + row, pair % kHeadDim, merged);
     }
   }
+
+  /// How a block's threads share out values that are merged, four to a thread, and with few values
+  /// up to four threads to the same four: a warp's loop is the same in all its lanes.
+  struct Shares {
+    int lane_shift;  ///< log2 of the threads that share
+    int first;       ///< of this thread's values
+    int offset;      ///< of them in the warp's
+    int step;
+    bool writes;  ///< one of those who share
+
+    __device__ explicit Shares(int values)
+        : lane_shift(values <= kDecodeThreads ? 2 : values <= 2 * kDecodeThreads ? 1 : 0) {
+      const int lanes = 32 >> lane_shift;
+      offset = (thread() & (lanes - 1)) * 4;
+      first = thread() / 32 * lanes * 4 + offset;
+      step = kDecodeWarps * lanes * 4;
+      writes = thread() % 32 < lanes;
+    }
+  };
 
   /// Four dims of one row, normalised.
   __device__ void write(int row, int d, const MergedState& state) const {

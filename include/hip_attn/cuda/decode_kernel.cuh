@@ -34,11 +34,14 @@ __device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
 /// here or none.
 template <typename T, int kHeadDim, typename Team>
 __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
+  // All that is read first is on its way before any of it is looked at.
   DecodeSearch<T, kHeadDim, Team> search(unit);
+  unit.look_at_lengths();
+  search.look_at_cache();
   if (unit.rows == 0) return;
   if (!unit.lengths_hold()) return unit.fill_rows(NAN);
   if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
-  if (unit.rows == 1) unit.use_queries(1);            // what every stage uses
+  if (unit.rows == 1) unit.request_queries(1);        // what every stage uses
 
   UnitSelection selection;
   selection.w0 = unit.params.sink;

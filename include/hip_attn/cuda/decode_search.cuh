@@ -19,7 +19,15 @@ class DecodeSearch {
   /// Starts to read what the cache holds for this unit.
   __device__ explicit DecodeSearch(Unit& unit)
       : params_(unit.params), unit_(unit), lists_{unit.lists[0], unit.lists[1]} {
-    if (params_.cache.words) read_cache_header();
+    if (params_.cache.words) read_cache();
+  }
+
+  /// Reads what else is needed when the cache is to be refreshed in part.
+  __device__ void look_at_cache() {
+    cached_stages_ = min(max(cached_stages_, 0), params_.num_stages);
+    if (entry_ && cached_stages_ > 0 && cached_stages_ < params_.num_stages) {
+      read_survivors(params_.stages[cached_stages_ - 1]);
+    }
   }
 
   /// The selection that the caller gave; false when it does not hold.
@@ -73,33 +81,37 @@ class DecodeSearch {
   }
 
  private:
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int thread() { return decode_thread(); }
 
   // ---- Cache ------------------------------------------------------------------------------------
 
-  /// Reads at once what the cache says and the survivors that will be needed if it says what it
-  /// mostly does; what is read is looked at later.
-  __device__ void read_cache_header() {
+  /// Reads what the cache says and, before it is known whether they will be needed, the survivors
+  /// of the last stage, which mostly are: one round trip to memory, not two.
+  __device__ void read_cache() {
     const auto& cache = params_.cache;
     const std::int64_t slot = cache.slots ? cache.slots[unit_.request] : unit_.request;
-    cached_stages_ = min(max(cache.refresh_from[unit_.request], 0), params_.num_stages);
     slot_holds_ = slot >= 0 && slot < cache.num_slots;
     if (!slot_holds_) return;
+    cached_stages_ = cache.refresh_from[unit_.request];
     entry_ = cache.words + slot * cache.slot_words + unit_.kv_head * cache.head_words;
     filled_ = entry_[0];
     cached_w0_ = entry_[1];
-    if (cached_stages_ == 0) return;
-    const StageParams& stage = params_.stages[cached_stages_ - 1];
+    read_survivors(params_.last_stage);
+  }
+
+  __device__ void read_survivors(const StageParams& stage) {
     const std::int32_t* const words = entry_ + stage.cache_word;
     cached_count_ = words[0];
     if (thread() < stage.max_survivors) {
-      cached_start_ = words[1 + thread()];
-      cached_before_ = words[thread()];
+      const std::int32_t* const own = words + thread();
+      cached_before_ = own[0];
+      cached_start_ = own[1];
     }
   }
 
   __device__ bool load_survivors(int s, std::int32_t& count) {
-    const StageParams& stage = params_.stages[s];
+    const StageParams& stage =
+        s == params_.num_stages - 1 ? params_.last_stage : params_.stages[s];
     const std::int32_t* words = entry_ + stage.cache_word;
     count = cached_count_;
     bool holds = count >= 0 && count <= stage.max_survivors && w0_ >= params_.sink &&

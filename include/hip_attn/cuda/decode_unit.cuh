@@ -31,9 +31,9 @@ class DecodeUnit {
         kv(params.kv, request, kv_head),
         shared(memory, params.layout),
         scores(params.scores + std::int64_t{team_number} * 2 * params.max_chunks) {
-    seq_len = params.seq_lens[request];
-    first_row = params.cu_seqlens_q[request];
-    rows = params.cu_seqlens_q[request + 1] - first_row;
+    const int lane = thread() % 32;
+    length_ = *(lane == 0 ? params.seq_lens + request
+                          : params.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
     lists[0] = params.lists
                    ? params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) *
                                         2 * params.list_length
@@ -41,14 +41,22 @@ class DecodeUnit {
     lists[1] = lists[0] + params.list_length;
   }
 
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  /// Lengths are read by the constructor and exist from here on. Lanes read one each and hand it
+  /// round: what all lanes read alike the compiler wants in uniform registers, and waits for it
+  /// before other reads are on their way.
+  __device__ void look_at_lengths() {
+    seq_len = __shfl_sync(0xffffffffu, length_, 0);
+    first_row = __shfl_sync(0xffffffffu, length_, 1);
+    rows = __shfl_sync(0xffffffffu, length_, 2) - first_row;
+  }
+
+  __device__ static int thread() { return decode_thread(); }
 
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
     return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
            first_row + std::int64_t{rows} <= params.total_q && seq_len >= 0 &&
-           seq_len <= params.max_seq_len && seq_len <= capacity(params.kv) &&
-           (seq_len == 0 || rows <= seq_len);
+           seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
   /// Position of the first row.
@@ -61,22 +69,38 @@ class DecodeUnit {
     return params.sink + ((w - params.sink) >> params.block_shift << params.block_shift);
   }
 
-  /// Puts the queries pooled by `stride` rows into shared memory, unless they are there. Returns
-  /// the number of pooled rows.
-  __device__ int use_queries(int stride) {
+  /// Starts to put the queries pooled by `stride` rows into shared memory, unless they are there.
+  /// Returns the number of pooled rows.
+  __device__ int request_queries(int stride) {
     stride = min(stride, rows);  // one group
     if (pooled_by_ != stride) {
-      if (pooled_by_ != 0) __syncthreads();
+      if (pooled_by_ != 0) await_queries();
       pooled_rows_ =
           pool_queries<T, kHeadDim>(params,
                                     params.q + first_row * params.q_row_stride +
                                         std::int64_t{kv_head} * params.group * params.q_head_stride,
                                     rows, stride, shared.queries);
-      __syncthreads();
       pooled_by_ = stride;
+      queries_arrived_ = false;
     }
     return pooled_rows_;
   }
+
+  /// Waits for this thread's copies and for the others: all have the queries.
+  __device__ void await_queries() {
+    wait_for_copies();
+    __syncthreads();
+    queries_arrived_ = true;
+  }
+
+  __device__ int use_queries(int stride) {
+    const int pooled = request_queries(stride);
+    if (!queries_arrived_) await_queries();
+    return pooled;
+  }
+
+  /// For those who wait for their copies and the others themselves.
+  __device__ void queries_have_arrived() { queries_arrived_ = true; }
 
   /// Rows of a unit are numbered by query row, then head of the group.
   __device__ int query_row(int unit_row) const { return rows == 1 ? 0 : unit_row / params.group; }
@@ -111,15 +135,17 @@ class DecodeUnit {
   DecodeShared<T> shared;
   float* scores;           ///< [2, max_chunks] of this team, used in turn
   std::int32_t* lists[2];  ///< first keys of chunks: the survivors, and those being made
-  std::int32_t seq_len;
-  std::int32_t first_row;
-  std::int32_t rows;
+  std::int32_t seq_len = 0;
+  std::int32_t first_row = 0;
+  std::int32_t rows = 0;
 
  private:
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows
 
+  std::int32_t length_;  ///< lane 0: seq_len, 1: first row, 2: first row of the next request
   int pooled_by_ = 0;  ///< what the queries in shared memory are pooled by; 0: none
   int pooled_rows_ = 0;
+  bool queries_arrived_ = false;  ///< for all threads
 };
 
 }  // namespace hip_attn::cuda

@@ -14,24 +14,27 @@ inline constexpr int kQueryPitch = query_pitch(kHeadDim);
 /// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
 /// every head of the group: row order is group of rows, then head. Rows up to the next whole tile
 /// repeat row 0, which changes no maximum. `first` is row 0 of the group's first head. Called by
-/// the whole block; returns the number of pooled rows.
+/// the whole block; returns the number of pooled rows. One row is copied asynchronously: it has
+/// arrived after wait_for_copies() and a barrier.
 template <typename T, int kHeadDim>
 __device__ int pool_queries(const DecodeParams<T>& params, const T* first, int rows, int stride,
                             T* queries) {
   constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
   if (rows == 1) {                       // the same without a division
 #pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < padded_rows(params.group) * kPieces;
+    for (int i = decode_thread(); i < padded_rows(params.group) * kPieces;
          i += kDecodeThreads) {
       const int row = i / kPieces < params.group ? i / kPieces : 0;
-      *reinterpret_cast<uint4*>(queries + i / kPieces * kQueryPitch<kHeadDim> + i % kPieces * 8) =
-          *reinterpret_cast<const uint4*>(first + row * params.q_head_stride + i % kPieces * 8);
+      copy_async_16(
+          shared_address(queries + i / kPieces * kQueryPitch<kHeadDim> + i % kPieces * 8),
+          first + row * params.q_head_stride + i % kPieces * 8);
     }
+    commit_copies();
     return params.group;
   }
   const int pooled = (rows + stride - 1) / stride * params.group;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < padded_rows(pooled) * kHeadDim;
+  for (int i = decode_thread(); i < padded_rows(pooled) * kHeadDim;
        i += kDecodeThreads) {
     const int row = i / kHeadDim;
     const int d = i % kHeadDim;
