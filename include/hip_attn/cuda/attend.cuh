@@ -56,7 +56,7 @@ class WarpAttention {
   /// Looks up this lane's key of tile `tile`, which is that of the lane's slot. There are `count`
   /// keys; tiles past them may be looked up, but not requested. No lane branches, so that all pages
   /// are on their way at once.
-  __device__ Place locate(const AttendedKeys& keys, std::int32_t tile, std::int32_t count) const {
+  __device__ Place locate(const DecodeKeys& keys, std::int32_t tile, std::int32_t count) const {
     const std::int32_t last = count - 1;
     const std::int32_t first = min(tile, last / kKeysPerTile) * kKeysPerTile;
     const std::int32_t index = min(first + lane() % kKeysPerTile, last);

@@ -55,18 +55,46 @@ class DecodeAttention {
  public:
   using Unit = DecodeUnit<T, kHeadDim, Team>;
 
-  __device__ DecodeAttention(Unit& unit, const UnitSelection& selection)
+  __device__ explicit DecodeAttention(Unit& unit)
       : params_(unit.params),
         unit_(unit),
         keys_{min(params_.sink, unit.seq_len),
-              selection.blocks,
-              selection.count,
-              selection.start_shift,
+              unit.window_start(),
+              unit.seq_len,
+              nullptr,
+              0,
+              0,
               params_.block_shift,
-              selection.w0,
-              unit.seq_len},
-        num_keys_(keys_.count()) {}
+              unit.window_start()} {}
 
+  /// Asks for the tiles that are attended whatever is selected, and for none when not `expected`:
+  /// only for a selection that is reused, because a search needs the memory. Called once, before
+  /// run().
+  __device__ void request_known(bool expected) {
+    known_tiles_ = expected ? keys_.known() / kKeysPerTile : 0;
+    const Pass pass(*this, 0);
+    request_tiles(warp_attention(pass), pass, 0, known_tiles_, keys_.known());
+  }
+
+  /// The search needs the memory after all.
+  __device__ void drop_known() {
+    if (known_tiles_ == 0) return;
+    wait_for_copies();
+    __syncthreads();
+    known_tiles_ = 0;
+  }
+
+  __device__ void attend_to(const UnitSelection& selection) {
+    keys_.blocks = selection.blocks;
+    keys_.num_blocks = selection.count;
+    keys_.start_shift = selection.start_shift;
+    keys_.window_start = selection.w0;
+    keys_.recent_start = max(keys_.recent_start, selection.w0);
+    num_keys_ = keys_.count();
+    run();
+  }
+
+ private:
   __device__ void run() {
     if (params_.counters && unit_.team.rank() == 0 && thread() == 0) count_attended();
     const int num_rows = unit_.request_queries(1);
@@ -74,116 +102,130 @@ class DecodeAttention {
 #pragma unroll 1
     for (int first_row = 0; first_row < num_rows; first_row += pass_rows) {
       if (first_row > 0) unit_.team.sync();  // the last pass has been merged
-      attend(first_row, min(pass_rows, num_rows - first_row));
+      attend(Pass(*this, first_row));
     }
   }
 
- private:
   __device__ static int thread() { return decode_thread(); }
-
-  /// Rows [first_row, first_row + num_rows). Warps share out the tiles of rows first, then the
-  /// slots; slots of one tile of rows take tiles of keys in turn.
-  __device__ void attend(int first_row, int num_rows) {
-    const int row_tiles = (num_rows + kRowsPerTile - 1) / kRowsPerTile;
-    const int shift = 32 - __clz(row_tiles - 1);  // of the next power of two
-    const int key_warps = kDecodeWarps >> shift;
-    const int key_slots = min(params_.layout.slots >> shift, kSlotsPerWarp * key_warps);
-    const int parts = min(key_warps, key_slots);
-    const int warp = thread() / 32;
-    const int tile_row = (warp & ((1 << shift) - 1)) * kRowsPerTile;
-    const int key_warp = warp >> shift;
-    if (unit_.team.size() > 1 && thread() == 0) expect(num_rows);
-    const bool attends = key_warp < parts && tile_row < num_rows;
-    const WarpSlots slots{unit_.shared.slots + warp * kSlotBytes,
-                          (key_warps << shift) * kSlotBytes,
-                          key_warp + key_warps < key_slots ? 2 : 1,
-                          key_warp * unit_.team.size() + unit_.team.rank(),
-                          key_warps * unit_.team.size(),
-                          key_slots * unit_.team.size()};
-    std::int32_t last_position[2];
-    find_last_positions(first_row + tile_row, first_row + num_rows - 1, last_position);
-    Warp attention(params_, unit_.kv,
-                   unit_.shared.queries + (first_row + tile_row) * kQueryPitch<kHeadDim>,
-                   last_position, unit_.p0());
-    typename Warp::Keys keys{};
-    if (attends) {
-      keys = request_first(attention, slots);
-    } else {
-      commit_copies();
-      commit_copies();
-    }
-    wait_for_groups<2>();  // for the queries, which were asked for before
-    __syncthreads();
-    unit_.queries_have_arrived();
-    if (attends) {
-      attend_tiles(attention, keys, slots);
-      const int state = tile_row * parts + key_warp;
-      attention.store(reinterpret_cast<float*>(slots.memory), unit_.shared.row_max + state,
-                      unit_.shared.row_sum + state, parts, num_rows - tile_row);
-    }
-    __syncthreads();
-    combine(first_row, num_rows, parts, shift);
-  }
 
   using Warp = WarpAttention<T, kHeadDim>;
 
-  /// The one or two slots of a warp. Tiles are those of the team: all blocks get as many, one of
-  /// them more or less.
-  struct WarpSlots {
-    std::byte* memory;
-    int pitch;  ///< bytes from the first slot to the second
-    int count;
-    std::int32_t first;        ///< tile of the first slot
-    std::int32_t to_second;    ///< tiles from there to that of the second
-    std::int32_t to_next;      ///< to the one that follows in the same slot
+  /// What a warp does in the pass over rows [first_row, first_row + num_rows). Warps share out the
+  /// tiles of rows first, then the slots; slots of one tile of rows take tiles of keys in turn, so
+  /// that all blocks of the team get as many, one of them more or less.
+  struct Pass {
+    int first_row;
+    int num_rows;
+    int shift;       ///< log2 of the tiles of rows
+    int parts;       ///< warps that share a tile of rows
+    int part;        ///< this one
+    int tile_row;    ///< of the pass
+    bool attends;
+    int slots;          ///< 1 or 2
+    std::byte* slot;    ///< the first
+    int slot_pitch;     ///< bytes to the second
+    std::int32_t tile;  ///< of keys, the first in the first slot
+    std::int32_t to_second;  ///< tiles from there to that of the second
+    std::int32_t to_next;    ///< to the one that follows in the same slot
+
+    __device__ Pass(const DecodeAttention& of, int first_row_) : first_row(first_row_) {
+      const DecodeLayout& layout = of.params_.layout;
+      num_rows = min(kRowsPerTile << layout.row_tile_shift, of.num_rows() - first_row);
+      const int row_tiles = (num_rows + kRowsPerTile - 1) / kRowsPerTile;
+      shift = 32 - __clz(row_tiles - 1);  // of the next power of two
+      const int key_warps = kDecodeWarps >> shift;
+      const int key_slots = min(layout.slots >> shift, kSlotsPerWarp * key_warps);
+      const int warp = thread() / 32;
+      parts = min(key_warps, key_slots);
+      part = warp >> shift;
+      tile_row = (warp & ((1 << shift) - 1)) * kRowsPerTile;
+      attends = part < parts && tile_row < num_rows;
+      slots = part + key_warps < key_slots ? 2 : 1;
+      slot = of.unit_.shared.slots + warp * kSlotBytes;
+      slot_pitch = (key_warps << shift) * kSlotBytes;
+      tile = part * of.unit_.team.size() + of.unit_.team.rank();
+      to_second = key_warps * of.unit_.team.size();
+      to_next = key_slots * of.unit_.team.size();
+    }
   };
+
+  __device__ int num_rows() const { return unit_.rows * params_.group; }
+
+  __device__ void attend(const Pass& pass) {
+    if (unit_.team.size() > 1 && thread() == 0) expect(pass.num_rows);
+    Warp attention = warp_attention(pass);
+    const auto keys = request_tiles(attention, pass, pass.first_row == 0 ? known_tiles_ : 0,
+                                    end_of_tiles(), num_keys_);
+    wait_for_groups<4>();  // for the queries, which were asked for before all tiles
+    __syncthreads();
+    unit_.queries_have_arrived();
+    if (pass.attends) {
+      attend_tiles(attention, keys, pass);
+      const int state = pass.tile_row * pass.parts + pass.part;
+      attention.store(reinterpret_cast<float*>(pass.slot), unit_.shared.row_max + state,
+                      unit_.shared.row_sum + state, pass.parts, pass.num_rows - pass.tile_row);
+    }
+    __syncthreads();
+    combine(pass.first_row, pass.num_rows, pass.parts, pass.shift);
+  }
+
+  __device__ Warp warp_attention(const Pass& pass) const {
+    const int first = pass.first_row + pass.tile_row;
+    std::int32_t last_position[2];
+    find_last_positions(first, pass.first_row + pass.num_rows - 1, last_position);
+    return Warp(params_, unit_.kv, unit_.shared.queries + first * kQueryPitch<kHeadDim>,
+                last_position, unit_.p0());
+  }
 
   __device__ std::int32_t end_of_tiles() const { return (num_keys_ - 1) / kKeysPerTile + 1; }
 
   /// Both slots' tiles are looked up at once.
-  __device__ typename Warp::Place locate(const Warp& attention, const WarpSlots& slots,
-                                         std::int32_t tile) const {
+  __device__ typename Warp::Place locate(const Warp& attention, const Pass& pass,
+                                         std::int32_t tile, std::int32_t num_keys) const {
     const bool second = thread() % 32 >= kKeysPerTile;
-    return attention.locate(keys_, second ? tile + slots.to_second : tile, num_keys_);
+    return attention.locate(keys_, second ? tile + pass.to_second : tile, num_keys);
   }
 
-  /// Starts to fill the slots: two groups of copies.
-  __device__ typename Warp::Keys request_first(const Warp& attention,
-                                               const WarpSlots& slots) const {
-    const std::int32_t end = end_of_tiles();
-    const auto place = locate(attention, slots, slots.first);
-    std::int32_t tile = slots.first;
+  /// Starts to fill the slots with their first tiles if these lie in [begin, end): two groups of
+  /// copies.
+  __device__ typename Warp::Keys request_tiles(const Warp& attention, const Pass& pass,
+                                               std::int32_t begin, std::int32_t end,
+                                               std::int32_t num_keys) const {
+    typename Warp::Place place{};
+    const bool any = pass.attends && begin < end && pass.tile < end;
+    if (any) place = locate(attention, pass, pass.tile, num_keys);
+    std::int32_t tile = pass.tile;
 #pragma unroll 1
     for (int s = 0; s < 2; ++s) {
-      if (s < slots.count && tile < end) {
-        attention.request(place, s, slots.memory + s * slots.pitch);
+      if (any && s < pass.slots && tile >= begin && tile < end) {
+        attention.request(place, s, pass.slot + s * pass.slot_pitch);
       }
       commit_copies();
-      tile += slots.to_second;
+      tile += pass.to_second;
     }
     return Warp::keys_at(place);
   }
 
   /// Before the tiles of a round are attended the pages of the next round's are looked up.
   __device__ void attend_tiles(Warp& attention, typename Warp::Keys keys,
-                               const WarpSlots& slots) const {
+                               const Pass& pass) const {
     const std::int32_t end = end_of_tiles();
 #pragma unroll 1
-    for (std::int32_t tile = slots.first; tile < end; tile += slots.to_next) {
+    for (std::int32_t tile = pass.tile; tile < end; tile += pass.to_next) {
       typename Warp::Place next{};
-      const bool more = tile + slots.to_next < end;
-      if (more) next = locate(attention, slots, tile + slots.to_next);
+      const bool more = tile + pass.to_next < end;
+      if (more) next = locate(attention, pass, tile + pass.to_next, num_keys_);
       std::int32_t at = tile;
 #pragma unroll 1
-      for (int s = 0; s < slots.count && at < end; ++s) {
-        std::byte* const slot = slots.memory + s * slots.pitch;
+      for (int s = 0; s < pass.slots && at < end; ++s) {
+        std::byte* const slot = pass.slot + s * pass.slot_pitch;
         wait_for_groups<1>();
         attention.attend(keys, s, slot);
-        if (at + slots.to_next < end) attention.request(next, s, slot);
+        if (at + pass.to_next < end) attention.request(next, s, slot);
         commit_copies();
-        if (slots.count == 1) commit_copies();  // an empty group: wait_for_groups<1> waits for the
+        if (pass.slots == 1) commit_copies();  // an empty group: wait_for_groups<1> waits for the
                                                 // tile
-        at += slots.to_second;
+        at += pass.to_second;
       }
       if (more) keys = Warp::keys_at(next);
     }
@@ -309,7 +351,7 @@ class DecodeAttention {
     std::int32_t triples = 0;
 #pragma unroll 1
     for (int row = 0; row < unit_.rows; ++row) {
-      AttendedKeys of_row = keys_;
+      DecodeKeys of_row = keys_;
       of_row.end = unit_.p0() + row + 1;
       of_row.sink_end = min(keys_.sink_end, of_row.end);
       triples += of_row.count();
@@ -322,8 +364,9 @@ class DecodeAttention {
 
   const DecodeParams<T>& params_;
   Unit& unit_;
-  AttendedKeys keys_;
-  std::int32_t num_keys_;
+  DecodeKeys keys_;
+  std::int32_t num_keys_ = 0;
+  std::int32_t known_tiles_ = 0;  ///< that have been asked for
 };
 
 }  // namespace hip_attn::cuda

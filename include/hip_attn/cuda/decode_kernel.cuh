@@ -43,15 +43,23 @@ __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
   if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
   if (unit.rows == 1) unit.request_queries(1);        // what every stage uses
 
+  DecodeAttention<T, kHeadDim, Team> attention(unit);
+  const bool expects_reuse = search.expects_reuse();
+  attention.request_known(expects_reuse);
+
   UnitSelection selection;
   selection.w0 = unit.params.sink;
   if (unit.params.selection_in.blocks) {
     if (!search.take_given(selection)) return unit.fill_rows(NAN);
   } else if (unit.params.num_stages > 0) {
-    if (!search.run(selection)) return unit.fill_rows(NAN);
+    if (expects_reuse && !search.can_reuse()) attention.drop_known();
+    if (!search.run(selection)) {
+      attention.drop_known();
+      return unit.fill_rows(NAN);
+    }
   }
   write_selection(unit, selection);
-  DecodeAttention<T, kHeadDim, Team>(unit, selection).run();
+  attention.attend_to(selection);
 }
 
 template <typename T, int kHeadDim, typename Team>

@@ -30,6 +30,14 @@ class DecodeSearch {
     }
   }
 
+  /// The cache is said to be reused whole; whether it can be is known when it has been read.
+  __device__ bool expects_reuse() const {
+    return !params_.selection_in.blocks && entry_ && cached_stages_ == params_.num_stages;
+  }
+  __device__ bool can_reuse() const {
+    return filled_ != 0 && cached_w0_ <= unit_.window_start();
+  }
+
   /// The selection that the caller gave; false when it does not hold.
   __device__ bool take_given(UnitSelection& selection) const {
     const auto& given = params_.selection_in;
@@ -60,7 +68,7 @@ class DecodeSearch {
     int first_stage = 0;
     std::int32_t count = 0;
     if (entry_) {
-      if (filled_ != 0 && cached_w0_ <= w0_) first_stage = cached_stages_;
+      if (can_reuse()) first_stage = cached_stages_;
       if (first_stage > 0) {
         w0_ = cached_w0_;
         if (!load_survivors(first_stage - 1, count)) return false;
