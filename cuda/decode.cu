@@ -237,8 +237,11 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
-  const std::int64_t capacity =
-      std::int64_t{params.kv.page_size} * (params.kv.block_table ? params.kv.table_columns : 1);
+  static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
+  params.group_factor = (65536 + params.group - 1) / params.group;
+  // Without a page there is no row that could be read in place of one that does not exist.
+  const std::int64_t columns = params.kv.block_table ? params.kv.table_columns : 1;
+  const std::int64_t capacity = params.kv.num_pages > 0 ? params.kv.page_size * columns : 0;
   params.max_seq_len = saturate(std::min(plan.shape.max_seq_len, capacity));
   const LogitScale logits = logit_scale(plan, args);
   params.scale_log2 = logits.scale_log2;

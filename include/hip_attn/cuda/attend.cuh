@@ -99,7 +99,7 @@ class WarpAttention {
     SharedTile<T, kHeadDim>(slot).multiply(queries_, kQueryPitch<kHeadDim>, logits);
 #pragma unroll
     for (float& logit : logits) logit *= params_.scale_log2;
-    if (params_.softcap_log2 > 0.f) {
+    if (params_.softcap_log2 > 0.f) [[unlikely]] {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
         rotate_in(logits, soft_cap(logits[0], params_.softcap_log2));
@@ -185,7 +185,8 @@ class WarpAttention {
       }
     }
     const std::uint32_t beyond = __ballot_sync(kAll, position > all_see_);
-    if ((beyond >> s * kKeysPerTile & 0xffffu) != 0) keep_out(logits, position, s, values);
+    if ((beyond >> s * kKeysPerTile & 0xffffu) != 0) [[unlikely]]
+      keep_out(logits, position, s, values);
     // [keys, rows] as a product leaves it, to [rows, keys] as the next product reads it.
     const std::uint32_t b0 = transpose_8x8(narrow_pair<T>(logits[0], logits[1]));
     const std::uint32_t b1 = transpose_8x8(narrow_pair<T>(logits[2], logits[3]));

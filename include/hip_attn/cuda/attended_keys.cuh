@@ -30,9 +30,9 @@ struct AttendedKeys {
   }
 };
 
-/// The same keys in the order in which decode can know them: the sink, the window that a selection
-/// made now would leave, [recent_start, end), then the blocks, then what older selections leave of
-/// the window, [window_start, recent_start).
+/// The same keys in the order in which decode comes to know them: the sink and the window that a
+/// selection made now would leave, [recent_start, end), follow from the length; then the blocks;
+/// then what a selection made earlier leaves of the window, [window_start, recent_start).
 struct DecodeKeys {
   std::int32_t sink_end;
   std::int32_t recent_start;

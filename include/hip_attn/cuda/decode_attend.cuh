@@ -67,23 +67,23 @@ class DecodeAttention {
               params_.block_shift,
               unit.window_start()} {}
 
-  /// Asks for the tiles that are attended whatever is selected, and for none when not `expected`:
-  /// only for a selection that is reused, because a search needs the memory. Called once, before
-  /// run().
-  __device__ void request_known(bool expected) {
-    known_tiles_ = expected ? keys_.known() / kKeysPerTile : 0;
+  /// Asks for the tiles that are attended to whatever is selected. Only where a selection is to be
+  /// reused, because a search needs the memory. The queries have been asked for.
+  __device__ void request_known() {
+    known_tiles_ = keys_.known() / kKeysPerTile;
     const Pass pass(*this, 0);
     request_tiles(warp_attention(pass), pass, 0, known_tiles_, keys_.known());
   }
 
-  /// The search needs the memory after all.
+  /// The memory is needed after all.
   __device__ void drop_known() {
-    if (known_tiles_ == 0) return;
     wait_for_copies();
     __syncthreads();
+    unit_.queries_have_arrived();
     known_tiles_ = 0;
   }
 
+  /// Attends to the selection, sink and window, and writes the unit's rows.
   __device__ void attend_to(const UnitSelection& selection) {
     keys_.blocks = selection.blocks;
     keys_.num_blocks = selection.count;
@@ -96,12 +96,15 @@ class DecodeAttention {
 
  private:
   __device__ void run() {
-    if (params_.counters && unit_.team.rank() == 0 && thread() == 0) count_attended();
-    const int num_rows = unit_.request_queries(1);
+    if (params_.counters && unit_.team.rank() == 0 && thread() == 0) [[unlikely]]
+      count_attended();
+    unit_.request_queries();
+    const int num_rows = this->num_rows();
     const int pass_rows = kRowsPerTile << params_.layout.row_tile_shift;
 #pragma unroll 1
     for (int first_row = 0; first_row < num_rows; first_row += pass_rows) {
-      if (first_row > 0) unit_.team.sync();  // the last pass has been merged
+      if (first_row > 0) [[unlikely]]
+        unit_.team.sync();  // the last pass has been merged
       attend(Pass(*this, first_row));
     }
   }
@@ -116,15 +119,15 @@ class DecodeAttention {
   struct Pass {
     int first_row;
     int num_rows;
-    int shift;       ///< log2 of the tiles of rows
-    int parts;       ///< warps that share a tile of rows
-    int part;        ///< this one
-    int tile_row;    ///< of the pass
+    int shift;     ///< log2 of the tiles of rows
+    int parts;     ///< warps that share a tile of rows
+    int part;      ///< this one
+    int tile_row;  ///< of the pass
     bool attends;
-    int slots;          ///< 1 or 2
-    std::byte* slot;    ///< the first
-    int slot_pitch;     ///< bytes to the second
-    std::int32_t tile;  ///< of keys, the first in the first slot
+    int slots;               ///< 1 or 2
+    std::byte* slot;         ///< the first
+    int slot_pitch;          ///< bytes to the second
+    std::int32_t tile;       ///< of keys, the first in the first slot
     std::int32_t to_second;  ///< tiles from there to that of the second
     std::int32_t to_next;    ///< to the one that follows in the same slot
 
@@ -156,7 +159,12 @@ class DecodeAttention {
     Warp attention = warp_attention(pass);
     const auto keys = request_tiles(attention, pass, pass.first_row == 0 ? known_tiles_ : 0,
                                     end_of_tiles(), num_keys_);
-    wait_for_groups<4>();  // for the queries, which were asked for before all tiles
+    unit_.team.meet();  // while tiles are on their way
+    if (known_tiles_ > 0 && pass.first_row == 0) {
+      wait_for_groups<4>();  // for the queries, which were asked for before all tiles
+    } else {
+      wait_for_groups<2>();
+    }
     __syncthreads();
     unit_.queries_have_arrived();
     if (pass.attends) {
@@ -180,8 +188,8 @@ class DecodeAttention {
   __device__ std::int32_t end_of_tiles() const { return (num_keys_ - 1) / kKeysPerTile + 1; }
 
   /// Both slots' tiles are looked up at once.
-  __device__ typename Warp::Place locate(const Warp& attention, const Pass& pass,
-                                         std::int32_t tile, std::int32_t num_keys) const {
+  __device__ typename Warp::Place locate(const Warp& attention, const Pass& pass, std::int32_t tile,
+                                         std::int32_t num_keys) const {
     const bool second = thread() % 32 >= kKeysPerTile;
     return attention.locate(keys_, second ? tile + pass.to_second : tile, num_keys);
   }
@@ -207,27 +215,29 @@ class DecodeAttention {
   }
 
   /// Before the tiles of a round are attended the pages of the next round's are looked up.
-  __device__ void attend_tiles(Warp& attention, typename Warp::Keys keys,
-                               const Pass& pass) const {
+  __device__ void attend_tiles(Warp& attention, typename Warp::Keys keys, const Pass& pass) const {
     const std::int32_t end = end_of_tiles();
 #pragma unroll 1
     for (std::int32_t tile = pass.tile; tile < end; tile += pass.to_next) {
       typename Warp::Place next{};
       const bool more = tile + pass.to_next < end;
-      if (more) next = locate(attention, pass, tile + pass.to_next, num_keys_);
+      if (more) [[unlikely]]
+        next = locate(attention, pass, tile + pass.to_next, num_keys_);
       std::int32_t at = tile;
 #pragma unroll 1
       for (int s = 0; s < pass.slots && at < end; ++s) {
         std::byte* const slot = pass.slot + s * pass.slot_pitch;
         wait_for_groups<1>();
         attention.attend(keys, s, slot);
-        if (at + pass.to_next < end) attention.request(next, s, slot);
+        if (at + pass.to_next < end) [[unlikely]]
+          attention.request(next, s, slot);
         commit_copies();
-        if (pass.slots == 1) commit_copies();  // an empty group: wait_for_groups<1> waits for the
-                                                // tile
+        // An empty group: wait_for_groups<1> waits for the one tile.
+        if (pass.slots == 1) commit_copies();
         at += pass.to_second;
       }
-      if (more) keys = Warp::keys_at(next);
+      if (more) [[unlikely]]
+        keys = Warp::keys_at(next);
     }
   }
 
@@ -264,7 +274,6 @@ class DecodeAttention {
     const int size = unit_.team.size();
     const int rank = unit_.team.rank();
     const int slice_shift = params_.slice_shift;
-    if (size > 1) unit_.team.meet();
     {
       const int values = num_rows * kHeadDim;
       const Shares shares(values);
@@ -282,7 +291,7 @@ class DecodeAttention {
             parts, shares.lane_shift, [&](int p) { return make_float2(row_max[p], row_sum[p]); },
             [&](int p) { return *reinterpret_cast<const float4*>(out + p * pitch); });
         if (!shares.writes || i >= values) continue;
-        if (size == 1) {
+        if (size == 1) [[unlikely]] {
           write(first_row + row, d, merged);
           continue;
         }
@@ -294,7 +303,8 @@ class DecodeAttention {
         }
       }
     }
-    if (size == 1) return;
+    if (size == 1) [[unlikely]]
+      return;
     unit_.team.receive();
     const int values = slice_pairs(num_rows);
     const Shares shares(values);
@@ -321,7 +331,9 @@ class DecodeAttention {
     bool writes;  ///< one of those who share
 
     __device__ explicit Shares(int values)
-        : lane_shift(values <= kDecodeThreads ? 2 : values <= 2 * kDecodeThreads ? 1 : 0) {
+        : lane_shift(values <= kDecodeThreads       ? 2
+                     : values <= 2 * kDecodeThreads ? 1
+                                                    : 0) {
       const int lanes = 32 >> lane_shift;
       offset = (thread() & (lanes - 1)) * 4;
       first = thread() / 32 * lanes * 4 + offset;
@@ -340,10 +352,10 @@ class DecodeAttention {
     four.y = narrow_pair<T>(state.value.z * norm, state.value.w * norm);
     *reinterpret_cast<uint2*>(params_.out + out_row * params_.out_row_stride +
                               head * params_.out_head_stride + d) = four;
-    if (params_.lse && d == 0) {
+    if (params_.lse && d == 0) [[unlikely]] {
       constexpr float kLog2 = 0.693147181f;
       params_.lse[out_row * params_.lse_row_stride + head] =
-          state.sum == 0.f ? -INFINITY : (state.max + log2f(state.sum)) * kLog2;
+          state.sum == 0.f ? -INFINITY : (state.max + __log2f(state.sum)) * kLog2;
     }
   }
 

@@ -67,9 +67,10 @@ struct DecodeParams {
   std::int32_t batch;
   std::int32_t num_kv_heads;
   std::int32_t group;
-  std::int32_t max_seq_len;  ///< of the plan, and that a request's pages can hold
-  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
-  float softcap_log2;  ///< softcap * log2(e), 0: none
+  std::int32_t group_factor;  ///< i / group is i * group_factor >> 16 for rows i of a unit
+  std::int32_t max_seq_len;   ///< of the plan, and that a request's pages can hold
+  float scale_log2;           ///< scale * log2(e), or scale / softcap with a softcap
+  float softcap_log2;         ///< softcap * log2(e), 0: none
   // Config
   std::int32_t sink;
   std::int32_t window;
@@ -77,7 +78,7 @@ struct DecodeParams {
   std::int32_t max_candidates;
   std::int32_t block_shift;  ///< log2(block_k)
   std::int32_t num_stages;
-  StageParams last_stage;    ///< stages[num_stages - 1], known without its number
+  StageParams last_stage;  ///< stages[num_stages - 1], known without its number
   // Selection and counters
   SelectionParams<std::int32_t> selection_out;
   SelectionParams<const std::int32_t> selection_in;

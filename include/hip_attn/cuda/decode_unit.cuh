@@ -34,10 +34,11 @@ class DecodeUnit {
     const int lane = thread() % 32;
     length_ = *(lane == 0 ? params.seq_lens + request
                           : params.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
-    lists[0] = params.lists
-                   ? params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) *
-                                        2 * params.list_length
-                   : reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
+    lists[0] = reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
+    if (params.lists) [[unlikely]] {
+      lists[0] = params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) * 2 *
+                                    params.list_length;
+    }
     lists[1] = lists[0] + params.list_length;
   }
 
@@ -69,21 +70,14 @@ class DecodeUnit {
     return params.sink + ((w - params.sink) >> params.block_shift << params.block_shift);
   }
 
-  /// Starts to put the queries pooled by `stride` rows into shared memory, unless they are there.
-  /// Returns the number of pooled rows.
-  __device__ int request_queries(int stride) {
-    stride = min(stride, rows);  // one group
-    if (pooled_by_ != stride) {
-      if (pooled_by_ != 0) await_queries();
-      pooled_rows_ =
-          pool_queries<T, kHeadDim>(params,
-                                    params.q + first_row * params.q_row_stride +
-                                        std::int64_t{kv_head} * params.group * params.q_head_stride,
-                                    rows, stride, shared.queries);
-      pooled_by_ = stride;
-      queries_arrived_ = false;
-    }
-    return pooled_rows_;
+  /// Starts to put the queries into shared memory, unless they are there.
+  __device__ void request_queries() {
+    if (pooled_by_ == 1) return;
+    if (pooled_by_ != 0) await_queries();
+    copy_queries<T, kHeadDim>(params, first_query(), rows, shared.queries);
+    pooled_rows_ = rows * params.group;
+    pooled_by_ = 1;
+    queries_arrived_ = false;
   }
 
   /// Waits for this thread's copies and for the others: all have the queries.
@@ -93,17 +87,27 @@ class DecodeUnit {
     queries_arrived_ = true;
   }
 
+  /// Puts the queries pooled by `stride` rows into shared memory, unless they are there. Returns
+  /// the number of pooled rows.
   __device__ int use_queries(int stride) {
-    const int pooled = request_queries(stride);
+    stride = min(stride, rows);  // one group
+    if (stride == 1) {
+      request_queries();
+    } else if (pooled_by_ != stride) {
+      if (pooled_by_ != 0) await_queries();
+      pooled_rows_ = pool_queries<T, kHeadDim>(params, first_query(), rows, stride, shared.queries);
+      pooled_by_ = stride;
+      queries_arrived_ = false;
+    }
     if (!queries_arrived_) await_queries();
-    return pooled;
+    return pooled_rows_;
   }
 
   /// For those who wait for their copies and the others themselves.
   __device__ void queries_have_arrived() { queries_arrived_ = true; }
 
   /// Rows of a unit are numbered by query row, then head of the group.
-  __device__ int query_row(int unit_row) const { return rows == 1 ? 0 : unit_row / params.group; }
+  __device__ int query_row(int unit_row) const { return unit_row * params.group_factor >> 16; }
   __device__ std::int64_t out_row(int unit_row) const { return first_row + query_row(unit_row); }
   __device__ std::int64_t out_head(int unit_row) const {
     return std::int64_t{kv_head} * params.group + unit_row - query_row(unit_row) * params.group;
@@ -140,10 +144,15 @@ class DecodeUnit {
   std::int32_t rows = 0;
 
  private:
+  __device__ const T* first_query() const {
+    return params.q + first_row * params.q_row_stride +
+           std::int64_t{kv_head} * params.group * params.q_head_stride;
+  }
+
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows
 
   std::int32_t length_;  ///< lane 0: seq_len, 1: first row, 2: first row of the next request
-  int pooled_by_ = 0;  ///< what the queries in shared memory are pooled by; 0: none
+  int pooled_by_ = 0;    ///< what the queries in shared memory are pooled by; 0: none
   int pooled_rows_ = 0;
   bool queries_arrived_ = false;  ///< for all threads
 };

@@ -39,7 +39,7 @@ class ClusterTeam {
     }
     __syncwarp();
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-    touch(params, inbox);
+    touch(params, reinterpret_cast<std::byte*>(inbox) - params.layout.inbox);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // The kernel behind this one waits for the end of this one just as well.
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -127,10 +127,10 @@ class ClusterTeam {
   }
 
  private:
-  /// Has one warp ask for the lines of constant memory that hold the parameters while the kernel in
-  /// front runs. What it writes nobody reads.
+  /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
+  /// while the kernel in front runs. What it leaves in the block's memory nobody reads.
   template <typename T>
-  __device__ static void touch(const DecodeParams<T>& params, float* inbox) {
+  __device__ static void touch(const DecodeParams<T>& params, std::byte* memory) {
     if (threadIdx.x != kDecodeThreads - 1) return;
     const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
     constexpr int kLine = 64 / sizeof(std::int32_t);
@@ -138,7 +138,7 @@ class ClusterTeam {
     std::int32_t all = 0;
 #pragma unroll
     for (int i = 0; i < kLines; ++i) all ^= words[i * kLine];
-    *reinterpret_cast<volatile std::int32_t*>(inbox) = all;
+    *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.states) = all;
   }
 
   float* inbox_;

@@ -63,7 +63,7 @@ class SharedTile {
     }
   };
 
-  /// The same for addresses that are all valid.
+  /// Starts to copy whole rows, of which each exists.
   __device__ void copy(const Rows& rows) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int m = lane / 8;
