@@ -237,7 +237,12 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
-  params.max_seq_len = saturate(plan.shape.max_seq_len);
+  static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
+  params.group_factor = (65536 + params.group - 1) / params.group;
+  // Without a page there is no row that could be read in place of one that does not exist.
+  const std::int64_t columns = params.kv.block_table ? params.kv.table_columns : 1;
+  const std::int64_t capacity = params.kv.num_pages > 0 ? params.kv.page_size * columns : 0;
+  params.max_seq_len = saturate(std::min(plan.shape.max_seq_len, capacity));
   const LogitScale logits = logit_scale(plan, args);
   params.scale_log2 = logits.scale_log2;
   params.softcap_log2 = logits.softcap_log2;
@@ -257,6 +262,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
         static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
         static_cast<std::int32_t>(cpu::CacheEntry::stage_word(config, s, sizes.candidates)),
         stage.rule == ScanRule::kCentre};
+    params.last_stage = params.stages[s];
   }
 
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);

@@ -40,7 +40,7 @@ struct KvParams {
   std::uint32_t column_factor;
   std::int32_t column_shift;
   const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
-  std::int64_t table_row_stride;
+  std::int64_t table_row_stride;    ///< 0 without a table
   std::int64_t table_columns;
 };
 

@@ -17,7 +17,8 @@ template <typename T, int kHeadDim, typename Team>
 __device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
                                 const UnitSelection& selection) {
   const auto& out = unit.params.selection_out;
-  if (!out.blocks || unit.team.rank() != 0) return;
+  if (!out.blocks || unit.team.rank() != 0) [[likely]]
+    return;
   std::int32_t* const row =
       out.blocks + unit.request * out.blocks_row_stride + unit.kv_head * out.blocks_head_stride;
 #pragma unroll 1
@@ -34,21 +35,44 @@ __device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
 /// here or none.
 template <typename T, int kHeadDim, typename Team>
 __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
+  // All that is read first is on its way before any of it is looked at.
   DecodeSearch<T, kHeadDim, Team> search(unit);
-  if (unit.rows == 0) return;
-  if (!unit.lengths_hold()) return unit.fill_rows(NAN);
-  if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
-  if (unit.rows == 1) unit.use_queries(1);            // what every stage uses
-
+  unit.look_at_lengths();
+  search.look_at_cache();
+  if (unit.rows == 0) [[unlikely]]
+    return;
+  if (!unit.lengths_hold()) [[unlikely]]
+    return unit.fill_rows(NAN);
+  if (unit.seq_len == 0) [[unlikely]]
+    return unit.fill_rows(0.f);  // padding
+  DecodeAttention<T, kHeadDim, Team> attention(unit);
   UnitSelection selection;
   selection.w0 = unit.params.sink;
+
+  // A step that reuses its selection has a path of its own, also in the code: instructions that
+  // follow one another are fetched ahead, those behind a search are waited for.
+  if (search.expects_reuse()) [[likely]] {
+    unit.request_queries();
+    attention.request_known();
+    if (search.can_reuse()) [[likely]] {
+      if (!search.take_cached(selection)) [[unlikely]] {
+        attention.drop_known();
+        return unit.fill_rows(NAN);
+      }
+      write_selection(unit, selection);
+      return attention.attend_to(selection);
+    }
+    attention.drop_known();
+  }
+
+  if (unit.rows == 1) unit.request_queries();  // what every stage uses
   if (unit.params.selection_in.blocks) {
     if (!search.take_given(selection)) return unit.fill_rows(NAN);
   } else if (unit.params.num_stages > 0) {
     if (!search.run(selection)) return unit.fill_rows(NAN);
   }
   write_selection(unit, selection);
-  DecodeAttention<T, kHeadDim, Team>(unit, selection).run();
+  attention.attend_to(selection);
 }
 
 template <typename T, int kHeadDim, typename Team>

@@ -11,6 +11,13 @@
 
 namespace hip_attn::cuda {
 
+/// threadIdx.x, of which the compiler knows that it is not negative: dividing it is a shift.
+__device__ inline int decode_thread() {
+  const unsigned thread = threadIdx.x;
+  __builtin_assume(thread < kDecodeThreads);
+  return static_cast<int>(thread);
+}
+
 /// Rows padded to whole tensor-core tiles.
 __host__ __device__ constexpr int padded_rows(int rows) {
   return (rows + kRowsPerTile - 1) / kRowsPerTile * kRowsPerTile;

@@ -46,6 +46,8 @@ struct CacheParams {
   const std::int32_t* slots;  ///< null: slot b
 };
 
+/// What every unit reads lies together and `stages`, of which few are read, last: the lines of
+/// constant memory come one after another, each from L2 when a kernel begins.
 template <typename T>
 struct DecodeParams {
   // Tensors
@@ -65,9 +67,10 @@ struct DecodeParams {
   std::int32_t batch;
   std::int32_t num_kv_heads;
   std::int32_t group;
-  std::int32_t max_seq_len;
-  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
-  float softcap_log2;  ///< softcap * log2(e), 0: none
+  std::int32_t group_factor;  ///< i / group is i * group_factor >> 16 for rows i of a unit
+  std::int32_t max_seq_len;   ///< of the plan, and that a request's pages can hold
+  float scale_log2;           ///< scale * log2(e), or scale / softcap with a softcap
+  float softcap_log2;         ///< softcap * log2(e), 0: none
   // Config
   std::int32_t sink;
   std::int32_t window;
@@ -75,7 +78,7 @@ struct DecodeParams {
   std::int32_t max_candidates;
   std::int32_t block_shift;  ///< log2(block_k)
   std::int32_t num_stages;
-  StageParams stages[kMaxStages];
+  StageParams last_stage;  ///< stages[num_stages - 1], known without its number
   // Selection and counters
   SelectionParams<std::int32_t> selection_out;
   SelectionParams<const std::int32_t> selection_in;
@@ -92,6 +95,7 @@ struct DecodeParams {
   float* exchange;               ///< [teams, team_size, exchange_floats], without clusters
   std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
+  StageParams stages[kMaxStages];
 };
 
 }  // namespace hip_attn::cuda

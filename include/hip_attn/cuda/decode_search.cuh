@@ -19,8 +19,24 @@ class DecodeSearch {
   /// Starts to read what the cache holds for this unit.
   __device__ explicit DecodeSearch(Unit& unit)
       : params_(unit.params), unit_(unit), lists_{unit.lists[0], unit.lists[1]} {
-    if (params_.cache.words) read_cache_header();
+    if (params_.cache.words) [[likely]]
+      read_cache();
   }
+
+  /// Reads what else is needed when the cache is to be refreshed in part.
+  __device__ void look_at_cache() {
+    cached_stages_ = min(max(cached_stages_, 0), params_.num_stages);
+    if (entry_ && cached_stages_ > 0 && cached_stages_ < params_.num_stages) [[unlikely]] {
+      read_survivors(params_.stages[cached_stages_ - 1]);
+    }
+  }
+
+  /// The cache is said to be reused whole; whether it can be is known when it has been read.
+  __device__ bool expects_reuse() const {
+    return !params_.selection_in.blocks && entry_ && params_.num_stages > 0 &&
+           cached_stages_ == params_.num_stages;
+  }
+  __device__ bool can_reuse() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
 
   /// The selection that the caller gave; false when it does not hold.
   __device__ bool take_given(UnitSelection& selection) const {
@@ -44,6 +60,18 @@ class DecodeSearch {
     return __syncthreads_and(holds);
   }
 
+  /// The survivors of the cache's last stage, when it can be reused whole; false when they are no
+  /// selection of this plan.
+  __device__ bool take_cached(UnitSelection& selection) {
+    w0_ = cached_w0_;
+    std::int32_t count;
+    if (!load_survivors(params_.num_stages - 1, params_.last_stage, count)) [[unlikely]] {
+      return false;
+    }
+    select_blocks(count, selection);
+    return true;
+  }
+
   /// The tree search, from the stage on that the cache says; false when the cache holds no
   /// selection of this plan.
   __device__ bool run(UnitSelection& selection) {
@@ -52,54 +80,47 @@ class DecodeSearch {
     int first_stage = 0;
     std::int32_t count = 0;
     if (entry_) {
-      if (filled_ != 0 && cached_w0_ <= w0_) first_stage = cached_stages_;
+      if (can_reuse()) first_stage = cached_stages_;
       if (first_stage > 0) {
         w0_ = cached_w0_;
-        if (!load_survivors(first_stage - 1, count)) return false;
+        if (!load_survivors(first_stage - 1, params_.stages[first_stage - 1], count)) return false;
       }
     }
-    if (first_stage < params_.num_stages) search_from(first_stage, count);
-    const std::int32_t last_chunk_size =
-        stage_chunk_size(params_.num_stages - 1, w0_ - params_.sink);
-    const std::int32_t block_k = 1 << params_.block_shift;
-    if (last_chunk_size > block_k) {  // one stage whose chunk size doubled
-      const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
-      write_down(blocks);
-      swap_lists();
-      count = blocks.count;
-    }
-    selection = {lists_[0], count, 0, w0_};
+    search_from(first_stage, count);
+    select_blocks(count, selection);
     return true;
   }
 
  private:
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int thread() { return decode_thread(); }
 
   // ---- Cache ------------------------------------------------------------------------------------
 
-  /// Reads at once what the cache says and the survivors that will be needed if it says what it
-  /// mostly does; what is read is looked at later.
-  __device__ void read_cache_header() {
+  /// Reads what the cache says and, before it is known whether they will be needed, the survivors
+  /// of the last stage, which mostly are: one round trip to memory, not two.
+  __device__ void read_cache() {
     const auto& cache = params_.cache;
     const std::int64_t slot = cache.slots ? cache.slots[unit_.request] : unit_.request;
-    cached_stages_ = min(max(cache.refresh_from[unit_.request], 0), params_.num_stages);
     slot_holds_ = slot >= 0 && slot < cache.num_slots;
     if (!slot_holds_) return;
+    cached_stages_ = cache.refresh_from[unit_.request];
     entry_ = cache.words + slot * cache.slot_words + unit_.kv_head * cache.head_words;
     filled_ = entry_[0];
     cached_w0_ = entry_[1];
-    if (cached_stages_ == 0) return;
-    const StageParams& stage = params_.stages[cached_stages_ - 1];
+    read_survivors(params_.last_stage);
+  }
+
+  __device__ void read_survivors(const StageParams& stage) {
     const std::int32_t* const words = entry_ + stage.cache_word;
     cached_count_ = words[0];
     if (thread() < stage.max_survivors) {
-      cached_start_ = words[1 + thread()];
-      cached_before_ = words[thread()];
+      const std::int32_t* const own = words + thread();
+      cached_before_ = own[0];
+      cached_start_ = own[1];
     }
   }
 
-  __device__ bool load_survivors(int s, std::int32_t& count) {
-    const StageParams& stage = params_.stages[s];
+  __device__ bool load_survivors(int s, const StageParams& stage, std::int32_t& count) {
     const std::int32_t* words = entry_ + stage.cache_word;
     count = cached_count_;
     bool holds = count >= 0 && count <= stage.max_survivors && w0_ >= params_.sink &&
@@ -116,7 +137,8 @@ class DecodeSearch {
       holds &= i == 0 || before < start;
       lists_[0][i] = start;
       i += kDecodeThreads;
-      if (i >= last) break;
+      if (i >= last) [[likely]]
+        break;
       start = words[1 + i];
       before = words[i];
     }
@@ -128,6 +150,20 @@ class DecodeSearch {
     if (thread() == 0) stage[0] = count;
 #pragma unroll 1
     for (std::int32_t i = thread(); i < count; i += kDecodeThreads) stage[1 + i] = lists_[0][i];
+  }
+
+  /// From the last stage's survivors in lists_[0].
+  __device__ void select_blocks(std::int32_t count, UnitSelection& selection) {
+    const std::int32_t last_chunk_size =
+        stage_chunk_size(params_.num_stages - 1, w0_ - params_.sink);
+    const std::int32_t block_k = 1 << params_.block_shift;
+    if (last_chunk_size > block_k) [[unlikely]] {  // one stage whose chunk size doubled
+      const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
+      write_down(blocks);
+      swap_lists();
+      count = blocks.count;
+    }
+    selection = {lists_[0], count, 0, w0_};
   }
 
   // ---- Stages -----------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ class RegisterSelect {
   static constexpr int kSegmentBins = kSelectBins / kDecodeWarps;
   static_assert(kSegmentBins == 4 * 32 && kDecodeWarps <= 16);
 
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
-  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
   __device__ static std::int32_t first() { return static_cast<int>(threadIdx.x) * kSelectItems; }
 
   template <typename Visit>

@@ -31,24 +31,33 @@ class DecodeUnit {
         kv(params.kv, request, kv_head),
         shared(memory, params.layout),
         scores(params.scores + std::int64_t{team_number} * 2 * params.max_chunks) {
-    seq_len = params.seq_lens[request];
-    first_row = params.cu_seqlens_q[request];
-    rows = params.cu_seqlens_q[request + 1] - first_row;
-    lists[0] = params.lists
-                   ? params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) *
-                                        2 * params.list_length
-                   : reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
+    const int lane = thread() % 32;
+    length_ = *(lane == 0 ? params.seq_lens + request
+                          : params.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
+    lists[0] = reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
+    if (params.lists) [[unlikely]] {
+      lists[0] = params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) * 2 *
+                                    params.list_length;
+    }
     lists[1] = lists[0] + params.list_length;
   }
 
-  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  /// Lengths are read by the constructor and exist from here on. Lanes read one each and hand it
+  /// round: what all lanes read alike the compiler wants in uniform registers, and waits for it
+  /// before other reads are on their way.
+  __device__ void look_at_lengths() {
+    seq_len = __shfl_sync(0xffffffffu, length_, 0);
+    first_row = __shfl_sync(0xffffffffu, length_, 1);
+    rows = __shfl_sync(0xffffffffu, length_, 2) - first_row;
+  }
+
+  __device__ static int thread() { return decode_thread(); }
 
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
     return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
            first_row + std::int64_t{rows} <= params.total_q && seq_len >= 0 &&
-           seq_len <= params.max_seq_len && seq_len <= capacity(params.kv) &&
-           (seq_len == 0 || rows <= seq_len);
+           seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
   /// Position of the first row.
@@ -61,25 +70,44 @@ class DecodeUnit {
     return params.sink + ((w - params.sink) >> params.block_shift << params.block_shift);
   }
 
+  /// Starts to put the queries into shared memory, unless they are there.
+  __device__ void request_queries() {
+    if (pooled_by_ == 1) return;
+    if (pooled_by_ != 0) await_queries();
+    copy_queries<T, kHeadDim>(params, first_query(), rows, shared.queries);
+    pooled_rows_ = rows * params.group;
+    pooled_by_ = 1;
+    queries_arrived_ = false;
+  }
+
+  /// Waits for this thread's copies and for the others: all have the queries.
+  __device__ void await_queries() {
+    wait_for_copies();
+    __syncthreads();
+    queries_arrived_ = true;
+  }
+
   /// Puts the queries pooled by `stride` rows into shared memory, unless they are there. Returns
   /// the number of pooled rows.
   __device__ int use_queries(int stride) {
     stride = min(stride, rows);  // one group
-    if (pooled_by_ != stride) {
-      if (pooled_by_ != 0) __syncthreads();
-      pooled_rows_ =
-          pool_queries<T, kHeadDim>(params,
-                                    params.q + first_row * params.q_row_stride +
-                                        std::int64_t{kv_head} * params.group * params.q_head_stride,
-                                    rows, stride, shared.queries);
-      __syncthreads();
+    if (stride == 1) {
+      request_queries();
+    } else if (pooled_by_ != stride) {
+      if (pooled_by_ != 0) await_queries();
+      pooled_rows_ = pool_queries<T, kHeadDim>(params, first_query(), rows, stride, shared.queries);
       pooled_by_ = stride;
+      queries_arrived_ = false;
     }
+    if (!queries_arrived_) await_queries();
     return pooled_rows_;
   }
 
+  /// For those who wait for their copies and the others themselves.
+  __device__ void queries_have_arrived() { queries_arrived_ = true; }
+
   /// Rows of a unit are numbered by query row, then head of the group.
-  __device__ int query_row(int unit_row) const { return rows == 1 ? 0 : unit_row / params.group; }
+  __device__ int query_row(int unit_row) const { return unit_row * params.group_factor >> 16; }
   __device__ std::int64_t out_row(int unit_row) const { return first_row + query_row(unit_row); }
   __device__ std::int64_t out_head(int unit_row) const {
     return std::int64_t{kv_head} * params.group + unit_row - query_row(unit_row) * params.group;
@@ -111,15 +139,22 @@ class DecodeUnit {
   DecodeShared<T> shared;
   float* scores;           ///< [2, max_chunks] of this team, used in turn
   std::int32_t* lists[2];  ///< first keys of chunks: the survivors, and those being made
-  std::int32_t seq_len;
-  std::int32_t first_row;
-  std::int32_t rows;
+  std::int32_t seq_len = 0;
+  std::int32_t first_row = 0;
+  std::int32_t rows = 0;
 
  private:
+  __device__ const T* first_query() const {
+    return params.q + first_row * params.q_row_stride +
+           std::int64_t{kv_head} * params.group * params.q_head_stride;
+  }
+
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows
 
-  int pooled_by_ = 0;  ///< what the queries in shared memory are pooled by; 0: none
+  std::int32_t length_;  ///< lane 0: seq_len, 1: first row, 2: first row of the next request
+  int pooled_by_ = 0;    ///< what the queries in shared memory are pooled by; 0: none
   int pooled_rows_ = 0;
+  bool queries_arrived_ = false;  ///< for all threads
 };
 
 }  // namespace hip_attn::cuda

@@ -30,8 +30,7 @@ class KvRows {
       : params_(params),
         k_(params.k.data + kv_head * params.k.head_stride),
         v_(params.v.data + kv_head * params.v.head_stride),
-        table_(params.block_table ? params.block_table + request * params.table_row_stride
-                                  : nullptr),
+        table_(params.block_table + request * params.table_row_stride),
         request_(request) {}
 
   struct Slot {
@@ -49,16 +48,6 @@ class KvRows {
     return {page < params_.num_pages ? page : -1,
             position - page_column(params_, position) * params_.page_size};
   }
-
-  /// One tensor of the pages: element (slot, 0) is at base + page * page_stride + offset *
-  /// token_stride.
-  struct Rows {
-    const T* base;
-    std::int64_t page_stride;
-    std::int64_t token_stride;
-  };
-  __device__ Rows keys() const { return {k_, params_.k.page_stride, params_.k.token_stride}; }
-  __device__ Rows values() const { return {v_, params_.v.page_stride, params_.v.token_stride}; }
 
   __device__ const T* key(Slot slot) const {
     return k_ + (slot.page * params_.k.page_stride + slot.offset * params_.k.token_stride);

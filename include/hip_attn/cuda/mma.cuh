@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/types.hpp"
@@ -105,6 +106,18 @@ __device__ inline uint4 load_shared_16(std::uint32_t address) {
                : "r"(address)
                : "memory");
   return r;
+}
+
+/// Addresses in shared memory.
+__device__ inline void store_shared_8(std::uint32_t address, const void* value) {
+  asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+__device__ inline void load_shared_addresses(std::uint32_t address, const std::byte*& first,
+                                             const std::byte*& second) {
+  asm volatile("ld.shared.v2.u64 {%0,%1}, [%2];"
+               : "=l"(first), "=l"(second)
+               : "r"(address)
+               : "memory");
 }
 
 /// Copies 16 bytes to shared memory, or writes zeros when `valid` is false, without waiting.

@@ -51,7 +51,7 @@ class Descent {
         },
         any);
 
-    const int t = static_cast<int>(threadIdx.x) % 4;
+    const int t = static_cast<int>(threadIdx.x % 4);
     const std::int32_t m = l_ + (r_ - l_) / 2;
     const std::int32_t l = t >= 2 ? m : l_;
     const std::int32_t r = t >= 2 ? r_ : m;
@@ -79,7 +79,7 @@ class Descent {
       keys_read += 1;
     }
     top_ = false;
-    const int from = static_cast<int>(threadIdx.x) % 32 / 4 * 4 + (to_right ? 2 : 0);
+    const int from = static_cast<int>(threadIdx.x % 32) / 4 * 4 + (to_right ? 2 : 0);
     left_page_ = __shfl_sync(0xffffffffu, next_page_, from);
     right_page_ = __shfl_sync(0xffffffffu, next_page_, from + 1);
     return __any_sync(0xffffffffu, r_ - l_ > 1);
@@ -198,7 +198,7 @@ struct ChunkScan {
   }
 
  private:
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
   __device__ void start(Descent<T, kHeadDim>& descent, std::int32_t first) const {
     descent.first = first;

@@ -3,6 +3,7 @@
 
 #include <cooperative_groups.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/cuda/decode_params.hpp"
@@ -21,13 +22,16 @@ class ClusterTeam {
   static constexpr bool kSharesMemory = true;
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  __device__ static void sync() { cooperative_groups::this_cluster().sync(); }
+  __device__ void sync() {
+    meet();
+    cooperative_groups::this_cluster().sync();
+  }
 
   /// First thing in a kernel that may have been launched before the one in front of it ended
-  /// (programmatic dependent launch): nothing that another kernel writes is touched before. All
-  /// blocks of the team run when it returns. `barrier` is in shared memory, as is `inbox`.
+  /// (programmatic dependent launch): nothing that another kernel writes is touched before.
+  /// `barrier` is in shared memory, as is `inbox`.
   template <typename T>
-  __device__ ClusterTeam(const DecodeParams<T>&, float* inbox, std::uint64_t* barrier)
+  __device__ ClusterTeam(const DecodeParams<T>& params, float* inbox, std::uint64_t* barrier)
       : inbox_(inbox), barrier_(shared_address(barrier)) {
     if (threadIdx.x == 0) {
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
@@ -35,10 +39,17 @@ class ClusterTeam {
     }
     __syncwarp();
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    touch(params, reinterpret_cast<std::byte*>(inbox) - params.layout.inbox);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // The kernel behind this one waits for the end of this one just as well.
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  }
+
+  /// All blocks of the team run, and can be sent to, when it returns; by the whole block.
+  __device__ void meet() {
+    if (met_) return;
     asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+    met_ = true;
   }
 
   /// Announces the bytes that this block will be sent until the next receive(); by one thread.
@@ -94,6 +105,7 @@ class ClusterTeam {
   template <typename T>
   __device__ ClusterTeam(const DecodeParams<T>&, float* inbox, std::uint64_t*) : inbox_(inbox) {}
   __device__ static void sync() { __trap(); }
+  __device__ void meet() const {}
   __device__ void expect(int) const {}
   template <typename V>
   __device__ void send(int, int, V) const {}
@@ -115,9 +127,24 @@ class ClusterTeam {
   }
 
  private:
+  /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
+  /// while the kernel in front runs. What it leaves in the block's memory nobody reads.
+  template <typename T>
+  __device__ static void touch(const DecodeParams<T>& params, std::byte* memory) {
+    if (threadIdx.x != kDecodeThreads - 1) return;
+    const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
+    constexpr int kLine = 64 / sizeof(std::int32_t);
+    constexpr int kLines = offsetof(DecodeParams<T>, stages) / 64;
+    std::int32_t all = 0;
+#pragma unroll
+    for (int i = 0; i < kLines; ++i) all ^= words[i * kLine];
+    *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.states) = all;
+  }
+
   float* inbox_;
   std::uint32_t barrier_ = 0;
   std::uint32_t parity_ = 0;
+  bool met_ = false;
 };
 
 /// Blocks of a cooperative launch (any architecture), which are all resident, so that waiting for
@@ -152,6 +179,7 @@ class GridTeam {
     __syncthreads();
   }
 
+  __device__ void meet() const {}
   __device__ void expect(int) const {}
   template <typename V>
   __device__ void send(int to, int at, V value) const {

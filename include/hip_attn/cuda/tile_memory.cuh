@@ -35,7 +35,7 @@ class SharedTile {
   /// `any` is a row that exists.
   template <typename RowOf>
   __device__ void copy(RowOf&& row_of, const T* any) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane = static_cast<int>(threadIdx.x % 32);
     const int m = lane / 8;
     const int piece = lane % 8;
 #pragma unroll
@@ -50,10 +50,39 @@ class SharedTile {
     }
   }
 
+  /// Addresses of the rows that one lane copies, from a list of 16 of them in shared memory.
+  struct Rows {
+    const std::byte* row[4];  ///< 2m, 2m + 1, 2m + 8, 2m + 9 for m = lane / 8
+
+    __device__ explicit Rows(std::uint32_t list) {
+      const int m = static_cast<int>(threadIdx.x % 32) / 8;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        load_shared_addresses(list + (2 * m + 8 * half) * 8, row[2 * half], row[2 * half + 1]);
+      }
+    }
+  };
+
+  /// Starts to copy whole rows, of which each exists.
+  __device__ void copy(const Rows& rows) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int m = lane / 8;
+    const int piece = lane % 8;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int p = i % 2;
+      const std::byte* const source = rows.row[i] + piece * 16;
+      const std::uint32_t to =
+          address_ + 2 * m * kRowBytes + ((piece ^ m ^ (p * 4)) * 16) + (p + i / 2 * 8) * kRowBytes;
+#pragma unroll
+      for (int h = 0; h < kHeadDim / 64; ++h) copy_async_16(to + h * 128, source + h * 128);
+    }
+  }
+
   /// c = keys [16] x query rows [8]: c[0], c[1] are key g with rows 2t, 2t + 1, c[2], c[3] key g
   /// + 8. A product sums over the head dim in any order: queries.cuh permutes its columns likewise.
   __device__ void multiply(const T* queries, int pitch, float (&c)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane = static_cast<int>(threadIdx.x % 32);
     const int g = lane / 4;
     const T* const query = queries + g * pitch + lane % 4 * 8;
     const std::uint32_t even = address_ + g * kRowBytes + (((lane % 4) ^ permutation(g)) * 16);
@@ -82,15 +111,24 @@ class SharedTile {
     return widen(T{bits});
   }
   __device__ void clear_row(int row) const {
-    const int piece = static_cast<int>(threadIdx.x) % 32;
+    const int piece = static_cast<int>(threadIdx.x % 32);
     if (piece >= kHeadDim / 8) return;
-    asm volatile("st.shared.v4.u32 [%0], {%1,%1,%1,%1};" ::"r"(piece_address(row, piece)), "r"(0)
-                 : "memory");
+    clear(piece_address(row, piece));
+  }
+
+  /// Rows first to 15 made zeros.
+  __device__ void clear_from(int first) const {
+    constexpr int kPieces = kHeadDim / 8;
+#pragma unroll 1
+    for (int i = first * kPieces + static_cast<int>(threadIdx.x % 32); i < kKeysPerTile * kPieces;
+         i += 32) {
+      clear(piece_address(i / kPieces, i % kPieces));
+    }
   }
 
   /// The columns from 16 * m on of all rows, transposed: the left factor of an mma.
   __device__ void load_transposed(int m, std::uint32_t (&a)[4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane = static_cast<int>(threadIdx.x % 32);
     const int row = lane / 16 * 8 + lane % 8;
     const std::uint32_t first =
         address_ + row * kRowBytes + (((lane / 8 % 2) ^ permutation(row)) * 16);
@@ -101,6 +139,9 @@ class SharedTile {
   static constexpr int kRowBytes = kHeadDim * 2;  // XOR of an address needs multiples of 128
   static_assert(kRowBytes % 128 == 0);
 
+  __device__ static void clear(std::uint32_t address) {
+    asm volatile("st.shared.v4.u32 [%0], {%1,%1,%1,%1};" ::"r"(address), "r"(0) : "memory");
+  }
   __device__ std::uint32_t piece_address(int row, int piece) const {
     return address_ + row * kRowBytes + (piece ^ permutation(row)) * 16;
   }
