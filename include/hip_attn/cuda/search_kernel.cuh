@@ -225,9 +225,9 @@ class SearchUnit {
   int padded_rows_ = 0;
 };
 
-/// Takes the units of a team. The KV head changes slowest, so that the units that run at
-/// once gather keys of one head from L2; within a head the last rows, which have the most
-/// candidates, come first.
+/// Takes the units of a team. The KV head changes slowest, so that the units that run at once
+/// gather keys of one head from L2; within a head the last rows, which have the most candidates,
+/// come first.
 template <typename T, int kHeadDim, typename Scorer, typename Team>
 __device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSearchThreads>& storage,
                              std::byte* memory) {
@@ -281,8 +281,8 @@ std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64
          SearchMemory<T, kHeadDim, Scorer>::bytes(scans, num_scans, list_length);
 }
 
-/// One block per unit, on compute capability 9.0. Empty in a build without code for it, which the
-/// host sees by its having no static shared memory.
+/// One block or cluster per unit, on compute capability 9.0. Empty in a build without code for it,
+/// which the host sees by its having no static shared memory.
 template <typename T, int kHeadDim>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
     search_hopper_kernel(const __grid_constant__ PrefillParams<T> params) {
