@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/chunk_list.cuh"
+#include "hip_attn/cuda/hopper/barrier.cuh"
 #include "hip_attn/cuda/search_mma.cuh"
 #include "hip_attn/cuda/search_queries.cuh"
 #include "hip_attn/cuda/search_scan.cuh"
@@ -184,9 +185,7 @@ class SearchUnit {
       queries.write(memory_.queries);
       padded_rows_ = queries.padded_rows();
       pooled_by_ = stage.query_stride;
-      if constexpr (Scorer::kWarpsTogether > 1) {  // wgmma reads by another path than threads write
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-      }
+      if constexpr (Scorer::kWarpsTogether > 1) hopper::fence_for_tensor_cores();
     }
     Team::sync();  // the queries are there, and nobody needs the scores of the stage before
     const Scorer score(memory_.queries, padded_rows_, memory_.staging);
