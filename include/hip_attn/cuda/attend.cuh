@@ -84,8 +84,9 @@ class WarpAttention {
       store_shared_8(list + (kKeysPerTile + lane() % kKeysPerTile) * 8, place.value);
     }
     __syncwarp();
-    const typename SharedTile<T, kHeadDim>::Rows keys(list);
-    const typename SharedTile<T, kHeadDim>::Rows values(list + kKeysPerTile * 8);
+    using Rows = typename SharedTile<T, kHeadDim>::Rows;
+    const Rows keys = Rows::from_list(list);
+    const Rows values = Rows::from_list(list + kKeysPerTile * 8);
     __syncwarp();
     SharedTile<T, kHeadDim>(slot).copy(keys);
     SharedTile<T, kHeadDim>(slot + kTileBytes<kHeadDim>).copy(values);
@@ -96,7 +97,8 @@ class WarpAttention {
     __syncwarp();  // and for the others
     const int first = s * kKeysPerTile + lane() / 4;
     float logits[4];
-    SharedTile<T, kHeadDim>(slot).multiply(queries_, kQueryPitch<kHeadDim>, logits);
+    const typename SharedTile<T, kHeadDim>::Queries queries(queries_, kQueryPitch<kHeadDim>);
+    SharedTile<T, kHeadDim>(slot).multiply(queries, logits);
 #pragma unroll
     for (float& logit : logits) logit *= params_.scale_log2;
     if (params_.softcap_log2 > 0.f) [[unlikely]] {

@@ -44,6 +44,14 @@ class KvRows {
   __device__ std::int32_t page(std::int32_t position) const {
     return table_ ? __ldg(table_ + page_column(params_, position)) : request_;
   }
+  /// page(position), or -1 where it is not wanted. Read in place, so that nothing waits for it
+  /// here.
+  __device__ std::int32_t request_page(std::int32_t position, bool wanted) const {
+    std::int32_t page = wanted ? request_ : -1;
+    const auto* const entry = table_ + page_column(params_, position);
+    read_in_place(page, entry, wanted && table_);
+    return page;
+  }
   __device__ Slot slot(std::int32_t position, std::int32_t page) const {
     return {page < params_.num_pages ? page : -1,
             position - page_column(params_, position) * params_.page_size};

@@ -150,6 +150,18 @@ __device__ inline float exp2_fast(float x) {
 /// Waits for this thread's copies.
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// value = *p where `wanted`, for what nobody writes during the kernel.
+__device__ inline void read_in_place(std::int32_t& value, const std::int32_t* p, bool wanted) {
+  asm volatile(
+      "{\n"
+      " .reg .pred wanted;\n"
+      " setp.ne.u32 wanted, %2, 0;\n"
+      " @wanted ld.global.nc.s32 %0, [%1];\n"
+      "}"
+      : "+r"(value)
+      : "l"(p), "r"(static_cast<int>(wanted)));
+}
+
 /// 16 bytes that nobody writes during the kernel and that are read once: they stay out of L1.
 __device__ inline uint4 read_streaming_16(const void* p) {
   uint4 r;

@@ -29,41 +29,26 @@ class SharedTile {
  public:
   __device__ explicit SharedTile(std::byte* memory) : address_(shared_address(memory)) {}
 
-  /// Starts to copy. Eight lanes copy 128 bytes of a row at once, which is what one request to L2
-  /// can bring: with 64 bytes for each, decode of 1M tokens took 92 instead of 80 us (H200). row(i)
-  /// for i < 16 is the address of row i, the same call in all lanes; null becomes zeros. `any` is a
-  /// row that exists.
-  template <typename RowOf>
-  __device__ void copy(RowOf&& row_of, const T* any) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    const int m = lane / 8;
-    const int piece = lane % 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int p = i % 2;
-      const int row = 2 * m + p + i / 2 * 8;
-      const T* const from = row_of(row);
-      const T* const source = (from ? from : any) + piece * 8;
-      const std::uint32_t to = address_ + row * kRowBytes + ((piece ^ m ^ (p * 4)) * 16);
-#pragma unroll
-      for (int h = 0; h < kHeadDim / 64; ++h) copy_async_16(to + h * 128, source + h * 64, from);
-    }
-  }
-
-  /// Addresses of the rows that one lane copies, from a list of 16 of them in shared memory.
+  /// Addresses of the rows that one lane copies: 2m, 2m + 1, 2m + 8, 2m + 9 for m = lane / 8.
   struct Rows {
-    const std::byte* row[4];  ///< 2m, 2m + 1, 2m + 8, 2m + 9 for m = lane / 8
+    const std::byte* row[4];
 
-    __device__ explicit Rows(std::uint32_t list) {
+    /// From a list of all 16 in shared memory.
+    __device__ static Rows from_list(std::uint32_t list) {
       const int m = static_cast<int>(threadIdx.x % 32) / 8;
+      Rows rows;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        load_shared_addresses(list + (2 * m + 8 * half) * 8, row[2 * half], row[2 * half + 1]);
+        load_shared_addresses(list + (2 * m + 8 * half) * 8, rows.row[2 * half],
+                              rows.row[2 * half + 1]);
       }
+      return rows;
     }
   };
 
-  /// Starts to copy whole rows, of which each exists.
+  /// Starts to copy whole rows, of which each exists. Eight lanes copy 128 bytes of a row at once,
+  /// which is what one request to L2 can bring: with 64 bytes for each, decode of 1M tokens took 92
+  /// instead of 80 us (H200).
   __device__ void copy(const Rows& rows) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int m = lane / 8;
@@ -79,18 +64,32 @@ class SharedTile {
     }
   }
 
+  /// Eight query rows as this lane gives them to a product. A product sums over the head dim in any
+  /// order, so that a lane takes 16 bytes of a row at a time.
+  struct Queries {
+    uint4 piece[kHeadDim / 32];
+
+    __device__ Queries(const T* queries, int pitch) {
+      const int lane = static_cast<int>(threadIdx.x % 32);
+      const T* const query = queries + lane / 4 * pitch + lane % 4 * 8;
+#pragma unroll
+      for (int i = 0; i < kHeadDim / 32; ++i) {
+        piece[i] = *reinterpret_cast<const uint4*>(query + i * 32);
+      }
+    }
+  };
+
   /// c = keys [16] x query rows [8]: c[0], c[1] are key g with rows 2t, 2t + 1, c[2], c[3] key g
-  /// + 8. A product sums over the head dim in any order: queries.cuh permutes its columns likewise.
-  __device__ void multiply(const T* queries, int pitch, float (&c)[4]) const {
+  /// + 8.
+  __device__ void multiply(const Queries& queries, float (&c)[4]) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int g = lane / 4;
-    const T* const query = queries + g * pitch + lane % 4 * 8;
     const std::uint32_t even = address_ + g * kRowBytes + (((lane % 4) ^ permutation(g)) * 16);
     float odd[4] = {};  // two chains of products: half the latency
     c[0] = c[1] = c[2] = c[3] = 0.f;
 #pragma unroll
     for (int i = 0; i < kHeadDim / 32; ++i) {
-      const uint4 b = *reinterpret_cast<const uint4*>(query + i * 32);
+      const uint4 b = queries.piece[i];
       const std::uint32_t at = (i % 2 == 0 ? even : even ^ 64u) + i / 2 * 128;
       const uint4 upper = load_shared_16(at);
       const uint4 lower = load_shared_16(at + 8 * kRowBytes);
