@@ -145,13 +145,6 @@ class DecodeSearch {
     return __syncthreads_and(holds);
   }
 
-  __device__ void store_survivors(int s, std::int32_t count) const {
-    std::int32_t* const stage = entry_ + params_.stages[s].cache_word;
-    if (thread() == 0) stage[0] = count;
-#pragma unroll 1
-    for (std::int32_t i = thread(); i < count; i += kDecodeThreads) stage[1 + i] = lists_[0][i];
-  }
-
   /// From the last stage's survivors in lists_[0].
   __device__ void select_blocks(std::int32_t count, UnitSelection& selection) {
     const std::int32_t last_chunk_size =
@@ -159,7 +152,7 @@ class DecodeSearch {
     const std::int32_t block_k = 1 << params_.block_shift;
     if (last_chunk_size > block_k) [[unlikely]] {  // one stage whose chunk size doubled
       const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
-      write_down(blocks);
+      write_down(blocks, nullptr);
       swap_lists();
       count = blocks.count;
     }
@@ -172,7 +165,6 @@ class DecodeSearch {
   /// number of survivors of the stage before the first.
   __device__ void search_from(int first_stage, std::int32_t& count) {
     const std::int32_t candidates = w0_ - params_.sink;
-    const bool stores = entry_ && unit_.team.rank() == 0;
     // By every block, before one of them writes it: a scan ends with a barrier of the team.
     bool entry_was_read = false;
     std::int32_t chunk_size = stage_chunk_size(first_stage - 1, candidates);
@@ -189,20 +181,17 @@ class DecodeSearch {
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
         scan(s, chunks);
-        select(chunks, keep);
-        entry_was_read = true;
+        select(s, chunks, keep);
       } else {  // nothing can be dropped and no key is read
-        write_down(chunks);
+        if (entry_ && !entry_was_read) unit_.team.sync();
+        write_down(chunks, stored(s));
       }
+      entry_was_read = true;
+      if (thread() == 0 && stores()) entry_[stage.cache_word] = count;
       swap_lists();
       chunk_size = stage_size;
-      if (entry_ && !entry_was_read) {
-        unit_.team.sync();
-        entry_was_read = true;
-      }
-      if (stores) store_survivors(s, count);
     }
-    if (stores && thread() == 0) {
+    if (thread() == 0 && stores()) {
       entry_[0] = 1;
       entry_[1] = w0_;
     }
@@ -247,33 +236,49 @@ class DecodeSearch {
   }
 
   /// Every block of the team selects for itself: reading 16 KB from L2 is cheaper than a barrier.
-  __device__ void select(const ChunkList& chunks, std::int32_t keep) {
+  __device__ void select(int s, const ChunkList& chunks, std::int32_t keep) {
     const float* const scores = this->scores();
-    const auto emit = [&](std::int32_t rank, std::int32_t i) { lists_[1][rank] = i; };
-    if (chunks.count <= kRegisterScores) {
-      RegisterSelect(unit_.shared.register_select()).run(scores, chunks.count, keep, emit);
-    } else {
+    std::int32_t* const stored = this->stored(s);
+    const auto emit = [&](std::int32_t rank, std::int32_t i) {
+      put(rank, chunks.start(i), stored);
+    };
+    const bool done =
+        chunks.count <= 2 * kDecodeThreads ? RegisterSelect<2>(unit_.shared.register_select())
+                                                 .run(scores, chunks.count, keep, emit)
+        : chunks.count <= kRegisterScores ? RegisterSelect<8>(unit_.shared.register_select())
+                                                .run(scores, chunks.count, keep, emit)
+                                          : false;
+    if (!done) [[unlikely]] {
+      __syncthreads();  // the same memory
       // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
       const auto score_at = [&](std::int32_t i) { return __ldcg(scores + i); };
       select_chunks(score_at, chunks.count, keep, unit_.shared.select(), emit);
     }
     buffer_ ^= 1;
-    __syncthreads();
-    // From numbers to first keys, by all threads: few warps had scores to keep.
-#pragma unroll 1
-    for (std::int32_t i = thread(); i < keep; i += kDecodeThreads) {
-      lists_[1][i] = chunks.start(lists_[1][i]);
-    }
   }
 
   /// Of the stage that is at work.
   __device__ float* scores() const { return unit_.scores + buffer_ * params_.max_chunks; }
 
-  __device__ void write_down(const ChunkList& chunks) {
+  __device__ void write_down(const ChunkList& chunks, std::int32_t* stored) {
 #pragma unroll 1
     for (std::int32_t i = thread(); i < chunks.count; i += kDecodeThreads) {
-      lists_[1][i] = chunks.start(i);
+      put(i, chunks.start(i), stored);
     }
+  }
+
+  /// Survivor i of the stage that is at work.
+  __device__ void put(std::int32_t i, std::int32_t start, std::int32_t* stored) const {
+    lists_[1][i] = start;
+    if (stored) stored[i] = start;
+  }
+
+  /// This block writes the cache's entry.
+  __device__ bool stores() const { return entry_ && unit_.team.rank() == 0; }
+
+  /// Where it puts the survivors of stage s; null: nowhere.
+  __device__ std::int32_t* stored(int s) const {
+    return stores() ? entry_ + params_.stages[s].cache_word + 1 : nullptr;
   }
 
   /// What was written to lists_[1] becomes the survivors.

@@ -1,5 +1,5 @@
-/// Stage "select" of decode: the threshold search of select.cuh for scores that fit the registers
-/// of one block, with half the barriers.
+/// Stage "select" of decode for scores that fit the registers of one block: one histogram, few
+/// barriers, short code. Scores that this does not suit go to select.cuh.
 #pragma once
 
 #include <cstdint>
@@ -13,94 +13,98 @@ namespace hip_attn::cuda {
 inline constexpr int kRegisterScores = kDecodeThreads * kSelectItems;
 
 struct RegisterSelectStorage {
-  std::uint32_t bins[kSelectBins];
-  std::uint32_t lowest[kDecodeWarps];  ///< of each warp's scores
-  std::uint32_t highest[kDecodeWarps];
-  std::uint32_t segments[kDecodeWarps];  ///< scores in each sixteenth of the bins, highest first
-  std::uint32_t kept[kDecodeWarps];
-  std::uint32_t few[32];  ///< scores of the bin that holds the threshold
-  std::uint32_t num_few;
+  static constexpr int kSegmentBins = kSelectBins / 32;
+  static constexpr int kFew = 64;
+
+  struct Candidate {
+    float score;
+    std::int32_t index;
+  };
+
+  std::uint32_t bins[kSelectBins];   ///< scores in each, the highest first
+  std::uint32_t segments[32];        ///< and in each kSegmentBins of them
+  uint2 range[kDecodeWarps];         ///< lowest and highest key of each warp's scores
+  std::uint32_t kept[kDecodeWarps];  ///< of each warp's scores
+  Candidate few[kFew];               ///< scores of the bin that holds the threshold
 };
 
 /// Finds the `keep` highest of up to kRegisterScores scores; called by the whole block.
+///
+/// Bins are linear in the score, 2048 between lowest and highest, so that the bin with the
+/// threshold holds a few scores, which are compared one by one.
+template <int kItems>
 class RegisterSelect {
  public:
   __device__ explicit RegisterSelect(RegisterSelectStorage& storage) : storage_(storage) {}
 
-  /// As select_chunks: 0 < keep < count <= kRegisterScores. A thread takes eight neighbouring
-  /// scores, so that few warps work on few scores; scores are 16-byte aligned in memory that other
-  /// blocks wrote, up to the next multiple of eight.
+  /// As select_chunks: 0 < keep < count <= kRegisterScores. False, and nothing emitted, when more
+  /// than kFew scores share the bin with the threshold, or all scores are equal or one infinite.
   template <typename Emit>
-  __device__ void run(const float* scores, std::int32_t count, std::int32_t keep, Emit&& emit) {
-    mine_ = min(max(count - first(), 0), kSelectItems);
-    static_assert(kSelectItems == 8);
-    float4 low{};
-    float4 high{};
-    if (mine_ > 0) {
-      // __ldcg reads past this multiprocessor's L1.
-      low = __ldcg(reinterpret_cast<const float4*>(scores + first()));
-      high = __ldcg(reinterpret_cast<const float4*>(scores + first()) + 1);
-    }
-    keys_[0] = order_key(low.x);
-    keys_[1] = order_key(low.y);
-    keys_[2] = order_key(low.z);
-    keys_[3] = order_key(low.w);
-    keys_[4] = order_key(high.x);
-    keys_[5] = order_key(high.y);
-    keys_[6] = order_key(high.z);
-    keys_[7] = order_key(high.w);
-    find_range();
-    needed_ = static_cast<std::uint32_t>(keep);
-#pragma unroll 1
-    while (lowest_ < highest_ && !narrow()) {
-    }
+  __device__ bool run(const float* scores, std::int32_t count, std::int32_t keep, Emit&& emit) {
+    count_ = count;
+    // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
+    for_each([&](int i) { score_[i] = index(i) < count_ ? __ldcg(scores + index(i)) : NAN; });
+    reinterpret_cast<uint4*>(storage_.bins)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+    if (warp() == 0) storage_.segments[lane()] = 0;
+    if (!fill_bins() || !find_threshold(static_cast<std::uint32_t>(keep))) return false;
     hand_over(emit);
+    return true;
   }
 
  private:
+  using Candidate = RegisterSelectStorage::Candidate;
   static constexpr std::uint32_t kAll = 0xffffffffu;
-  static constexpr int kSegmentBins = kSelectBins / kDecodeWarps;
-  static_assert(kSegmentBins == 4 * 32 && kDecodeWarps <= 16);
+  static constexpr int kSegmentBins = RegisterSelectStorage::kSegmentBins;
+  static_assert(kSelectBins == 4 * kDecodeThreads && kSegmentBins == 2 * 32);
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
   __device__ static int warp() { return static_cast<int>(threadIdx.x / 32); }
-  __device__ static std::int32_t first() { return static_cast<int>(threadIdx.x) * kSelectItems; }
 
+  /// Calls visit(i) for what this thread holds, also where index(i) is not below count_: the number
+  /// of calls is the same in all threads.
   template <typename Visit>
   __device__ void for_each(Visit&& visit) const {
-    if (mine_ == 0) return;
 #pragma unroll
-    for (int i = 0; i < kSelectItems; ++i) {
-      if (i < mine_) visit(i, keys_[i]);
+    for (int i = 0; i < kItems; ++i) {
+      visit(i);
     }
   }
 
-  __device__ void clear_bins() {
-    reinterpret_cast<uint4*>(storage_.bins)[threadIdx.x] = make_uint4(0, 0, 0, 0);
-  }
-  static_assert(kSelectBins == 4 * kDecodeThreads);
+  /// A warp holds neighbouring scores, each 32 of them by its lanes.
+  __device__ std::int32_t index(int i) const { return (warp() * kItems + i) * 32 + lane(); }
 
-  __device__ void find_range() {
-    std::uint32_t lowest = kAll;
-    std::uint32_t highest = 0;
-    for_each([&](int, std::uint32_t key) {
-      lowest = min(lowest, key);
-      highest = max(highest, key);
+  /// Counts the scores in bins; false: there is no range to divide.
+  __device__ bool fill_bins() {
+    float lowest = INFINITY;
+    float highest = -INFINITY;
+    for_each([&](int i) {  // fminf and fmaxf pass NaN over
+      lowest = fminf(lowest, score_[i]);
+      highest = fmaxf(highest, score_[i]);
     });
-    lowest = __reduce_min_sync(kAll, lowest);
-    highest = __reduce_max_sync(kAll, highest);
-    if (lane() == 0) {
-      storage_.lowest[warp()] = lowest;
-      storage_.highest[warp()] = highest;
-    }
-    if (threadIdx.x == 0) storage_.num_few = 0;
-    clear_bins();
+    const std::uint32_t low_key = __reduce_min_sync(kAll, order_key(lowest));
+    const std::uint32_t high_key = __reduce_max_sync(kAll, order_key(highest));
+    if (lane() == 0) storage_.range[warp()] = make_uint2(low_key, high_key);
     __syncthreads();
-    lowest_ = __reduce_min_sync(kAll, storage_.lowest[lane() % kDecodeWarps]);
-    highest_ = __reduce_max_sync(kAll, storage_.highest[lane() % kDecodeWarps]);
-  }
+    const uint2 of_warp = storage_.range[lane() % kDecodeWarps];
+    lowest = order_value(__reduce_min_sync(kAll, of_warp.x));
+    highest = order_value(__reduce_max_sync(kAll, of_warp.y));
+    const float range = highest - lowest;
+    if (!(range > 0.f && range < INFINITY)) return false;
 
-  __device__ bool in_range(std::uint32_t key) const { return key >= lowest_ && key <= highest_; }
+    // Whatever the rounding, a lower score is in no higher bin.
+    const float scale = __fdividef(kSelectBins, range);
+    for_each([&](int i) {
+      place_[i] = kAll;
+      if (index(i) < count_) {
+        const std::uint32_t bin =
+            min(__float2uint_rz((highest - score_[i]) * scale), kSelectBins - 1u);
+        place_[i] = bin << 16 | atomicAdd(&storage_.bins[bin], 1u);
+        atomicAdd(&storage_.segments[bin / kSegmentBins], 1u);
+      }
+    });
+    __syncthreads();
+    return true;
+  }
 
   /// The sum up to and including this lane's value.
   __device__ static std::uint32_t running_sum(std::uint32_t value) {
@@ -112,113 +116,80 @@ class RegisterSelect {
     return value;
   }
 
-  /// Narrows [lowest_, highest_] to the bin that holds the needed_-th highest score in it; every
-  /// warp finds the same. True: what is left needs no further narrowing.
-  __device__ bool narrow() {
-    const std::uint32_t range = highest_ - lowest_;
-    const int shift = max(0, 32 - __clz(range) - 11);
-    for_each([&](int, std::uint32_t key) {
-      if (in_range(key)) atomicAdd(&storage_.bins[(key - lowest_) >> shift], 1u);
-    });
-    __syncthreads();
-    const uint4 own = segment(warp());
-    const std::uint32_t own_sum = __reduce_add_sync(kAll, own.x + own.y + own.z + own.w);
-    if (lane() == 0) storage_.segments[warp()] = own_sum;
-    __syncthreads();
-
-    // First the segment, then in it the lane's four bins, then the bin.
-    std::uint32_t value = lane() < kDecodeWarps ? storage_.segments[lane()] : 0;
-    std::uint32_t sum = running_sum(value);
-    int at = __ffs(__ballot_sync(kAll, sum >= needed_)) - 1;
-    const int segment_number = at;
-    needed_ -= __shfl_sync(kAll, sum - value, at);
-    const uint4 bins = segment(segment_number);
-    value = bins.x + bins.y + bins.z + bins.w;
-    sum = running_sum(value);
-    at = __ffs(__ballot_sync(kAll, sum >= needed_)) - 1;
-    needed_ -= __shfl_sync(kAll, sum - value, at);
-    std::uint32_t bin = kSelectBins - 1 - segment_number * kSegmentBins - at * 4;
-    std::uint32_t in_bin = __shfl_sync(kAll, bins.w, at);
-    for (const std::uint32_t next : {bins.z, bins.y, bins.x}) {
-      const std::uint32_t in_next = __shfl_sync(kAll, next, at);
-      if (needed_ > in_bin) {
-        needed_ -= in_bin;
-        in_bin = in_next;
-        --bin;
-      }
+  /// Finds the bin of the keep-th highest score; every warp finds the same. False: it holds too
+  /// many.
+  __device__ bool find_threshold(std::uint32_t keep) {
+    needed_ = keep;
+    // First the segment, then in it the lane's two bins, then the bin.
+    const std::uint32_t in_segment = storage_.segments[lane()];
+    std::uint32_t sum = running_sum(in_segment);
+    const int segment = __ffs(__ballot_sync(kAll, sum >= needed_)) - 1;
+    needed_ -= __shfl_sync(kAll, sum - in_segment, segment);
+    const uint2 bins =
+        reinterpret_cast<const uint2*>(storage_.bins + segment * kSegmentBins)[lane()];
+    sum = running_sum(bins.x + bins.y);
+    const int at = __ffs(__ballot_sync(kAll, sum >= needed_)) - 1;
+    needed_ -= __shfl_sync(kAll, sum - bins.x - bins.y, at);
+    in_bin_ = __shfl_sync(kAll, bins.x, at);
+    const std::uint32_t in_second = __shfl_sync(kAll, bins.y, at);
+    threshold_ = segment * kSegmentBins + at * 2;
+    if (needed_ > in_bin_) {
+      needed_ -= in_bin_;
+      in_bin_ = in_second;
+      ++threshold_;
     }
-    highest_ = lowest_ + min(range, (bin << shift) + ((1u << shift) - 1));
-    lowest_ += bin << shift;
-    if (needed_ == in_bin || shift == 0) return true;
-    if (in_bin <= 32) {
-      rank_few(static_cast<int>(in_bin));
+    if (needed_ == in_bin_) {
+      ++threshold_;
+      needed_ = in_bin_ = 0;
       return true;
     }
-    __syncthreads();  // all have read the bins
-    clear_bins();
-    __syncthreads();
-    return false;
-  }
-
-  /// Bins in descending order: lane 0's w is the highest of the segment.
-  __device__ uint4 segment(int number) const {
-    return reinterpret_cast<const uint4*>(storage_.bins +
-                                          (kDecodeWarps - 1 - number) * kSegmentBins)[31 - lane()];
-  }
-
-  /// Up to 32 scores are left: the needed_-th highest by comparing all with all.
-  __device__ void rank_few(int count) {
-    for_each([&](int, std::uint32_t key) {
-      if (in_range(key)) storage_.few[atomicAdd(&storage_.num_few, 1u)] = key;
+    if (in_bin_ > RegisterSelectStorage::kFew) return false;
+    for_each([&](int i) {
+      if (place_[i] >> 16 == threshold_) storage_.few[place_[i] & 0xffffu] = {score_[i], index(i)};
     });
     __syncthreads();
-    const std::uint32_t key = lane() < count ? storage_.few[lane()] : 0;
-    std::uint32_t above = 0;
-    std::uint32_t equal = 0;
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      const std::uint32_t other = __shfl_sync(kAll, key, i);
-      above += other > key;
-      equal += other == key;
-    }
-    const bool is_threshold = lane() < count && above < needed_ && needed_ <= above + equal;
-    const int at = __ffs(__ballot_sync(kAll, is_threshold)) - 1;
-    lowest_ = highest_ = __shfl_sync(kAll, key, at);
-    needed_ -= __shfl_sync(kAll, above, at);
+    return true;
   }
 
-  /// Kept: every score above highest_, and in [lowest_, highest_] the first needed_ by index.
+  /// One of the needed_ highest of the bin that holds the threshold.
+  __device__ bool is_needed(float score, std::int32_t index) const {
+    std::uint32_t above = 0;
+#pragma unroll 1
+    for (std::uint32_t i = 0; i < in_bin_; ++i) {
+      const Candidate other = storage_.few[i];
+      above += other.score > score || (other.score == score && other.index < index);
+    }
+    return above < needed_;
+  }
+
   template <typename Emit>
   __device__ void hand_over(Emit&& emit) {
-    // Both counts in one sum: 16 bits suffice for each.
-    std::uint32_t mine = 0;
-    for_each([&](int, std::uint32_t key) {
-      mine += key > highest_ ? 1u : (key >= lowest_ ? 1u << 16 : 0u);
+    std::uint32_t kept = 0;  // bit i: of score i
+    std::uint32_t of_warp = 0;
+    for_each([&](int i) {
+      const bool keeps = place_[i] >> 16 < threshold_ ||
+                         (place_[i] >> 16 == threshold_ && is_needed(score_[i], index(i)));
+      kept |= static_cast<std::uint32_t>(keeps) << i;
+      of_warp += __popc(__ballot_sync(kAll, keeps));
     });
-    std::uint32_t before = running_sum(mine);
-    if (lane() == 31) storage_.kept[warp()] = before;
-    before -= mine;
+    if (lane() == 0) storage_.kept[warp()] = of_warp;
     __syncthreads();
-    before += __reduce_add_sync(kAll, lane() < warp() ? storage_.kept[lane()] : 0u);
-    std::uint32_t above = before & 0xffffu;
-    std::uint32_t ties = before >> 16;
-    for_each([&](int i, std::uint32_t key) {
-      if (key > highest_) {
-        emit(above + min(ties, needed_), first() + i);
-        ++above;
-      } else if (key >= lowest_) {
-        if (ties < needed_) emit(above + ties, first() + i);
-        ++ties;
-      }
+    std::uint32_t rank = __reduce_add_sync(kAll, lane() < warp() ? storage_.kept[lane()] : 0u);
+    for_each([&](int i) {
+      const bool keeps = kept >> i & 1u;
+      const std::uint32_t lanes = __ballot_sync(kAll, keeps);
+      if (keeps) emit(rank + __popc(lanes & ((1u << lane()) - 1)), index(i));
+      rank += __popc(lanes);
     });
   }
 
   RegisterSelectStorage& storage_;
-  int mine_ = 0;
-  std::uint32_t keys_[kSelectItems];
-  std::uint32_t lowest_ = 0;
-  std::uint32_t highest_ = 0;
-  std::uint32_t needed_ = 0;
+  std::int32_t count_ = 0;
+  float score_[kItems];
+  std::uint32_t place_[kItems];  ///< bin in the upper half, number in it in the lower
+  std::uint32_t threshold_ = 0;  ///< the bin of the last score that is kept
+  std::uint32_t in_bin_ = 0;     ///< scores in it
+  std::uint32_t needed_ = 0;     ///< of which so many are kept
 };
 
 }  // namespace hip_attn::cuda
