@@ -242,6 +242,7 @@ class DecodeSearch {
     const auto emit = [&](std::int32_t rank, std::int32_t i) {
       put(rank, chunks.start(i), stored);
     };
+    // Two scores to a thread in most stages; equal or infinite scores, and very many, by the other.
     const bool done =
         chunks.count <= 2 * kDecodeThreads ? RegisterSelect<2>(unit_.shared.register_select())
                                                  .run(scores, chunks.count, keep, emit)

@@ -12,11 +12,6 @@ __device__ inline std::uint32_t order_key(float score) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/// The score of a key.
-__device__ inline float order_value(std::uint32_t key) {
-  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
 inline constexpr int kSelectBins = 2048;
 /// Scores that a thread holds in registers; more than kThreads * 8 are read again in every pass.
 inline constexpr int kSelectItems = 8;
