@@ -6,6 +6,10 @@
 // that runs: "from0" refreshes everything, "reused" nothing, "cycle" is the mean over one refresh
 // schedule. A graph holds kLayers calls with a cache each, so that no call finds its keys in L2.
 // "floor" streams as many bytes as a call gathers, with a kernel that does nothing else.
+//
+// Where all bytes of a call are known, MB and gathered (bytes per second) say how many there are,
+// keys_scored and keys_attended of how many keys (the latter with their values), floor_us how long
+// they take at kMemoryRate, and of_floor that over the time.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
@@ -30,6 +34,7 @@ using namespace hip_attn::bench;
 
 constexpr int kLayers = 8;
 constexpr int kCycle = 32;
+constexpr double kMemoryRate = 4.3e12;  // bytes per second, gathered rows on an H200
 
 struct Shape {
   std::int64_t batch = 1;
@@ -234,6 +239,7 @@ void decode(benchmark::State& state, const HipConfig& config, const Shape& shape
   DecodeGraph<T> graph(config, shape);
   const bool cycle = first_stage == kCycle;
   if (!cycle) graph.replay(first_stage);
+  double total_seconds = 0;
   for (auto _ : state) {
     const double seconds =
         cycle ? seconds_of(graph.stream(),
@@ -247,14 +253,20 @@ void decode(benchmark::State& state, const HipConfig& config, const Shape& shape
                   check(cudaGraphLaunch(graph.graph(), graph.stream()), "cudaGraphLaunch");
                 });
     state.SetIterationTime(seconds / graph.layers());
+    total_seconds += seconds / graph.layers();
   }
   const double row = static_cast<double>(shape.head_dim * sizeof(T));
-  const double bytes =
-      ((first_stage == 0 ? graph.keys_scored() : 0) + 2 * graph.keys_attended()) * row;
+  const double keys_scored = first_stage == 0 ? graph.keys_scored() : 0;
+  const double bytes = (keys_scored + 2 * graph.keys_attended()) * row;
   if (first_stage == 0 || first_stage == config.num_stages()) {
     state.counters["gathered"] = benchmark::Counter(
         bytes, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
     state.counters["MB"] = bytes * 1e-6;
+    state.counters["keys_scored"] = keys_scored;
+    state.counters["keys_attended"] = graph.keys_attended();
+    state.counters["floor_us"] = bytes / kMemoryRate * 1e6;
+    state.counters["of_floor"] =
+        bytes / kMemoryRate * static_cast<double>(state.iterations()) / total_seconds;
   }
   state.counters["team"] = graph.plan().cuda.team_size;
 }
