@@ -34,7 +34,7 @@ using namespace hip_attn::bench;
 
 constexpr int kLayers = 8;
 constexpr int kCycle = 32;
-constexpr double kMemoryRate = 4.3e12;  // bytes per second, gathered rows on an H200
+constexpr double kMemoryRate = 4.3e12;  // bytes per second that an H200 reads from its memory
 
 struct Shape {
   std::int64_t batch = 1;

@@ -243,12 +243,13 @@ class DecodeSearch {
       put(rank, chunks.start(i), stored);
     };
     // Two scores to a thread in most stages; equal or infinite scores, and very many, by the other.
-    const bool done =
-        chunks.count <= 2 * kDecodeThreads ? RegisterSelect<2>(unit_.shared.register_select())
-                                                 .run(scores, chunks.count, keep, emit)
-        : chunks.count <= kRegisterScores ? RegisterSelect<8>(unit_.shared.register_select())
-                                                .run(scores, chunks.count, keep, emit)
-                                          : false;
+    const bool done = chunks.count <= 2 * kDecodeThreads
+                          ? RegisterSelect<2>(unit_.shared.register_select())
+                                .run(scores, chunks.count, keep, emit)
+                      : chunks.count <= kRegisterScores
+                          ? RegisterSelect<kSelectItems>(unit_.shared.register_select())
+                                .run(scores, chunks.count, keep, emit)
+                          : false;
     if (!done) [[unlikely]] {
       __syncthreads();  // the same memory
       // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.

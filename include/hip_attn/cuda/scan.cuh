@@ -123,8 +123,7 @@ class Descent {
 /// Scores the chunks of one stage with one of `num_warps` warps, up to two groups of eight chunks
 /// on the way at once.
 template <typename T, int kHeadDim>
-class ChunkScan {
- public:
+struct ChunkScan {
   const KvRows<T>& kv;
   const T* any;      ///< an address of a key
   const T* queries;  ///< pooled rows in shared memory
@@ -155,24 +154,10 @@ class ChunkScan {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         auto& group = groups[i];
-        if (group.live) {
-          group.resolve(kv, any);
-          wait_for_groups<1>();
-          __syncwarp();
-          if (group.asked) {
-            float left;
-            float right;
-            score(tiles[i], first_queries, left, right);
-            group.turn(left, right);
-          }
-          if (group.has_next()) {
-            __syncwarp();  // all have read what the next level's keys overwrite
-            keys_read += group.request(kv, tiles[i]);
-          } else {
-            if (lane() % 4 == 0) scores[group.first + lane() / 4] = group.best();
-            group.live = false;
-            start_next(group);
-          }
+        if (group.live && !advance(group, tiles[i], first_queries, keys_read)) {
+          if (lane() % 4 == 0) scores[group.first + lane() / 4] = group.best();
+          group.live = false;
+          start_next(group);
         }
         commit_copies();  // an empty group, too: wait_for_groups<1> counts on one from each
       }
@@ -220,6 +205,25 @@ class ChunkScan {
     const std::int32_t l = chunk < chunks.count ? chunks.start(chunk) : 0;
     const std::int32_t r = chunk < chunks.count ? min(l + chunks.chunk_size, end) : 0;
     descent.start(kv, l, r);
+  }
+
+  /// Takes the scores of a level in and asks for the next; false: there is none.
+  __device__ bool advance(Descent<T, kHeadDim>& group, const Tile& tile,
+                          const typename Tile::Queries& first_queries,
+                          std::uint32_t& keys_read) const {
+    group.resolve(kv, any);
+    wait_for_groups<1>();
+    __syncwarp();
+    if (group.asked) {
+      float left;
+      float right;
+      score(tile, first_queries, left, right);
+      group.turn(left, right);
+    }
+    if (!group.has_next()) return false;
+    __syncwarp();  // all have read what the next level's keys overwrite
+    keys_read += group.request(kv, tile);
+    return true;
   }
 
   __device__ const T* centre_row(std::int32_t chunk) const {
