@@ -170,11 +170,11 @@ Status plan_of_type(AttentionPlan& plan) {
                 " query rows per KV head needs more shared memory than this GPU has, which is " +
                 std::to_string(largest_shared) + " bytes"};
   }
-  void (*const both[])(DecodeParams<T>) = {kernels.cluster, kernels.grid};
-  for (const auto kernel : both) {
+  void (*const all[])(DecodeParams<T>) = {kernels.cluster, kernels.cluster_at_once, kernels.grid};
+  for (const auto kernel : all) {
     cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, largest_shared);
-    if (error == cudaSuccess && major >= 9 && kernel == kernels.cluster) {
+    if (error == cudaSuccess && major >= 9 && kernel != kernels.grid) {
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     }
     if (error != cudaSuccess) return to_status(error, "plan_decode");
@@ -214,6 +214,37 @@ Status plan_of_type(AttentionPlan& plan) {
   return {};
 }
 
+// DecodeParams::attends_to_cache. What a single stage keeps may be larger than blocks.
+template <typename T>
+bool attends_to_cache(const DecodeParams<T>& params) {
+  return params.cache.words && params.num_stages > 1 && !params.selection_in.blocks &&
+         !params.selection_out.blocks && params.softcap_log2 == 0.f &&
+         params.group <= kRowsPerTile << params.layout.row_tile_shift;
+}
+
+// Keys that a row attends to at most, with a selection of its own length.
+std::int64_t max_keys(const AttentionPlan& plan) {
+  const HipConfig& config = plan.config;
+  const std::int64_t survivors =
+      max_survivors(config, config.num_stages() - 1, sizes_of(plan).candidates);
+  return config.sink + config.window + (survivors + 1) * config.block_k();
+}
+
+// DecodeParams::keys_at_once.
+template <typename T>
+std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& params) {
+  const PageParams<T>& k = params.kv.k;
+  const PageParams<T>& v = params.kv.v;
+  const bool lie_alike = k.page_stride == v.page_stride && k.token_stride == v.token_stride &&
+                         k.head_stride == v.head_stride;
+  if (!params.attends_to_cache || params.group > kRowsPerTile || !lie_alike ||
+      plan.cuda.team_size == 1) {
+    return 0;
+  }
+  const int slots = std::min(params.layout.slots, kSlotsPerWarp * kDecodeWarps);
+  return slots * plan.cuda.team_size * kKeysPerTile;
+}
+
 template <typename T>
 DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
                             std::byte* workspace) {
@@ -232,7 +263,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.kv = kv_params(args.kv);
   params.seq_lens = args.seq_lens.data;
   params.cu_seqlens_q = args.cu_seqlens_q.data;
-  params.total_q = args.q.sizes[0];
+  params.total_q = saturate(args.q.sizes[0]);
 
   params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
@@ -271,12 +302,14 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
     const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
     params.cache = {
         static_cast<std::int32_t*>(args.cache->data),
-        static_cast<std::int64_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
-        static_cast<std::int64_t>(head_bytes / sizeof(std::int32_t)),
-        args.cache->num_slots,
+        static_cast<std::uint32_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
+        static_cast<std::uint32_t>(head_bytes / sizeof(std::int32_t)),
+        static_cast<std::uint32_t>(saturate(args.cache->num_slots)),
         args.cache->refresh_from.data,
         args.cache->slots ? args.cache->slots->data : nullptr};
   }
+  params.attends_to_cache = attends_to_cache(params);
+  params.keys_at_once = keys_at_once(plan, params);
   static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
   if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
 
@@ -316,9 +349,11 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::
     }
     std::array<cudaLaunchAttribute, 2> attributes;
     const cudaLaunchConfig_t config = launch_config(plan, params.batch, attributes, stream);
-    return to_status(
-        cudaLaunchKernelEx(&config, schedule.clusters ? kernels.cluster : kernels.grid, params),
-        "run_decode");
+    const bool at_once = params.keys_at_once > 0 && max_keys(plan) <= params.keys_at_once;
+    const auto kernel = !schedule.clusters ? kernels.grid
+                        : at_once          ? kernels.cluster_at_once
+                                           : kernels.cluster;
+    return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_decode");
   }
 }
 

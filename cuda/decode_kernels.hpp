@@ -9,6 +9,7 @@ namespace hip_attn::cuda {
 template <typename T>
 struct DecodeKernels {
   void (*cluster)(DecodeParams<T>);
+  void (*cluster_at_once)(DecodeParams<T>);
   void (*grid)(DecodeParams<T>);
 };
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/attended_keys.cuh"
+#include "hip_attn/cuda/decode_params.hpp"
 #include "hip_attn/cuda/kv_rows.cuh"
-#include "hip_attn/cuda/queries.cuh"
 #include "hip_attn/cuda/tile_memory.cuh"
 
 namespace hip_attn::cuda {
@@ -35,73 +35,98 @@ class WarpAttention {
     std::uint32_t bad;      ///< keys whose page is none, bit i that of lane i
   };
 
-  /// The same before they are asked for.
-  struct Place {
-    std::int32_t position;
-    bool bad;
-    const T* key;  ///< a row that exists, whatever the page
-    const T* value;
+  /// A lane's key, its page on the way.
+  struct Lookup {
+    std::int32_t index;
+    std::int32_t position;  ///< of the last key when index is past it; -1: none
+    std::int32_t page;
   };
 
-  /// queries: the tile of eight rows; row i sees positions up to last_position[i].
+  using Tile = SharedTile<T, kHeadDim>;
+  using Queries = typename Tile::Queries;
+
+  /// queries: the tile of eight rows; rows 2t and 2t + 1 see positions up to last_position.
   /// All rows see positions up to all_see.
-  __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv, const T* queries,
-                           const std::int32_t (&last_position)[2], std::int32_t all_see)
+  __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv,
+                           const Queries& queries, const std::int32_t (&last_position)[2],
+                           std::int32_t all_see)
       : params_(params),
         kv_(kv),
         queries_(queries),
         last_position_{last_position[0], last_position[1]},
         all_see_(all_see) {}
 
-  /// Looks up this lane's key of tile `tile`, which is that of the lane's slot. There are `count`
-  /// keys; tiles past them may be looked up, but not requested. No lane branches, so that all pages
-  /// are on their way at once.
-  __device__ Place locate(const DecodeKeys& keys, std::int32_t tile, std::int32_t count) const {
-    const std::int32_t last = count - 1;
-    const std::int32_t first = min(tile, last / kKeysPerTile) * kKeysPerTile;
-    const std::int32_t index = min(first + lane() % kKeysPerTile, last);
-    Place place;
-    place.position = keys.position(index);
-    const auto slot = kv_.slot(place.position);
-    place.bad = slot.page < 0;
-    place.key = place.bad ? params_.kv.k.data : kv_.key(slot);
-    place.value = place.bad ? params_.kv.v.data : kv_.value(slot);
-    if (first + lane() % kKeysPerTile > last) place.position = INT32_MAX;
-    return place;
+  /// Looks up a key whose place among the keys, and position or that of the last key, are given.
+  /// Nothing waits for the block table, nor branches, so that all pages are on their way at once.
+  __device__ static Lookup look_up(const DecodeParams<T>& params, const KvRows<T>& kv,
+                                   std::int32_t index, std::int32_t position) {
+    // Lengths need not have been checked.
+    const bool exists =
+        static_cast<std::uint32_t>(position) < static_cast<std::uint32_t>(params.max_seq_len);
+    return {index, position, kv.request_page(position, exists)};
   }
 
-  /// What attend() needs to know of the tiles at `place`.
-  __device__ static Keys keys_at(const Place& place) {
-    return {place.position, __ballot_sync(kAll, place.bad)};
+  /// What attend() needs to know of the tiles looked up, of `count` keys.
+  __device__ Keys keys_at(const Lookup& of, std::int32_t count) const {
+    const bool bad = kv_.slot(of.position, of.page).page < 0;
+    return {of.index < count ? of.position : INT32_MAX, __ballot_sync(kAll, bad)};
   }
 
-  /// Starts to copy the keys and values of the tile of slot s to `slot`.
-  __device__ void request(const Place& place, int s, std::byte* slot) const {
-    // Lanes hand over addresses where the copies will go.
-    const std::uint32_t list = shared_address(slot);
-    if (lane() / kKeysPerTile == s) {
-      store_shared_8(list + lane() % kKeysPerTile * 8, place.key);
-      store_shared_8(list + (kKeysPerTile + lane() % kKeysPerTile) * 8, place.value);
-    }
+  using Rows = typename Tile::Rows;
+
+  /// The rows of a key that was looked up and of its value; any that exist when it has no page.
+  struct Place {
+    const T* key;
+    const T* value;
+  };
+  __device__ static Place place_of(const KvRows<T>& kv, const Lookup& of) {
+    const auto slot = kv.existing(kv.slot(of.position, of.page));
+    return {kv.key(slot), kv.value(slot)};
+  }
+
+  /// Lanes tell one another the rows that they looked up, in 256 bytes of shared memory, complete
+  /// after __syncwarp(). Returns where.
+  __device__ static std::uint32_t list(std::byte* memory, const T* row) {
+    const std::uint32_t rows = shared_address(memory);
+    store_shared_8(rows + lane() * 8, row);
+    return rows;
+  }
+  /// What this lane copies of the tile of slot s.
+  __device__ static Rows rows_of(std::uint32_t list, int s) {
+    return Rows::from_list(list + s * kKeysPerTile * 8);
+  }
+
+  /// Starts to copy a tile to `slot`, of which the first `count` keys exist: the values of the
+  /// others become zeros, which their weight, 0, alone would not make of infinity and NaN.
+  __device__ static void copy(const Rows& keys, const Rows& values, std::int32_t count,
+                              std::byte* slot) {
+    Tile(slot).copy(keys);
+    Tile(slot + kTileBytes<kHeadDim>).copy(values, count);
+  }
+
+  /// Starts to copy the tile of slot s, of which `count` keys exist, to `slot`.
+  __device__ static void request(const Place& place, int s, std::int32_t count, std::byte* slot) {
+    // Lists lie where the copies will go.
+    const std::uint32_t key_list = list(slot, place.key);
+    const std::uint32_t value_list = list(slot + kLanes * 8, place.value);
     __syncwarp();
-    using Rows = typename SharedTile<T, kHeadDim>::Rows;
-    const Rows keys = Rows::from_list(list);
-    const Rows values = Rows::from_list(list + kKeysPerTile * 8);
+    const Rows keys = rows_of(key_list, s);
+    const Rows values = rows_of(value_list, s);
     __syncwarp();
-    SharedTile<T, kHeadDim>(slot).copy(keys);
-    SharedTile<T, kHeadDim>(slot + kTileBytes<kHeadDim>).copy(values);
+    copy(keys, values, count, slot);
   }
 
-  /// Attends to the tile of slot s, whose copies have arrived for this thread.
+  /// Attends to the tile of slot s, whose copies have arrived for this thread. kAllSee: all rows see
+  /// all keys, and logits are not capped.
+  template <bool kAllSee>
   __device__ void attend(const Keys& keys, int s, std::byte* slot) {
     __syncwarp();  // and for the others
     const int first = s * kKeysPerTile + lane() / 4;
     float logits[4];
-    const typename SharedTile<T, kHeadDim>::Queries queries(queries_, kQueryPitch<kHeadDim>);
-    SharedTile<T, kHeadDim>(slot).multiply(queries, logits);
+    Tile(slot).multiply(queries_, logits);
 #pragma unroll
     for (float& logit : logits) logit *= params_.scale_log2;
-    if (params_.softcap_log2 > 0.f) [[unlikely]] {
+    if (!kAllSee && params_.softcap_log2 > 0.f) [[unlikely]] {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
         rotate_in(logits, soft_cap(logits[0], params_.softcap_log2));
@@ -116,16 +141,15 @@ class WarpAttention {
       for (int i = 0; i < 2; ++i) {
         float& logit = logits[2 * half + i];
         if (is_bad) logit = NAN;
-        if (at > last_position_[i]) logit = -INFINITY;
+        if (kAllSee ? at == INT32_MAX : at > last_position_[i]) logit = -INFINITY;
       }
     }
-    accumulate(logits, keys.position, s, SharedTile<T, kHeadDim>(slot + kTileBytes<kHeadDim>));
+    accumulate<kAllSee>(logits, keys.position, s, Tile(slot + kTileBytes<kHeadDim>));
     __syncwarp();  // the next tile's values overwrite these
   }
 
-  /// Leaves the state: out [8][kOutPitch], max and sum one `pitch` from row to row, up to
-  /// num_rows.
-  __device__ void store(float* out, float* row_max, float* row_sum, int pitch, int num_rows) const {
+  /// Leaves the state: out [8][kOutPitch], {max, sum} one `pitch` from row to row, up to num_rows.
+  __device__ void store(float* out, float2* states, int pitch, int num_rows) const {
     const int g = lane() / 4;
     const int row = lane() % 4 * 2;
 #pragma unroll
@@ -142,13 +166,13 @@ class WarpAttention {
 #pragma unroll
       for (int lanes = 4; lanes <= 16; lanes *= 2) sum += __shfl_xor_sync(kAll, sum, lanes);
       if (g != 0 || row + i >= num_rows) continue;
-      row_max[(row + i) * pitch] = max_[i];
-      row_sum[(row + i) * pitch] = sum;
+      states[(row + i) * pitch] = make_float2(max_[i], sum);
     }
   }
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
+  static constexpr int kLanes = 32;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
@@ -159,8 +183,9 @@ class WarpAttention {
     values[3] = last;
   }
 
+  template <bool kAllSee>
   __device__ void accumulate(float (&logits)[4], std::int32_t position, int s,
-                             const SharedTile<T, kHeadDim>& values) {
+                             const Tile& values) {
     float rescale[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -186,9 +211,12 @@ class WarpAttention {
         out_[m][3] *= rescale[1];
       }
     }
-    const std::uint32_t beyond = __ballot_sync(kAll, position > all_see_);
-    if ((beyond >> s * kKeysPerTile & 0xffffu) != 0) [[unlikely]]
-      keep_out(logits, position, s, values);
+    if constexpr (!kAllSee) {
+      const bool is_late = position > all_see_ && position != INT32_MAX;
+      const std::uint32_t late = __ballot_sync(kAll, is_late) >> s * kKeysPerTile & 0xffffu;
+      if (late != 0) [[unlikely]]
+        keep_out(logits, position, s, late, values);
+    }
     // [keys, rows] as a product leaves it, to [rows, keys] as the next product reads it.
     const std::uint32_t b0 = transpose_8x8(narrow_pair<T>(logits[0], logits[1]));
     const std::uint32_t b1 = transpose_8x8(narrow_pair<T>(logits[2], logits[3]));
@@ -204,12 +232,9 @@ class WarpAttention {
   /// infinity and NaN from the rows that must not see them: they are taken out of the tile. Values
   /// that later rows see and earlier ones do not are added row by row before.
   __device__ void keep_out(const float (&weights)[4], std::int32_t position, int s,
-                           const SharedTile<T, kHeadDim>& values) {
+                           std::uint32_t late, const Tile& values) {
     const int g = lane() / 4;
     const int first = s * kKeysPerTile;
-    const std::uint32_t none = __ballot_sync(kAll, position == INT32_MAX) >> first & 0xffffu;
-    std::uint32_t late = __ballot_sync(kAll, position > all_see_) >> first & 0xffffu & ~none;
-    if (none != 0) values.clear_from(__ffs(none) - 1);  // the last keys of the last tile
 #pragma unroll 1
     for (; late != 0; late &= late - 1) {
       const int key = __ffs(late) - 1;
@@ -240,7 +265,7 @@ class WarpAttention {
 
   const DecodeParams<T>& params_;
   const KvRows<T>& kv_;
-  const T* queries_;
+  Queries queries_;
   std::int32_t last_position_[2];
   std::int32_t all_see_;
   float out_[kHeadDim / 16][4] = {};  ///< transposed: dims g, g + 8 of each 16, rows 2t, 2t + 1

@@ -30,33 +30,36 @@ struct AttendedKeys {
   }
 };
 
-/// The same keys in the order in which decode comes to know them: the sink and the window that a
-/// selection made now would leave, [recent_start, end), follow from the length; then the blocks;
-/// then what a selection made earlier leaves of the window, [window_start, recent_start).
-struct DecodeKeys {
-  std::int32_t sink_end;
-  std::int32_t recent_start;
-  std::int32_t end;
-  const std::int32_t* blocks;  ///< blocks[i] << start_shift is the first key of block i
-  std::int32_t num_blocks;
-  std::int32_t start_shift;
-  std::int32_t block_shift;  ///< log2(block_k)
-  std::int32_t window_start;
+/// A block of a selection and the one before it, as their first keys stand in a list.
+struct ListedBlock {
+  std::int32_t start = 0;
+  std::int32_t before = 0;  ///< of the first block: anything
 
-  /// Keys before the blocks.
-  __device__ std::int32_t known() const { return sink_end + max(0, end - recent_start); }
+  __device__ static ListedBlock read(const std::int32_t* list, std::int32_t number) {
+    return {list[number], number > 0 ? list[number - 1] : 0};
+  }
+};
 
-  __device__ std::int32_t count() const {
-    return known() + (num_blocks << block_shift) + recent_start - window_start;
+/// The same keys when nobody has looked at the list of blocks yet: who takes a key checks its block.
+struct UncheckedKeys : AttendedKeys {
+  /// That key i lies in, if it lies in one.
+  __device__ ListedBlock block_of(std::int32_t i) const {
+    const std::int32_t number = (i - sink_end) >> block_shift;
+    return 0 <= number && number < num_blocks ? ListedBlock::read(blocks, number) : ListedBlock{};
   }
 
-  __device__ std::int32_t position(std::int32_t i) const {
-    const std::int32_t in_blocks = i - known();
-    if (in_blocks < 0) return i < sink_end ? i : recent_start + i - sink_end;
+  /// The position of key i, or -1 when no selection has its block.
+  __device__ std::int32_t checked_position(std::int32_t i, ListedBlock block) const {
+    const std::int32_t in_blocks = i - sink_end;
     const std::int32_t after_blocks = in_blocks - (num_blocks << block_shift);
-    if (after_blocks >= 0) return window_start + after_blocks;
-    const auto within = in_blocks & ((1 << block_shift) - 1);
-    return (blocks[in_blocks >> block_shift] << start_shift) + within;
+    const std::int32_t within = (1 << block_shift) - 1;
+    const std::int32_t start = block.start << start_shift;
+    const bool first = in_blocks <= within;
+    const bool holds = (start >= sink_end) & (start < window_start) &
+                       (((start - sink_end) & within) == 0) & (first | (block.before < block.start));
+    std::int32_t position = holds ? start + (in_blocks & within) : -1;
+    position = in_blocks < 0 ? i : position;
+    return after_blocks >= 0 ? window_start + after_blocks : position;
   }
 };
 

@@ -33,49 +33,45 @@ __device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
 
 /// What follows from lengths and cache is the same in every block of the team, so that all leave
 /// here or none.
-template <typename T, int kHeadDim, typename Team>
+template <bool kAtOnce, typename T, int kHeadDim, typename Team>
 __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
   // All that is read first is on its way before any of it is looked at.
   DecodeSearch<T, kHeadDim, Team> search(unit);
+  DecodeAttention<T, kHeadDim, Team> of_cache(unit);
+  if (unit.params.attends_to_cache) [[likely]]
+    of_cache.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
+  unit.kv.stay_in_registers();
   unit.look_at_lengths();
   search.look_at_cache();
-  if (unit.rows == 0) [[unlikely]]
-    return;
-  if (!unit.lengths_hold()) [[unlikely]]
-    return unit.fill_rows(NAN);
-  if (unit.seq_len == 0) [[unlikely]]
-    return unit.fill_rows(0.f);  // padding
-  DecodeAttention<T, kHeadDim, Team> attention(unit);
-  UnitSelection selection;
-  selection.w0 = unit.params.sink;
 
   // A step that reuses its selection has a path of its own, also in the code: instructions that
-  // follow one another are fetched ahead, those behind a search are waited for.
-  if (search.expects_reuse()) [[likely]] {
-    unit.request_queries();
-    attention.request_known();
-    if (search.can_reuse()) [[likely]] {
-      if (!search.take_cached(selection)) [[unlikely]] {
-        attention.drop_known();
-        return unit.fill_rows(NAN);
-      }
-      write_selection(unit, selection);
-      return attention.attend_to(selection);
-    }
-    attention.drop_known();
+  // follow one another are fetched ahead, those behind a jump are waited for.
+  if (unit.params.attends_to_cache && search.expects_reuse()) [[likely]] {
+    of_cache.template look_up_early<kAtOnce>(search.cached());
+    if (search.can_reuse() & of_cache.is_one_row() & (!kAtOnce || of_cache.fits_at_once()))
+        [[likely]]
+      return of_cache.template attend_early<kAtOnce>();
   }
 
-  if (unit.rows == 1) unit.request_queries();  // what every stage uses
+  if (unit.rows == 0) return;
+  if (!unit.lengths_hold()) return unit.fill_rows(NAN);
+  if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
+  if (unit.rows == 1) unit.request_queries();         // what every stage uses
+  UnitSelection selection;
+  selection.w0 = unit.params.sink;
   if (unit.params.selection_in.blocks) {
     if (!search.take_given(selection)) return unit.fill_rows(NAN);
   } else if (unit.params.num_stages > 0) {
     if (!search.run(selection)) return unit.fill_rows(NAN);
   }
   write_selection(unit, selection);
-  attention.attend_to(selection);
+  DecodeAttention<T, kHeadDim, Team>(unit).attend_to(selection);
 }
 
-template <typename T, int kHeadDim, typename Team>
+/// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
+/// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added to
+/// one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
+template <typename T, int kHeadDim, typename Team, bool kAtOnce>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<T> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
@@ -83,7 +79,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
             reinterpret_cast<std::uint64_t*>(shared_memory + params.layout.barrier));
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
     DecodeUnit<T, kHeadDim, Team> unit(params, team, team_number, request, kv_head, shared_memory);
-    decode_unit(unit);
+    decode_unit<kAtOnce>(unit);
   });
 }
 

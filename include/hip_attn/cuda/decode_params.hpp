@@ -39,9 +39,9 @@ struct DecodeLayout {
 /// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
 struct CacheParams {
   std::int32_t* words = nullptr;  ///< null: absent; an entry is {filled, W0, stages}
-  std::int64_t slot_words;
-  std::int64_t head_words;
-  std::int64_t num_slots;
+  std::uint32_t slot_words;
+  std::uint32_t head_words;
+  std::uint32_t num_slots;
   const std::int32_t* refresh_from;
   const std::int32_t* slots;  ///< null: slot b
 };
@@ -62,7 +62,7 @@ struct DecodeParams {
   KvParams<T> kv;
   const std::int32_t* seq_lens;      ///< [B]
   const std::int32_t* cu_seqlens_q;  ///< [B + 1]
-  std::int64_t total_q;
+  std::int32_t total_q;
   // Shape
   std::int32_t batch;
   std::int32_t num_kv_heads;
@@ -79,6 +79,10 @@ struct DecodeParams {
   std::int32_t block_shift;  ///< log2(block_k)
   std::int32_t num_stages;
   StageParams last_stage;  ///< stages[num_stages - 1], known without its number
+  /// One query row of a request may attend to the selection as it lies in the cache.
+  bool attends_to_cache;
+  /// Keys of which that can be done at once (DecodeAttention::Path).
+  std::int32_t keys_at_once;
   // Selection and counters
   SelectionParams<std::int32_t> selection_out;
   SelectionParams<const std::int32_t> selection_in;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "hip_attn/cuda/attended_keys.cuh"
 #include "hip_attn/cuda/chunk_list.cuh"
 #include "hip_attn/cuda/decode_select.cuh"
 #include "hip_attn/cuda/decode_unit.cuh"
@@ -18,25 +19,37 @@ class DecodeSearch {
 
   /// Starts to read what the cache holds for this unit.
   __device__ explicit DecodeSearch(Unit& unit)
-      : params_(unit.params), unit_(unit), lists_{unit.lists[0], unit.lists[1]} {
+      : params_(unit.params), unit_(unit) {
     if (params_.cache.words) [[likely]]
       read_cache();
   }
 
-  /// Reads what else is needed when the cache is to be refreshed in part.
+  /// What the constructor has read exists from here on.
   __device__ void look_at_cache() {
-    cached_stages_ = min(max(cached_stages_, 0), params_.num_stages);
-    if (entry_ && cached_stages_ > 0 && cached_stages_ < params_.num_stages) [[unlikely]] {
-      read_survivors(params_.stages[cached_stages_ - 1]);
-    }
+    cached_stages_ = __shfl_sync(0xffffffffu, word_, 0);
+    filled_ = __shfl_sync(0xffffffffu, word_, 1);
+    cached_w0_ = __shfl_sync(0xffffffffu, word_, 2);
+    cached_count_ = __shfl_sync(0xffffffffu, word_, 3);
   }
 
-  /// The cache is said to be reused whole; whether it can be is known when it has been read.
+  /// The survivors of the last stage are to be used again.
   __device__ bool expects_reuse() const {
-    return !params_.selection_in.blocks && entry_ && params_.num_stages > 0 &&
-           cached_stages_ == params_.num_stages;
+    return slot_holds_ & (cached_stages_ >= params_.num_stages);
   }
-  __device__ bool can_reuse() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
+
+  /// They can be used as they lie in the cache, each still to be checked. Only where the caller's
+  /// tensors and the plan allow it, and for one query row of a request whose length holds.
+  __device__ bool can_reuse() const {
+    const std::int32_t candidates = cached_w0_ - params_.sink;
+    const std::int32_t most = max(unit_.seq_len - params_.window - params_.sink, 0);
+    return expects_reuse() & (filled_ != 0) & is_below(candidates, most + 1) &
+           is_whole_blocks(candidates) & is_below(cached_count_, params_.last_stage.max_survivors + 1);
+  }
+
+  __device__ bool slot_holds() const { return slot_holds_; }
+  __device__ UnitSelection cached() const {
+    return {entry_ + params_.last_stage.cache_word + 1, cached_count_, 0, cached_w0_};
+  }
 
   /// The selection that the caller gave; false when it does not hold.
   __device__ bool take_given(UnitSelection& selection) const {
@@ -60,27 +73,18 @@ class DecodeSearch {
     return __syncthreads_and(holds);
   }
 
-  /// The survivors of the cache's last stage, when it can be reused whole; false when they are no
-  /// selection of this plan.
-  __device__ bool take_cached(UnitSelection& selection) {
-    w0_ = cached_w0_;
-    std::int32_t count;
-    if (!load_survivors(params_.num_stages - 1, params_.last_stage, count)) [[unlikely]] {
-      return false;
-    }
-    select_blocks(count, selection);
-    return true;
-  }
-
   /// The tree search, from the stage on that the cache says; false when the cache holds no
   /// selection of this plan.
   __device__ bool run(UnitSelection& selection) {
     if (!slot_holds_) return false;
+    scores_ = unit_.scores();
+    lists_[0] = unit_.lists();
+    lists_[1] = lists_[0] + params_.list_length;
     w0_ = unit_.window_start();
     int first_stage = 0;
     std::int32_t count = 0;
     if (entry_) {
-      if (can_reuse()) first_stage = cached_stages_;
+      if (entry_holds()) first_stage = min(max(cached_stages_, 0), params_.num_stages);
       if (first_stage > 0) {
         w0_ = cached_w0_;
         if (!load_survivors(first_stage - 1, params_.stages[first_stage - 1], count)) return false;
@@ -96,53 +100,59 @@ class DecodeSearch {
 
   // ---- Cache ------------------------------------------------------------------------------------
 
-  /// Reads what the cache says and, before it is known whether they will be needed, the survivors
-  /// of the last stage, which mostly are: one round trip to memory, not two.
+  /// Starts to read what the cache says of the whole entry and of its last stage, a word a lane.
   __device__ void read_cache() {
     const auto& cache = params_.cache;
-    const std::int64_t slot = cache.slots ? cache.slots[unit_.request] : unit_.request;
-    slot_holds_ = slot >= 0 && slot < cache.num_slots;
-    if (!slot_holds_) return;
-    cached_stages_ = cache.refresh_from[unit_.request];
-    entry_ = cache.words + slot * cache.slot_words + unit_.kv_head * cache.head_words;
-    filled_ = entry_[0];
-    cached_w0_ = entry_[1];
-    read_survivors(params_.last_stage);
-  }
-
-  __device__ void read_survivors(const StageParams& stage) {
-    const std::int32_t* const words = entry_ + stage.cache_word;
-    cached_count_ = words[0];
-    if (thread() < stage.max_survivors) {
-      const std::int32_t* const own = words + thread();
-      cached_before_ = own[0];
-      cached_start_ = own[1];
+    auto slot = static_cast<std::uint32_t>(unit_.request);
+    if (cache.slots) [[unlikely]] {
+      slot = static_cast<std::uint32_t>(cache.slots[unit_.request]);
+      slot_holds_ = slot < cache.num_slots;
+      if (!slot_holds_) return;
     }
+    entry_ = cache.words + (std::uint64_t{slot} * cache.slot_words +
+                            std::uint64_t{static_cast<std::uint32_t>(unit_.kv_head)} *
+                                cache.head_words);
+    const int lane = thread() % 32;
+    const std::int32_t* const of_entry =
+        entry_ + (lane == 3 ? params_.last_stage.cache_word : lane == 2 ? 1 : 0);
+    word_ = *(lane == 0 ? cache.refresh_from + unit_.request : of_entry);
   }
 
+  /// Puts the survivors of stage s into lists_[0]; false when they are none of this plan.
   __device__ bool load_survivors(int s, const StageParams& stage, std::int32_t& count) {
-    const std::int32_t* words = entry_ + stage.cache_word;
-    count = cached_count_;
-    bool holds = count >= 0 && count <= stage.max_survivors && w0_ >= params_.sink &&
-                 w0_ - params_.sink <= params_.max_candidates;
+    const std::int32_t* const words = entry_ + stage.cache_word;
+    // On their way together with their number.
+    ListedBlock own;
+    if (thread() < stage.max_survivors) own = ListedBlock::read(words + 1, thread());
+    count = words[0];
+    bool holds = count >= 0 && count <= stage.max_survivors && w0_holds(w0_);
     const std::int32_t chunk_size = holds ? stage_chunk_size(s, w0_ - params_.sink) : 1;
     holds &= count <= kept_chunks(stage, chunk_size);
     const std::int32_t last = holds ? count : 0;
-    std::int32_t start = cached_start_;
-    std::int32_t before = cached_before_;
 #pragma unroll 1
     for (int i = thread(); i < last;) {
-      holds &=
-          start >= params_.sink && start < w0_ && ((start - params_.sink) & (chunk_size - 1)) == 0;
-      holds &= i == 0 || before < start;
-      lists_[0][i] = start;
+      holds &= own.start >= params_.sink && own.start < w0_ &&
+               ((own.start - params_.sink) & (chunk_size - 1)) == 0;
+      holds &= i == 0 || own.before < own.start;
+      lists_[0][i] = own.start;
       i += kDecodeThreads;
       if (i >= last) [[likely]]
         break;
-      start = words[1 + i];
-      before = words[i];
+      own = ListedBlock::read(words + 1, i);
     }
     return __syncthreads_and(holds);
+  }
+
+  /// The cache holds a selection, and not one of a longer request.
+  __device__ bool entry_holds() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
+
+  /// A window of this plan can start there.
+  __device__ bool w0_holds(std::int32_t w0) const {
+    const std::int32_t candidates = w0 - params_.sink;
+    return is_below(candidates, params_.max_candidates + 1) && is_whole_blocks(candidates);
+  }
+  __device__ bool is_whole_blocks(std::int32_t keys) const {
+    return (keys & ((1 << params_.block_shift) - 1)) == 0;
   }
 
   /// From the last stage's survivors in lists_[0].
@@ -260,7 +270,7 @@ class DecodeSearch {
   }
 
   /// Of the stage that is at work.
-  __device__ float* scores() const { return unit_.scores + buffer_ * params_.max_chunks; }
+  __device__ float* scores() const { return scores_ + buffer_ * params_.max_chunks; }
 
   __device__ void write_down(const ChunkList& chunks, std::int32_t* stored) {
 #pragma unroll 1
@@ -294,17 +304,17 @@ class DecodeSearch {
   const DecodeParams<T>& params_;
   Unit& unit_;
   int buffer_ = 0;
-  std::int32_t* lists_[2];
+  float* scores_;
+  std::int32_t* lists_[2];  ///< first keys of chunks: the survivors, and those being made
   std::int32_t w0_ = 0;
 
   std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
   bool slot_holds_ = true;
+  std::int32_t word_ = 0;  ///< lane 0: refresh_from, 1: filled, 2: W0, 3: survivors of the last stage
   std::int32_t filled_ = 0;
   std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
   std::int32_t cached_w0_ = 0;
-  std::int32_t cached_count_ = 0;
-  std::int32_t cached_start_ = 0;   ///< survivor number threadIdx.x
-  std::int32_t cached_before_ = 0;  ///< the survivor before it
+  std::int32_t cached_count_ = 0;  ///< survivors of the last stage
 };
 
 }  // namespace hip_attn::cuda

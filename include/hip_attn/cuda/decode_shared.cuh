@@ -12,14 +12,12 @@ template <typename T>
 struct DecodeShared {
   std::byte* slots;  ///< tiles of keys and values; between scans, select's storage
   T* queries;        ///< [padded max_rows][kQueryPitch]
-  float* row_max;    ///< [rows of a pass][warps that share a row's keys]
-  float* row_sum;
+  float2* states;    ///< {max, sum} [rows of a pass][warps that share a row's keys]
 
   __device__ DecodeShared(std::byte* memory, const DecodeLayout& layout)
       : slots(memory),
         queries(reinterpret_cast<T*>(memory + layout.queries)),
-        row_max(reinterpret_cast<float*>(memory + layout.states)),
-        row_sum(row_max + kDecodeWarps * kRowsPerTile) {}
+        states(reinterpret_cast<float2*>(memory + layout.states)) {}
 
   __device__ RegisterSelectStorage& register_select() const {
     return *reinterpret_cast<RegisterSelectStorage*>(slots);

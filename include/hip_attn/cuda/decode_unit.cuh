@@ -11,6 +11,11 @@
 
 namespace hip_attn::cuda {
 
+/// 0 <= x < end, for an end that is not negative.
+__device__ inline bool is_below(std::int32_t x, std::int32_t end) {
+  return static_cast<std::uint32_t>(x) < static_cast<std::uint32_t>(end);
+}
+
 /// The blocks that a unit attends to besides sink and window.
 struct UnitSelection {
   const std::int32_t* blocks = nullptr;  ///< blocks[i] << start_shift is the first key of block i
@@ -30,25 +35,32 @@ class DecodeUnit {
         kv_head(kv_head_),
         kv(params.kv, request, kv_head),
         shared(memory, params.layout),
-        scores(params.scores + std::int64_t{team_number} * 2 * params.max_chunks) {
+        team_number_(team_number),
+        memory_(memory) {
     const int lane = thread() % 32;
     length_ = *(lane == 0 ? params.seq_lens + request
                           : params.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
-    lists[0] = reinterpret_cast<std::int32_t*>(memory + params.layout.lists);
-    if (params.lists) [[unlikely]] {
-      lists[0] = params.lists + (std::int64_t{team_number} * params.team_size + team.rank()) * 2 *
-                                    params.list_length;
-    }
-    lists[1] = lists[0] + params.list_length;
+  }
+
+  /// [2, max_chunks] of this team, used in turn.
+  __device__ float* scores() const {
+    return params.scores + std::int64_t{team_number_} * 2 * params.max_chunks;
+  }
+
+  /// Two lists of params.list_length chunks.
+  __device__ std::int32_t* lists() const {
+    if (!params.lists) [[likely]]
+      return reinterpret_cast<std::int32_t*>(memory_ + params.layout.lists);
+    return params.lists +
+           (std::int64_t{team_number_} * params.team_size + team.rank()) * 2 * params.list_length;
   }
 
   /// Lengths are read by the constructor and exist from here on. Lanes read one each and hand it
-  /// round: what all lanes read alike the compiler wants in uniform registers, and waits for it
-  /// before other reads are on their way.
+  /// round.
   __device__ void look_at_lengths() {
-    seq_len = __shfl_sync(0xffffffffu, length_, 0);
-    first_row = __shfl_sync(0xffffffffu, length_, 1);
-    rows = __shfl_sync(0xffffffffu, length_, 2) - first_row;
+    seq_len = in_register(__shfl_sync(0xffffffffu, length_, 0));
+    first_row = in_register(__shfl_sync(0xffffffffu, length_, 1));
+    rows = in_register(__shfl_sync(0xffffffffu, length_, 2)) - first_row;
   }
 
   __device__ static int thread() { return decode_thread(); }
@@ -56,7 +68,7 @@ class DecodeUnit {
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
     return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
-           first_row + std::int64_t{rows} <= params.total_q && seq_len >= 0 &&
+           first_row <= params.total_q - rows && seq_len >= 0 &&
            seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
@@ -103,9 +115,6 @@ class DecodeUnit {
     return pooled_rows_;
   }
 
-  /// For those who wait for their copies and the others themselves.
-  __device__ void queries_have_arrived() { queries_arrived_ = true; }
-
   /// Rows of a unit are numbered by query row, then head of the group.
   __device__ int query_row(int unit_row) const { return unit_row * params.group_factor >> 16; }
   __device__ std::int64_t out_row(int unit_row) const { return first_row + query_row(unit_row); }
@@ -116,7 +125,7 @@ class DecodeUnit {
   __device__ void fill_rows(float value) const {
     if (team.rank() != 0) return;
     const std::int64_t begin = max(0, first_row);
-    const std::int64_t end = min(params.total_q, std::int64_t{first_row} + rows);
+    const std::int64_t end = min(std::int64_t{params.total_q}, std::int64_t{first_row} + rows);
 #pragma unroll 1
     for (std::int64_t row = begin; row < end; ++row) {
 #pragma unroll 1
@@ -137,8 +146,6 @@ class DecodeUnit {
   int kv_head;
   KvRows<T> kv;
   DecodeShared<T> shared;
-  float* scores;           ///< [2, max_chunks] of this team, used in turn
-  std::int32_t* lists[2];  ///< first keys of chunks: the survivors, and those being made
   std::int32_t seq_len = 0;
   std::int32_t first_row = 0;
   std::int32_t rows = 0;
@@ -151,6 +158,8 @@ class DecodeUnit {
 
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows
 
+  int team_number_;
+  std::byte* memory_;
   std::int32_t length_;  ///< lane 0: seq_len, 1: first row, 2: first row of the next request
   int pooled_by_ = 0;    ///< what the queries in shared memory are pooled by; 0: none
   int pooled_rows_ = 0;

@@ -33,6 +33,12 @@ class KvRows {
         table_(params.block_table + request * params.table_row_stride),
         request_(request) {}
 
+  /// Where table and keys begin is found now, and not again at every use.
+  __device__ void stay_in_registers() {
+    table_ = in_register(table_);
+    k_ = in_register(k_);
+  }
+
   struct Slot {
     std::int32_t page;
     std::int32_t offset;
@@ -58,13 +64,20 @@ class KvRows {
   }
 
   __device__ const T* key(Slot slot) const {
-    return k_ + (slot.page * params_.k.page_stride + slot.offset * params_.k.token_stride);
+    return k_ + offset(params_.k, slot);
   }
   __device__ const T* value(Slot slot) const {
-    return v_ + (slot.page * params_.v.page_stride + slot.offset * params_.v.token_stride);
+    return v_ + offset(params_.v, slot);
   }
 
+  /// The slot, or when it has no page any that has.
+  __device__ static Slot existing(Slot slot) { return slot.page >= 0 ? slot : Slot{0, 0}; }
+
  private:
+  __device__ static std::int64_t offset(const PageParams<T>& pages, Slot slot) {
+    return slot.page * pages.page_stride + slot.offset * pages.token_stride;
+  }
+
   const KvParams<T>& params_;
   const T* k_;
   const T* v_;

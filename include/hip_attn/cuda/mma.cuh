@@ -71,6 +71,24 @@ __device__ inline void mma_16x8x16(float (&c)[4], std::uint32_t a0, std::uint32_
   }
 }
 
+/// x in a register of this thread. Of what all threads of a warp have alike the compiler makes
+/// uniform registers, whose instructions take longer to answer, and waits for a read before others
+/// are on their way.
+__device__ inline std::int32_t in_register(std::int32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+__device__ inline std::uint32_t in_register(std::uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+template <typename P>
+__device__ inline P* in_register(P* p) {
+  asm volatile("" : "+l"(p));
+  return p;
+}
+
 /// Four 8 x 8 matrices of 16-bit elements from shared memory, each transposed on the way; lane i
 /// gives the address of row i % 8 of matrix i / 8.
 __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
@@ -106,6 +124,30 @@ __device__ inline uint4 load_shared_16(std::uint32_t address) {
                : "r"(address)
                : "memory");
   return r;
+}
+
+/// The same where `wanted`; otherwise `value` stays.
+__device__ inline void read_shared(float4& value, std::uint32_t address, bool wanted) {
+  asm volatile(
+      "{\n"
+      " .reg .pred wanted;\n"
+      " setp.ne.u32 wanted, %5, 0;\n"
+      " @wanted ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];\n"
+      "}"
+      : "+f"(value.x), "+f"(value.y), "+f"(value.z), "+f"(value.w)
+      : "r"(address), "r"(static_cast<int>(wanted))
+      : "memory");
+}
+__device__ inline void read_shared(float2& value, std::uint32_t address, bool wanted) {
+  asm volatile(
+      "{\n"
+      " .reg .pred wanted;\n"
+      " setp.ne.u32 wanted, %3, 0;\n"
+      " @wanted ld.shared.v2.f32 {%0,%1}, [%2];\n"
+      "}"
+      : "+f"(value.x), "+f"(value.y)
+      : "r"(address), "r"(static_cast<int>(wanted))
+      : "memory");
 }
 
 /// Addresses in shared memory.
@@ -157,6 +199,18 @@ __device__ inline void read_in_place(std::int32_t& value, const std::int32_t* p,
       " .reg .pred wanted;\n"
       " setp.ne.u32 wanted, %2, 0;\n"
       " @wanted ld.global.nc.s32 %0, [%1];\n"
+      "}"
+      : "+r"(value)
+      : "l"(p), "r"(static_cast<int>(wanted)));
+}
+
+/// value = *p where `wanted`.
+__device__ inline void read_where(std::int32_t& value, const std::int32_t* p, bool wanted) {
+  asm volatile(
+      "{\n"
+      " .reg .pred wanted;\n"
+      " setp.ne.u32 wanted, %2, 0;\n"
+      " @wanted ld.global.s32 %0, [%1];\n"
       "}"
       : "+r"(value)
       : "l"(p), "r"(static_cast<int>(wanted)));

@@ -59,29 +59,34 @@ class ClusterTeam {
                  : "memory");
   }
 
-  /// Puts values at inbox[at] of block `to`.
-  __device__ void send(int to, int at, float4 v) const {
+  /// inbox[at] of block `to`.
+  struct Mailbox {
+    std::uint32_t address;
+    std::uint32_t barrier;
+  };
+  __device__ Mailbox mailbox(int to, int at) const {
+    Mailbox box;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(box.address)
+                 : "r"(shared_address(inbox_ + at)), "r"(to));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(box.barrier)
+                 : "r"(barrier_), "r"(to));
+    return box;
+  }
+
+  __device__ static void send(Mailbox to, float4 v) {
     asm volatile(
-        "{\n"
-        " .reg .b32 address, barrier;\n"
-        " mapa.shared::cluster.u32 address, %0, %2;\n"
-        " mapa.shared::cluster.u32 barrier, %1, %2;\n"
-        " st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [address], "
-        "{%3,%4,%5,%6}, [barrier];\n"
-        "}" ::"r"(shared_address(inbox_ + at)),
-        "r"(barrier_), "r"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%2,%3,%4,%5}, "
+        "[%1];" ::"r"(to.address),
+        "r"(to.barrier), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
         : "memory");
   }
-  __device__ void send(int to, int at, float2 v) const {
+  __device__ static void send(Mailbox to, float2 v) {
     asm volatile(
-        "{\n"
-        " .reg .b32 address, barrier;\n"
-        " mapa.shared::cluster.u32 address, %0, %2;\n"
-        " mapa.shared::cluster.u32 barrier, %1, %2;\n"
-        " st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [address], {%3,%4}, "
-        "[barrier];\n"
-        "}" ::"r"(shared_address(inbox_ + at)),
-        "r"(barrier_), "r"(to), "f"(v.x), "f"(v.y)
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%2,%3}, "
+        "[%1];" ::"r"(to.address),
+        "r"(to.barrier), "f"(v.x), "f"(v.y)
         : "memory");
   }
 
@@ -107,16 +112,19 @@ class ClusterTeam {
   __device__ static void sync() { __trap(); }
   __device__ void meet() const {}
   __device__ void expect(int) const {}
+  struct Mailbox {};
+  __device__ Mailbox mailbox(int, int) const { return {}; }
   template <typename V>
-  __device__ void send(int, int, V) const {}
+  __device__ static void send(Mailbox, V) {}
   __device__ void receive() {}
 #endif
-  __device__ static int size() { return static_cast<int>(gridDim.x); }
-  __device__ static int rank() { return static_cast<int>(blockIdx.x); }
+  __device__ int size() const { return size_; }
+  __device__ int rank() const { return rank_; }
 
+  /// value = inbox[at] where `wanted`.
   template <typename V>
-  __device__ V inbox(int at) const {
-    return *reinterpret_cast<const V*>(inbox_ + at);
+  __device__ void read(V& value, int at, bool wanted) const {
+    read_shared(value, shared_address(inbox_ + at), wanted);
   }
 
   /// Calls visit(team number, request, KV head) for the team's units, which is one.
@@ -141,6 +149,8 @@ class ClusterTeam {
     *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.states) = all;
   }
 
+  int size_ = in_register(static_cast<int>(gridDim.x));
+  int rank_ = in_register(static_cast<int>(blockIdx.x));
   float* inbox_;
   std::uint32_t barrier_ = 0;
   std::uint32_t parity_ = 0;
@@ -181,15 +191,20 @@ class GridTeam {
 
   __device__ void meet() const {}
   __device__ void expect(int) const {}
+  using Mailbox = float*;
+  __device__ Mailbox mailbox(int to, int at) const {
+    return inboxes_ + std::int64_t{to} * pitch_ + at;
+  }
   template <typename V>
-  __device__ void send(int to, int at, V value) const {
-    *reinterpret_cast<V*>(inboxes_ + std::int64_t{to} * pitch_ + at) = value;
+  __device__ static void send(Mailbox to, V value) {
+    *reinterpret_cast<V*>(to) = value;
   }
   __device__ void receive() { sync(); }
   /// Written by other blocks: past this multiprocessor's L1.
   template <typename V>
-  __device__ V inbox(int at) const {
-    return __ldcg(reinterpret_cast<const V*>(inboxes_ + std::int64_t{rank_} * pitch_ + at));
+  __device__ void read(V& value, int at, bool wanted) const {
+    if (!wanted) return;
+    value = __ldcg(reinterpret_cast<const V*>(inboxes_ + std::int64_t{rank_} * pitch_ + at));
   }
 
   template <typename T, typename Visit>

@@ -2,6 +2,7 @@
 /// a warp can have several on the way and hold none of them in registers.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 
 #include "hip_attn/cuda/mma.cuh"
@@ -44,24 +45,27 @@ class SharedTile {
       }
       return rows;
     }
+
+    __device__ Rows operator+(std::ptrdiff_t bytes) const {
+      Rows moved = *this;
+#pragma unroll
+      for (const std::byte*& one : moved.row) one += bytes;
+      return moved;
+    }
   };
 
   /// Starts to copy whole rows, of which each exists. Eight lanes copy 128 bytes of a row at once,
   /// which is what one request to L2 can bring: with 64 bytes for each, decode of 1M tokens took 92
   /// instead of 80 us (H200).
   __device__ void copy(const Rows& rows) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    const int m = lane / 8;
-    const int piece = lane % 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int p = i % 2;
-      const std::byte* const source = rows.row[i] + piece * 16;
-      const std::uint32_t to =
-          address_ + 2 * m * kRowBytes + ((piece ^ m ^ (p * 4)) * 16) + (p + i / 2 * 8) * kRowBytes;
-#pragma unroll
-      for (int h = 0; h < kHeadDim / 64; ++h) copy_async_16(to + h * 128, source + h * 128);
-    }
+    copy(rows, [](std::uint32_t to, const std::byte* from, int) { copy_async_16(to, from); });
+  }
+
+  /// The same of the first `count` rows; the others become zeros.
+  __device__ void copy(const Rows& rows, std::int32_t count) const {
+    copy(rows, [&](std::uint32_t to, const std::byte* from, int row) {
+      copy_async_16(to, from, row < count);
+    });
   }
 
   /// Eight query rows as this lane gives them to a product. A product sums over the head dim in any
@@ -69,9 +73,12 @@ class SharedTile {
   struct Queries {
     uint4 piece[kHeadDim / 32];
 
-    __device__ Queries(const T* queries, int pitch) {
-      const int lane = static_cast<int>(threadIdx.x % 32);
-      const T* const query = queries + lane / 4 * pitch + lane % 4 * 8;
+    __device__ Queries(const T* queries, int pitch)
+        : Queries(queries + static_cast<int>(threadIdx.x % 32) / 4 * pitch) {}
+
+    /// query: the row with number lane / 4.
+    __device__ explicit Queries(const T* query) {
+      query += threadIdx.x % 4 * 8;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 32; ++i) {
         piece[i] = *reinterpret_cast<const uint4*>(query + i * 32);
@@ -115,16 +122,6 @@ class SharedTile {
     clear(piece_address(row, piece));
   }
 
-  /// Rows first to 15 made zeros.
-  __device__ void clear_from(int first) const {
-    constexpr int kPieces = kHeadDim / 8;
-#pragma unroll 1
-    for (int i = first * kPieces + static_cast<int>(threadIdx.x % 32); i < kKeysPerTile * kPieces;
-         i += 32) {
-      clear(piece_address(i / kPieces, i % kPieces));
-    }
-  }
-
   /// The columns from 16 * m on of all rows, transposed: the left factor of an mma.
   __device__ void load_transposed(int m, std::uint32_t (&a)[4]) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
@@ -135,6 +132,26 @@ class SharedTile {
   }
 
  private:
+  /// put(to, from, row) for each 16 bytes that this lane copies.
+  template <typename Put>
+    requires std::invocable<Put&, std::uint32_t, const std::byte*, int>
+  __device__ void copy(const Rows& rows, Put&& put) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int m = lane / 8;
+    const int piece = lane % 8;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int p = i % 2;
+      const std::byte* const source = rows.row[i] + piece * 16;
+      const std::uint32_t to =
+          address_ + 2 * m * kRowBytes + ((piece ^ m ^ (p * 4)) * 16) + (p + i / 2 * 8) * kRowBytes;
+#pragma unroll
+      for (int h = 0; h < kHeadDim / 64; ++h) {
+        put(to + h * 128, source + h * 128, 2 * m + p + i / 2 * 8);
+      }
+    }
+  }
+
   static constexpr int kRowBytes = kHeadDim * 2;  // XOR of an address needs multiples of 128
   static_assert(kRowBytes % 128 == 0);
 
