@@ -1,12 +1,17 @@
 // Decode on CUDA against the CPU backend: the same calls, the same selections to the block, outputs
 // to rounding. What decode must do in itself is tested on every device elsewhere.
 #include <algorithm>
+#include <climits>
 #include <cmath>
+#include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/cpu/selection_cache.hpp"
 #include "hip_attn/hip_attn.hpp"
+#include "hip_attn/search_plan.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "support/backends.hpp"
 #include "support/built.hpp"
@@ -283,6 +288,11 @@ TEMPLATE_TEST_CASE("CUDA decode in small, for compute-sanitizer", "[cuda][decode
         refresh_from.write(std::vector<std::int32_t>(4, stage));
         REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
       }
+      memory.args().selection_out.reset();  // to the selection as it lies in the cache
+      for (const std::int32_t stage : {3, 0, 3}) {
+        refresh_from.write(std::vector<std::int32_t>(4, stage));
+        REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
+      }
       REQUIRE(memory.untouched_around_outputs());
     }
   }
@@ -309,6 +319,203 @@ TEST_CASE("CUDA decode answers lengths that do not hold with NaN rows of that re
   REQUIRE(memory.untouched_around_outputs());
 }
 
+namespace {
+
+// Decode on one device over many steps, with a cache and without asking for selections: those who
+// do get a copy of what the cache holds, and so another path.
+template <Element T>
+struct CachedDecode {
+  CachedDecode(Device device, const HipConfig& config, const Problem<T>& problem,
+               const MemoryLayout& layout = {}, bool clusters = true)
+      : plan(make_plan<T>(Operator::kDecode, config, problem.shape(device))),
+        memory(plan, problem, layout),
+        batch(static_cast<std::int64_t>(problem.requests.size())),
+        lengths(device, std::vector<std::int32_t>(batch, 0)),
+        refresh_from(device, std::vector<std::int32_t>(batch, 0)),
+        cache(device, batch * static_cast<std::int64_t>(plan.selection_cache_slot_bytes),
+              std::byte{0}) {
+    plan.cuda.clusters = plan.cuda.clusters && clusters;
+    memory.args().seq_lens = {lengths.data(), {batch}};
+    memory.args().cache = SelectionCache{cache.data(), batch, {refresh_from.data(), {batch}}, {}};
+    memory.args().selection_out.reset();
+  }
+
+  void set(const std::vector<std::int32_t>& new_lengths, const std::vector<std::int32_t>& refresh) {
+    lengths.write(new_lengths);
+    refresh_from.write(refresh);
+  }
+
+  RunResult<T> run(std::int32_t new_length, std::int32_t refresh) {
+    set(std::vector<std::int32_t>(batch, new_length), std::vector<std::int32_t>(batch, refresh));
+    return run();
+  }
+  RunResult<T> run() {
+    const Status status = run_decode(plan, memory.args(), memory.workspace());
+    INFO(status.message());
+    REQUIRE(status.ok());
+    REQUIRE(memory.untouched_around_outputs());
+    return memory.read();
+  }
+
+  AttentionPlan plan;
+  CallMemory<T> memory;
+  std::int64_t batch;
+  DeviceBuffer<std::int32_t> lengths;
+  DeviceBuffer<std::int32_t> refresh_from;
+  DeviceBuffer<std::byte> cache;
+};
+
+std::vector<RequestSpec> equal_requests(std::int64_t batch, std::int64_t seq_len,
+                                        std::int64_t rows = 1) {
+  std::vector<RequestSpec> specs;
+  for (std::int64_t b = 1; b <= batch; ++b) {
+    specs.push_back({seq_len, rows, static_cast<std::uint64_t>(b)});
+  }
+  return specs;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("CUDA decode that reuses a selection is that of the CPU", "[cuda][decode]",
+                   float16, bfloat16) {
+  REQUIRE_CUDA_DEVICE();
+  REQUIRE_BUILT(TestType);
+  struct Case {
+    HipConfig config;
+    Heads heads;
+    std::int64_t batch;
+    std::int32_t first;  // length at which everything is refreshed
+    std::int32_t last;   // and to which it grows
+    std::int64_t rows = 1;
+  };
+  const HipConfig preset = presets::infinite_hip();
+  const auto [config, heads, batch, first, last, rows] = GENERATE_COPY(
+      Case{small_config(), {8, 2, 128}, 2, 300, 360}, Case{small_config(), {5, 1, 64}, 3, 30, 90},
+      Case{small_config(), {16, 1, 128}, 2, 299, 300},   // two tiles of query rows
+      Case{small_config(), {8, 2, 128}, 40, 300, 333},   // one block to a unit
+      Case{small_config(), {8, 2, 128}, 2, 300, 360, 3}, // several query rows
+      Case{preset, {32, 8, 128}, 1, 20000, 20005},       // all keys at once
+      Case{preset, {32, 8, 128}, 1, 9000, 14000},        // the window outgrows that
+      Case{preset, {32, 8, 128}, 8, 6000, 6007},         // two blocks to a unit: several rounds
+      Case{preset, {4, 2, 64}, 1, 8001, 8050}, Case{presets::infinite_hip_5k(), {4, 4, 128}, 2, 9000, 9003});
+  if (const auto dims = head_dims();
+      std::find(dims.begin(), dims.end(), heads.head_dim) == dims.end()) {
+    HIP_ATTN_SKIP("this build lacks the head dim");
+  }
+  INFO(describe(config) << "; D " << heads.head_dim << ", Hq " << heads.num_q_heads << ", Hk "
+                        << heads.num_kv_heads << ", batch " << batch << ", rows " << rows);
+  MemoryLayout layout;
+  layout.order = GENERATE(KvOrder::kNhd, KvOrder::kHnd, KvOrder::kContiguous);
+  const auto problem =
+      make_problem<TestType>(heads, equal_requests(batch, last, rows), Values::kExact);
+  CachedDecode<TestType> cpu(kCpu, config, problem, layout);
+  CachedDecode<TestType> cuda(cuda_device(), config, problem, layout);
+  CachedDecode<TestType> grid(cuda_device(), config, problem, layout, false);
+  const std::int32_t all = config.num_stages();
+  for (const auto& [length, refresh] : {std::pair{first, 0}, {first, all}, {first + 1, all},
+                                        {last, all}, {last, all - 1}, {last, all}}) {
+    INFO("length " << length << ", refresh from " << refresh);
+    const auto result = cuda.run(length, refresh);
+    require_same(cpu.run(length, refresh), result);
+    CHECK(same_bits(grid.run(length, refresh).out, result.out));
+  }
+  // The same bits for those who ask for the selection.
+  const auto direct = cuda.run(last, all);
+  CallMemory<TestType> asking(cuda.plan, problem, layout);
+  asking.args().cache = cuda.memory.args().cache;
+  REQUIRE(run_decode(cuda.plan, asking.args(), asking.workspace()).ok());
+  CHECK(same_bits(asking.read().out, direct.out));
+  CHECK(same_bits(asking.read().lse, direct.lse));
+}
+
+TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of that unit alone",
+          "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  using T = bfloat16;
+  REQUIRE_BUILT(T);
+  const bool small = GENERATE(true, false);
+  const HipConfig config = small ? small_config() : presets::infinite_hip();
+  const std::int32_t length = small ? 300 : 20000;
+  const std::int64_t group = GENERATE(4, 16);
+  const Heads heads{3 * group, 3, 64};
+  const auto problem = make_problem<T>(heads, equal_requests(1, length), Values::kExact);
+  CachedDecode<T> decode(cuda_device(), config, problem);
+  const std::int32_t all = config.num_stages();
+  const auto expected = decode.run(length, 0);
+  const std::vector<std::byte> good = decode.cache.read();
+
+  // Words of the second KV head's entry.
+  const std::int64_t candidates = max_candidates(config, length);
+  const auto entry = static_cast<std::int64_t>(cpu::CacheEntry::bytes(config, candidates) / 4);
+  const std::int64_t count = cpu::CacheEntry::stage_word(config, all - 1, candidates);
+  const auto word = [&](std::int64_t i) {
+    std::int32_t value;
+    std::memcpy(&value, good.data() + (entry + i) * 4, 4);
+    return value;
+  };
+  const std::int64_t survivors = word(count);
+  REQUIRE(survivors > 5);
+  const std::int32_t w0 = word(1);
+  const auto sink = static_cast<std::int32_t>(config.sink);
+  const auto spoil = [&](std::int64_t i, std::int32_t value) {
+    std::vector<std::byte> bad = good;
+    std::memcpy(bad.data() + (entry + i) * 4, &value, 4);
+    decode.cache.write(bad);
+    INFO("word " << i << " is " << value << ", was " << word(i));
+    const auto result = decode.run(length, all);
+    const std::int64_t row = group * heads.head_dim;
+    for (std::int64_t e = 0; e < 3 * row; ++e) {
+      const float x = to_float(result.out[e]);
+      if (e / row == 1) {
+        REQUIRE(x != x);
+      } else {
+        REQUIRE(x == to_float(expected.out[e]));
+      }
+    }
+    for (std::int64_t h = 0; h < heads.num_q_heads; ++h) {
+      REQUIRE((result.lse[h] != result.lse[h]) == (h / group == 1));
+    }
+  };
+  const std::int64_t last = count + survivors;
+  for (const std::int64_t i : {count + 1, count + 4, last}) {
+    for (const std::int32_t value : {-8, sink - 4, w0, w0 + 4, INT32_MIN, INT32_MAX, word(i) + 1}) {
+      spoil(i, value);
+    }
+    if (i > count + 1) spoil(i, word(i - 1));
+  }
+  spoil(count, -1);
+  spoil(count, static_cast<std::int32_t>(max_survivors(config, all - 1, candidates)) + 1);
+  spoil(count, INT32_MAX);
+  spoil(1, sink - 4);
+  spoil(1, w0 - 1);
+  spoil(1, INT32_MIN);
+
+  decode.cache.write(good);
+  CHECK(same_bits(decode.run(length, all).out, expected.out));
+}
+
+TEST_CASE("CUDA decode attends to infinite values where it should", "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  using T = bfloat16;
+  REQUIRE_BUILT(T);
+  const HipConfig config = small_config();
+  const std::int32_t length = 301;  // the last tile is not full
+  const std::int64_t rows = GENERATE(1, 2);
+  auto problem = make_problem<T>({4, 1, 64}, equal_requests(1, length, rows), Values::kExact);
+  for (std::int64_t d = 0; d < 64; ++d) {
+    problem.requests[0].v[(length - 1) * 64 + d] = from_float<T>(kInfinity);
+  }
+  CachedDecode<T> decode(cuda_device(), config, problem);
+  for (const std::int32_t refresh : {0, config.num_stages()}) {
+    const auto result = decode.run(length, refresh);
+    for (std::size_t i = 0; i < result.out.size(); ++i) {
+      const bool is_last_row = i >= static_cast<std::size_t>(rows - 1) * 4 * 64;
+      REQUIRE((to_float(result.out[i]) == kInfinity) == is_last_row);
+      REQUIRE(to_float(result.out[i]) == to_float(result.out[i]));
+    }
+  }
+}
+
 #if HIP_ATTN_HAS_CUDA
 TEST_CASE("One captured graph serves every refresh state while lengths grow", "[cuda][decode]") {
   REQUIRE_CUDA_DEVICE();
@@ -322,25 +529,8 @@ TEST_CASE("One captured graph serves every refresh state while lengths grow", "[
     specs.push_back({kStart[b] + kSteps, 1, static_cast<std::uint64_t>(b + 1)});
   const auto problem = make_problem<T>(heads, specs, Values::kExact);
 
-  struct Side {
-    Side(Device device, const HipConfig& config, const Problem<T>& problem)
-        : plan(make_plan<T>(Operator::kDecode, config, problem.shape(device))),
-          memory(plan, problem, {}),
-          lengths(device, std::vector<std::int32_t>(3, 0)),
-          refresh_from(device, std::vector<std::int32_t>(3, 0)),
-          cache(device, static_cast<std::int64_t>(3 * plan.selection_cache_slot_bytes),
-                std::byte{0}) {
-      memory.args().seq_lens = {lengths.data(), {3}};
-      memory.args().cache = SelectionCache{cache.data(), 3, {refresh_from.data(), {3}}, {}};
-    }
-    AttentionPlan plan;
-    CallMemory<T> memory;
-    DeviceBuffer<std::int32_t> lengths;
-    DeviceBuffer<std::int32_t> refresh_from;
-    DeviceBuffer<std::byte> cache;
-  };
-  Side cpu(kCpu, config, problem);
-  Side cuda(cuda_device(), config, problem);
+  CachedDecode<T> cpu(kCpu, config, problem);
+  CachedDecode<T> cuda(cuda_device(), config, problem);
 
   cudaStream_t stream;
   REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
@@ -361,10 +551,8 @@ TEST_CASE("One captured graph serves every refresh state while lengths grow", "[
       lengths.push_back(kStart[b] + step);
       refresh.push_back(refresh_from_at(config, step + 3 * b));  // staggered
     }
-    for (Side* side : {&cpu, &cuda}) {
-      side->lengths.write(lengths);
-      side->refresh_from.write(refresh);
-    }
+    cpu.set(lengths, refresh);
+    cuda.set(lengths, refresh);
     REQUIRE(run_decode(cpu.plan, cpu.memory.args(), cpu.memory.workspace()).ok());
     REQUIRE(cudaGraphLaunch(exec, stream) == cudaSuccess);
     REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);

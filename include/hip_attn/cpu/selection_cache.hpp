@@ -43,6 +43,7 @@ class CacheEntry {
   [[nodiscard]] bool is_valid(int s) const noexcept {
     const std::int64_t w0 = window_start();
     if (w0 < config_.sink || w0 - config_.sink > candidates_) return false;
+    if ((w0 - config_.sink) % config_.block_k() != 0) return false;
     const std::int64_t chunk_size = stage_chunk_size(config_, s, w0 - config_.sink);
     const std::int32_t* stage = stage_words(s);
     const std::int64_t count = stage[0];
