@@ -391,13 +391,14 @@ TEMPLATE_TEST_CASE("CUDA decode that reuses a selection is that of the CPU", "[c
   const HipConfig preset = presets::infinite_hip();
   const auto [config, heads, batch, first, last, rows] = GENERATE_COPY(
       Case{small_config(), {8, 2, 128}, 2, 300, 360}, Case{small_config(), {5, 1, 64}, 3, 30, 90},
-      Case{small_config(), {16, 1, 128}, 2, 299, 300},   // two tiles of query rows
-      Case{small_config(), {8, 2, 128}, 40, 300, 333},   // one block to a unit
-      Case{small_config(), {8, 2, 128}, 2, 300, 360, 3}, // several query rows
-      Case{preset, {32, 8, 128}, 1, 20000, 20005},       // all keys at once
-      Case{preset, {32, 8, 128}, 1, 9000, 14000},        // the window outgrows that
-      Case{preset, {32, 8, 128}, 8, 6000, 6007},         // two blocks to a unit: several rounds
-      Case{preset, {4, 2, 64}, 1, 8001, 8050}, Case{presets::infinite_hip_5k(), {4, 4, 128}, 2, 9000, 9003});
+      Case{small_config(), {16, 1, 128}, 2, 299, 300},    // two tiles of query rows
+      Case{small_config(), {8, 2, 128}, 40, 300, 333},    // one block to a unit
+      Case{small_config(), {8, 2, 128}, 2, 300, 360, 3},  // several query rows
+      Case{preset, {32, 8, 128}, 1, 20000, 20005},        // all keys at once
+      Case{preset, {32, 8, 128}, 1, 9000, 14000},         // the window outgrows that
+      Case{preset, {32, 8, 128}, 8, 6000, 6007},          // two blocks to a unit: several rounds
+      Case{preset, {4, 2, 64}, 1, 8001, 8050},
+      Case{presets::infinite_hip_5k(), {4, 4, 128}, 2, 9000, 9003});
   if (const auto dims = head_dims();
       std::find(dims.begin(), dims.end(), heads.head_dim) == dims.end()) {
     HIP_ATTN_SKIP("this build lacks the head dim");
@@ -412,8 +413,12 @@ TEMPLATE_TEST_CASE("CUDA decode that reuses a selection is that of the CPU", "[c
   CachedDecode<TestType> cuda(cuda_device(), config, problem, layout);
   CachedDecode<TestType> grid(cuda_device(), config, problem, layout, false);
   const std::int32_t all = config.num_stages();
-  for (const auto& [length, refresh] : {std::pair{first, 0}, {first, all}, {first + 1, all},
-                                        {last, all}, {last, all - 1}, {last, all}}) {
+  for (const auto& [length, refresh] : {std::pair{first, 0},
+                                        {first, all},
+                                        {first + 1, all},
+                                        {last, all},
+                                        {last, all - 1},
+                                        {last, all}}) {
     INFO("length " << length << ", refresh from " << refresh);
     const auto result = cuda.run(length, refresh);
     require_same(cpu.run(length, refresh), result);
@@ -492,6 +497,18 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
 
   decode.cache.write(good);
   CHECK(same_bits(decode.run(length, all).out, expected.out));
+
+  // What is all sink has no blocks, though a key of the sink may be named as one.
+  const std::int32_t in_sink = sink - 4;
+  decode.run(in_sink - 2, 0);
+  std::vector<std::byte> bad = decode.cache.read();
+  const std::int32_t words[] = {1, in_sink};
+  std::memcpy(bad.data() + (entry + count) * 4, words, sizeof(words));
+  decode.cache.write(bad);
+  const auto result = decode.run(in_sink - 2, all);
+  for (std::int64_t h = 0; h < heads.num_q_heads; ++h) {
+    REQUIRE((result.lse[h] != result.lse[h]) == (h / group == 1));
+  }
 }
 
 TEST_CASE("CUDA decode attends to infinite values where it should", "[cuda][decode]") {

@@ -84,8 +84,9 @@ class WarpAttention {
     return {kv.key(slot), kv.value(slot)};
   }
 
-  /// Lanes tell one another the rows that they looked up, in 256 bytes of shared memory, complete
+  /// Lanes tell one another the rows that they looked up, in kListBytes of shared memory, complete
   /// after __syncwarp(). Returns where.
+  static constexpr int kListBytes = 32 * 8;
   __device__ static std::uint32_t list(std::byte* memory, const T* row) {
     const std::uint32_t rows = shared_address(memory);
     store_shared_8(rows + lane() * 8, row);
@@ -108,7 +109,7 @@ class WarpAttention {
   __device__ static void request(const Place& place, int s, std::int32_t count, std::byte* slot) {
     // Lists lie where the copies will go.
     const std::uint32_t key_list = list(slot, place.key);
-    const std::uint32_t value_list = list(slot + kLanes * 8, place.value);
+    const std::uint32_t value_list = list(slot + kListBytes, place.value);
     __syncwarp();
     const Rows keys = rows_of(key_list, s);
     const Rows values = rows_of(value_list, s);
@@ -116,8 +117,8 @@ class WarpAttention {
     copy(keys, values, count, slot);
   }
 
-  /// Attends to the tile of slot s, whose copies have arrived for this thread. kAllSee: all rows see
-  /// all keys, and logits are not capped.
+  /// Attends to the tile of slot s, whose copies have arrived for this thread. kAllSee: all rows
+  /// see all keys, and logits are not capped.
   template <bool kAllSee>
   __device__ void attend(const Keys& keys, int s, std::byte* slot) {
     __syncwarp();  // and for the others
@@ -172,7 +173,6 @@ class WarpAttention {
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
-  static constexpr int kLanes = 32;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
@@ -184,8 +184,7 @@ class WarpAttention {
   }
 
   template <bool kAllSee>
-  __device__ void accumulate(float (&logits)[4], std::int32_t position, int s,
-                             const Tile& values) {
+  __device__ void accumulate(float (&logits)[4], std::int32_t position, int s, const Tile& values) {
     float rescale[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -40,7 +40,8 @@ struct ListedBlock {
   }
 };
 
-/// The same keys when nobody has looked at the list of blocks yet: who takes a key checks its block.
+/// The same keys when nobody has looked at the list of blocks yet: who takes a key checks its
+/// block.
 struct UncheckedKeys : AttendedKeys {
   /// That key i lies in, if it lies in one.
   __device__ ListedBlock block_of(std::int32_t i) const {
@@ -56,7 +57,8 @@ struct UncheckedKeys : AttendedKeys {
     const std::int32_t start = block.start << start_shift;
     const bool first = in_blocks <= within;
     const bool holds = (start >= sink_end) & (start < window_start) &
-                       (((start - sink_end) & within) == 0) & (first | (block.before < block.start));
+                       (((start - sink_end) & within) == 0) &
+                       (first | (block.before < block.start));
     std::int32_t position = holds ? start + (in_blocks & within) : -1;
     position = in_blocks < 0 ? i : position;
     return after_blocks >= 0 ? window_start + after_blocks : position;

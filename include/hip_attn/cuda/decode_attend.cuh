@@ -199,8 +199,8 @@ class DecodeAttention {
           unit_.kv_head * params_.group + min(pass.tile_row + in_tile, params_.group - 1);
       return params_.q + unit_.first_row * params_.q_row_stride + head * params_.q_head_stride;
     }
-    const int row = min(pass.first_row + pass.tile_row + in_tile,
-                        pass.first_row + pass.num_rows - 1);
+    const int row =
+        min(pass.first_row + pass.tile_row + in_tile, pass.first_row + pass.num_rows - 1);
     return params_.q + unit_.out_row(row) * params_.q_row_stride +
            unit_.out_head(row) * params_.q_head_stride;
   }
@@ -215,8 +215,8 @@ class DecodeAttention {
     return num_keys_ - tile * kKeysPerTile;
   }
 
-  /// Starts to copy the first tiles of both slots: two groups of copies. kAtOnce: values lie as keys
-  /// do.
+  /// Starts to copy the first tiles of both slots: two groups of copies. kAtOnce: values lie as
+  /// keys do.
   template <bool kAtOnce>
   __device__ void request_tiles(const Pass& pass) const {
     const std::int32_t end = pass.attends ? end_of_tiles() : 0;
@@ -232,7 +232,7 @@ class DecodeAttention {
       to_value = reinterpret_cast<const std::byte*>(params_.kv.v.data) -
                  reinterpret_cast<const std::byte*>(params_.kv.k.data);
     } else {
-      value_list = Warp::list(pass.slot + 32 * 8, place.value);
+      value_list = Warp::list(pass.slot + Warp::kListBytes, place.value);
     }
     __syncwarp();
     const Rows keys = Warp::rows_of(list, 0);

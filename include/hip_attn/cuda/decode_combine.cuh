@@ -109,8 +109,8 @@ class DecodeCombine {
     share.values =
         in_register(shared_address(unit_.shared.slots + at / kHeadDim / kRowsPerTile * kSlotBytes) +
                     (at / kHeadDim % kRowsPerTile * kOutPitch<kHeadDim> + d) * 4);
-    share.to = unit_.team.mailbox(
-        to, (rank << slice_shift) + static_cast<int>(at) - (to << slice_shift));
+    share.to =
+        unit_.team.mailbox(to, (rank << slice_shift) + static_cast<int>(at) - (to << slice_shift));
     share.sends_states = d / 4 < unit_.team.size();
     share.states_to =
         unit_.team.mailbox(share.sends_states ? d / 4 : 0, states_at(row) + rank * states_pitch());
@@ -192,10 +192,10 @@ class DecodeCombine {
     const auto d = static_cast<int>(pair % kHeadDim);
     const std::int64_t out_row = unit_.out_row(row);
     const std::int64_t head = unit_.out_head(row);
-    return {in_register(params_.out + out_row * params_.out_row_stride +
-                        head * params_.out_head_stride + d),
-            params_.lse && d == 0 ? params_.lse + out_row * params_.lse_row_stride + head
-                                  : nullptr};
+    return {
+        in_register(params_.out + out_row * params_.out_row_stride +
+                    head * params_.out_head_stride + d),
+        params_.lse && d == 0 ? params_.lse + out_row * params_.lse_row_stride + head : nullptr};
   }
 
   /// Normalised.

@@ -69,8 +69,8 @@ __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
 }
 
 /// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
-/// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added to
-/// one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
+/// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added
+/// to one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
 template <typename T, int kHeadDim, typename Team, bool kAtOnce>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<T> params) {

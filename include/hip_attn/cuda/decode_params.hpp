@@ -33,6 +33,7 @@ struct DecodeLayout {
   std::int32_t states;
   std::int32_t lists;
   std::int32_t barrier;
+  std::int32_t unread;  ///< a word that is written and not read
   std::int32_t bytes;  ///< in all
 };
 

@@ -18,8 +18,7 @@ class DecodeSearch {
   using Unit = DecodeUnit<T, kHeadDim, Team>;
 
   /// Starts to read what the cache holds for this unit.
-  __device__ explicit DecodeSearch(Unit& unit)
-      : params_(unit.params), unit_(unit) {
+  __device__ explicit DecodeSearch(Unit& unit) : params_(unit.params), unit_(unit) {
     if (params_.cache.words) [[likely]]
       read_cache();
   }
@@ -40,10 +39,12 @@ class DecodeSearch {
   /// They can be used as they lie in the cache, each still to be checked. Only where the caller's
   /// tensors and the plan allow it, and for one query row of a request whose length holds.
   __device__ bool can_reuse() const {
-    const std::int32_t candidates = cached_w0_ - params_.sink;
+    const std::int32_t candidates = after_sink(cached_w0_);
     const std::int32_t most = max(unit_.seq_len - params_.window - params_.sink, 0);
+    const std::int32_t most_blocks =
+        min(params_.last_stage.max_survivors, candidates >> params_.block_shift);
     return expects_reuse() & (filled_ != 0) & is_below(candidates, most + 1) &
-           is_whole_blocks(candidates) & is_below(cached_count_, params_.last_stage.max_survivors + 1);
+           is_whole_blocks(candidates) & is_below(cached_count_, most_blocks + 1);
   }
 
   __device__ bool slot_holds() const { return slot_holds_; }
@@ -109,12 +110,13 @@ class DecodeSearch {
       slot_holds_ = slot < cache.num_slots;
       if (!slot_holds_) return;
     }
-    entry_ = cache.words + (std::uint64_t{slot} * cache.slot_words +
-                            std::uint64_t{static_cast<std::uint32_t>(unit_.kv_head)} *
-                                cache.head_words);
+    entry_ =
+        cache.words + (std::uint64_t{slot} * cache.slot_words +
+                       std::uint64_t{static_cast<std::uint32_t>(unit_.kv_head)} * cache.head_words);
     const int lane = thread() % 32;
-    const std::int32_t* const of_entry =
-        entry_ + (lane == 3 ? params_.last_stage.cache_word : lane == 2 ? 1 : 0);
+    const std::int32_t* const of_entry = entry_ + (lane == 3   ? params_.last_stage.cache_word
+                                                   : lane == 2 ? 1
+                                                               : 0);
     word_ = *(lane == 0 ? cache.refresh_from + unit_.request : of_entry);
   }
 
@@ -148,8 +150,13 @@ class DecodeSearch {
 
   /// A window of this plan can start there.
   __device__ bool w0_holds(std::int32_t w0) const {
-    const std::int32_t candidates = w0 - params_.sink;
+    const std::int32_t candidates = after_sink(w0);
     return is_below(candidates, params_.max_candidates + 1) && is_whole_blocks(candidates);
+  }
+  /// Of any word that a cache may hold.
+  __device__ std::int32_t after_sink(std::int32_t w0) const {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(w0) -
+                                     static_cast<std::uint32_t>(params_.sink));
   }
   __device__ bool is_whole_blocks(std::int32_t keys) const {
     return (keys & ((1 << params_.block_shift) - 1)) == 0;
@@ -310,7 +317,8 @@ class DecodeSearch {
 
   std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
   bool slot_holds_ = true;
-  std::int32_t word_ = 0;  ///< lane 0: refresh_from, 1: filled, 2: W0, 3: survivors of the last stage
+  std::int32_t word_ =
+      0;  ///< lane 0: refresh_from, 1: filled, 2: W0, 3: survivors of the last stage
   std::int32_t filled_ = 0;
   std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
   std::int32_t cached_w0_ = 0;

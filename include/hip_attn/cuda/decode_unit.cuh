@@ -58,18 +58,17 @@ class DecodeUnit {
   /// Lengths are read by the constructor and exist from here on. Lanes read one each and hand it
   /// round.
   __device__ void look_at_lengths() {
-    seq_len = in_register(__shfl_sync(0xffffffffu, length_, 0));
-    first_row = in_register(__shfl_sync(0xffffffffu, length_, 1));
-    rows = in_register(__shfl_sync(0xffffffffu, length_, 2)) - first_row;
+    seq_len = __shfl_sync(0xffffffffu, length_, 0);
+    first_row = __shfl_sync(0xffffffffu, length_, 1);
+    rows = __shfl_sync(0xffffffffu, length_, 2) - first_row;
   }
 
   __device__ static int thread() { return decode_thread(); }
 
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
-    return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
-           first_row <= params.total_q - rows && seq_len >= 0 &&
-           seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
+    return first_row >= 0 && rows > 0 && rows <= kMaxRows && first_row <= params.total_q - rows &&
+           seq_len >= 0 && seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
   /// Position of the first row.

@@ -63,12 +63,8 @@ class KvRows {
             position - page_column(params_, position) * params_.page_size};
   }
 
-  __device__ const T* key(Slot slot) const {
-    return k_ + offset(params_.k, slot);
-  }
-  __device__ const T* value(Slot slot) const {
-    return v_ + offset(params_.v, slot);
-  }
+  __device__ const T* key(Slot slot) const { return k_ + offset(params_.k, slot); }
+  __device__ const T* value(Slot slot) const { return v_ + offset(params_.v, slot); }
 
   /// The slot, or when it has no page any that has.
   __device__ static Slot existing(Slot slot) { return slot.page >= 0 ? slot : Slot{0, 0}; }

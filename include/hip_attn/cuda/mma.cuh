@@ -71,9 +71,7 @@ __device__ inline void mma_16x8x16(float (&c)[4], std::uint32_t a0, std::uint32_
   }
 }
 
-/// x in a register of this thread. Of what all threads of a warp have alike the compiler makes
-/// uniform registers, whose instructions take longer to answer, and waits for a read before others
-/// are on their way.
+/// x, found here: the compiler neither moves it to where it is used nor finds it again there.
 __device__ inline std::int32_t in_register(std::int32_t x) {
   asm volatile("" : "+r"(x));
   return x;

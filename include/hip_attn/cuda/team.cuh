@@ -136,7 +136,7 @@ class ClusterTeam {
 
  private:
   /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
-  /// while the kernel in front runs. What it leaves in the block's memory nobody reads.
+  /// while the kernel in front runs.
   template <typename T>
   __device__ static void touch(const DecodeParams<T>& params, std::byte* memory) {
     if (threadIdx.x != kDecodeThreads - 1) return;
@@ -146,7 +146,7 @@ class ClusterTeam {
     std::int32_t all = 0;
 #pragma unroll
     for (int i = 0; i < kLines; ++i) all ^= words[i * kLine];
-    *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.states) = all;
+    *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.unread) = all;
   }
 
   int size_ = in_register(static_cast<int>(gridDim.x));

@@ -2,7 +2,6 @@
 /// a warp can have several on the way and hold none of them in registers.
 #pragma once
 
-#include <concepts>
 #include <cstdint>
 
 #include "hip_attn/cuda/mma.cuh"
@@ -58,12 +57,12 @@ class SharedTile {
   /// which is what one request to L2 can bring: with 64 bytes for each, decode of 1M tokens took 92
   /// instead of 80 us (H200).
   __device__ void copy(const Rows& rows) const {
-    copy(rows, [](std::uint32_t to, const std::byte* from, int) { copy_async_16(to, from); });
+    each_piece(rows, [](std::uint32_t to, const std::byte* from, int) { copy_async_16(to, from); });
   }
 
   /// The same of the first `count` rows; the others become zeros.
   __device__ void copy(const Rows& rows, std::int32_t count) const {
-    copy(rows, [&](std::uint32_t to, const std::byte* from, int row) {
+    each_piece(rows, [&](std::uint32_t to, const std::byte* from, int row) {
       copy_async_16(to, from, row < count);
     });
   }
@@ -134,8 +133,7 @@ class SharedTile {
  private:
   /// put(to, from, row) for each 16 bytes that this lane copies.
   template <typename Put>
-    requires std::invocable<Put&, std::uint32_t, const std::byte*, int>
-  __device__ void copy(const Rows& rows, Put&& put) const {
+  __device__ void each_piece(const Rows& rows, Put&& put) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int m = lane / 8;
     const int piece = lane % 8;
