@@ -20,7 +20,8 @@ HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& s
 /// runs, 3328 keys and values attended, plus one key and value per step since W0 was set.
 /// On CUDA (float16, bfloat16, up to 16 query heads per KV head, 32 stages): one kernel, which can
 /// be captured. Values in device memory that do not hold make the rows of their request NaN
-/// (docs/interface.md, "I run under CUDA graphs").
+/// (docs/interface.md, "I run under CUDA graphs"). A step that reuses its selection is fastest with
+/// one query row to a request, no softcap, and no selection_out.
 ///
 /// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
 template <Element T>
