@@ -34,7 +34,7 @@ struct DecodeLayout {
   std::int32_t lists;
   std::int32_t barrier;
   std::int32_t unread;  ///< a word that is written and not read
-  std::int32_t bytes;  ///< in all
+  std::int32_t bytes;   ///< in all
 };
 
 /// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
