@@ -222,14 +222,6 @@ bool attends_to_cache(const DecodeParams<T>& params) {
          params.group <= kRowsPerTile << params.layout.row_tile_shift;
 }
 
-// Keys that a row attends to at most, with a selection of its own length.
-std::int64_t max_keys(const AttentionPlan& plan) {
-  const HipConfig& config = plan.config;
-  const std::int64_t survivors =
-      max_survivors(config, config.num_stages() - 1, sizes_of(plan).candidates);
-  return config.sink + config.window + (survivors + 1) * config.block_k();
-}
-
 // DecodeParams::keys_at_once.
 template <typename T>
 std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& params) {
@@ -242,7 +234,12 @@ std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& para
     return 0;
   }
   const int slots = std::min(params.layout.slots, kSlotsPerWarp * kDecodeWarps);
-  return slots * plan.cuda.team_size * kKeysPerTile;
+  const std::int32_t keys = slots * plan.cuda.team_size * kKeysPerTile;
+  // What a row attends to at most, with a selection of its own length.
+  const std::int64_t blocks = std::int64_t{params.last_stage.max_survivors} + 1;
+  const std::int64_t needed =
+      plan.config.sink + plan.config.window + blocks * plan.config.block_k();
+  return needed <= keys ? keys : 0;
 }
 
 template <typename T>
@@ -349,10 +346,9 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::
     }
     std::array<cudaLaunchAttribute, 2> attributes;
     const cudaLaunchConfig_t config = launch_config(plan, params.batch, attributes, stream);
-    const bool at_once = params.keys_at_once > 0 && max_keys(plan) <= params.keys_at_once;
-    const auto kernel = !schedule.clusters ? kernels.grid
-                        : at_once          ? kernels.cluster_at_once
-                                           : kernels.cluster;
+    const auto kernel = !schedule.clusters        ? kernels.grid
+                        : params.keys_at_once > 0 ? kernels.cluster_at_once
+                                                  : kernels.cluster;
     return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_decode");
   }
 }

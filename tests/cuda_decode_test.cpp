@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -321,8 +322,8 @@ TEST_CASE("CUDA decode answers lengths that do not hold with NaN rows of that re
 
 namespace {
 
-// Decode on one device over many steps, with a cache and without asking for selections: those who
-// do get a copy of what the cache holds, and so another path.
+// Decode on one device over many steps, with a cache. Without asking for selections, unless told
+// to: those who ask get a copy of what the cache holds, and so another path.
 template <Element T>
 struct CachedDecode {
   CachedDecode(Device device, const HipConfig& config, const Problem<T>& problem,
@@ -337,8 +338,11 @@ struct CachedDecode {
     plan.cuda.clusters = plan.cuda.clusters && clusters;
     memory.args().seq_lens = {lengths.data(), {batch}};
     memory.args().cache = SelectionCache{cache.data(), batch, {refresh_from.data(), {batch}}, {}};
+    asked_ = memory.args().selection_out;
     memory.args().selection_out.reset();
   }
+
+  void ask_for_selections() { memory.args().selection_out = asked_; }
 
   void set(const std::vector<std::int32_t>& new_lengths, const std::vector<std::int32_t>& refresh) {
     lengths.write(new_lengths);
@@ -363,6 +367,9 @@ struct CachedDecode {
   DeviceBuffer<std::int32_t> lengths;
   DeviceBuffer<std::int32_t> refresh_from;
   DeviceBuffer<std::byte> cache;
+
+ private:
+  std::optional<BlockSelection> asked_;
 };
 
 std::vector<RequestSpec> equal_requests(std::int64_t batch, std::int64_t seq_len,
@@ -548,6 +555,10 @@ TEST_CASE("One captured graph serves every refresh state while lengths grow", "[
 
   CachedDecode<T> cpu(kCpu, config, problem);
   CachedDecode<T> cuda(cuda_device(), config, problem);
+  if (GENERATE(false, true)) {
+    cpu.ask_for_selections();
+    cuda.ask_for_selections();
+  }
 
   cudaStream_t stream;
   REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);

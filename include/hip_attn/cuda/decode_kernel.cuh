@@ -44,8 +44,8 @@ __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
   unit.look_at_lengths();
   search.look_at_cache();
 
-  // A step that reuses its selection has a path of its own, also in the code: instructions that
-  // follow one another are fetched ahead, those behind a jump are waited for.
+  // A step that reuses its selection has a path of its own, also in the code, with few instructions
+  // between what is waited for.
   if (unit.params.attends_to_cache && search.expects_reuse()) [[likely]] {
     of_cache.template look_up_early<kAtOnce>(search.cached());
     if (search.can_reuse() & of_cache.is_one_row() & (!kAtOnce || of_cache.fits_at_once()))

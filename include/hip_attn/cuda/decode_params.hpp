@@ -82,7 +82,8 @@ struct DecodeParams {
   StageParams last_stage;  ///< stages[num_stages - 1], known without its number
   /// One query row of a request may attend to the selection as it lies in the cache.
   bool attends_to_cache;
-  /// Keys of which that can be done at once (DecodeAttention::Path).
+  /// With how many keys at most that can be done at once (DecodeAttention::Path); 0 where rows of
+  /// this call mostly have more, and for what that path does not take.
   std::int32_t keys_at_once;
   // Selection and counters
   SelectionParams<std::int32_t> selection_out;

@@ -317,8 +317,8 @@ class DecodeSearch {
 
   std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
   bool slot_holds_ = true;
-  std::int32_t word_ =
-      0;  ///< lane 0: refresh_from, 1: filled, 2: W0, 3: survivors of the last stage
+  /// Lane 0: refresh_from, 1: filled, 2: W0, 3: number of the last stage's survivors.
+  std::int32_t word_ = 0;
   std::int32_t filled_ = 0;
   std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
   std::int32_t cached_w0_ = 0;

@@ -71,7 +71,8 @@ __device__ inline void mma_16x8x16(float (&c)[4], std::uint32_t a0, std::uint32_
   }
 }
 
-/// x, found here: the compiler neither moves it to where it is used nor finds it again there.
+/// x, found here: nvcc neither moves it to where it is used nor finds it again there. ptxas still
+/// may, where registers are few.
 __device__ inline std::int32_t in_register(std::int32_t x) {
   asm volatile("" : "+r"(x));
   return x;
