@@ -20,11 +20,13 @@ __global__ void fill_kernel(T* values, std::int64_t count, std::uint32_t seed) {
   }
 }
 
-__global__ void stream_kernel(const uint4* data, std::int64_t count, uint4* sink) {
+__global__ void stream_kernel(const uint4* data, std::int64_t count, std::int64_t apart,
+                              uint4* sink) {
   uint4 sum{};
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    const uint4 x = cuda::read_streaming_16(data + i);
+    const std::int64_t at = i / kRowWords * apart * kRowWords + i % kRowWords;
+    const uint4 x = cuda::read_streaming_16(data + at);
     sum.x ^= x.x;
     sum.y ^= x.y;
     sum.z ^= x.z;
@@ -43,8 +45,9 @@ cudaError_t fill_random(T* values, std::int64_t count, std::uint32_t seed) {
 template cudaError_t fill_random(float16*, std::int64_t, std::uint32_t);
 template cudaError_t fill_random(bfloat16*, std::int64_t, std::uint32_t);
 
-cudaError_t stream(const uint4* data, std::int64_t count, uint4* sink, cudaStream_t stream) {
-  stream_kernel<<<132 * 4, 512, 0, stream>>>(data, count, sink);
+cudaError_t stream(const uint4* data, std::int64_t count, std::int64_t apart, uint4* sink,
+                   cudaStream_t stream) {
+  stream_kernel<<<132 * 4, 512, 0, stream>>>(data, count, apart, sink);
   return cudaGetLastError();
 }
 

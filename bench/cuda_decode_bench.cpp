@@ -2,10 +2,14 @@
 //
 //   cuda_decode_bench --benchmark_filter='infinite_hip/.*1x1048576' --benchmark_out=decode.json
 //
-// Names are decode/type/preset/state/BATCHxCONTEXT/qHQkHKdD/pPAGE. The states are the first stage
-// that runs: "from0" refreshes everything, "reused" nothing, "cycle" is the mean over one refresh
-// schedule. A graph holds kLayers calls with a cache each, so that no call finds its keys in L2.
-// "floor" streams as many bytes as a call gathers, with a kernel that does nothing else.
+// Names are decode/type/preset/state/BATCHxCONTEXT/qHQkHKdD/pPAGE, with "hnd" behind PAGE where a
+// page holds its keys by head, not by token. The states are the first stage that runs: "from0"
+// refreshes everything, "reused" nothing, "cycle" is the mean over one refresh schedule. A graph
+// holds kLayers calls with a cache each, so that no call finds its keys in L2.
+//
+// "floor" streams as many bytes as a call gathers, with a kernel that does nothing else:
+// "stream_MB" all of a buffer, "rows_MB" every eighth row of 256 bytes, as one of eight KV heads
+// lies in a page.
 //
 // Where all bytes of a call are known, MB and gathered (bytes per second) say how many there are,
 // keys_scored and keys_attended of how many keys (the latter with their values), floor_us how long
@@ -43,10 +47,11 @@ struct Shape {
   std::int64_t kv_heads = 8;
   std::int64_t head_dim = 128;
   std::int64_t page_size = 16;
+  bool by_head = false;  // HND pages
 
   std::string name() const {
-    return fmt::format("{}x{}/q{}k{}d{}/p{}", batch, context, q_heads, kv_heads, head_dim,
-                       page_size);
+    return fmt::format("{}x{}/q{}k{}d{}/p{}{}", batch, context, q_heads, kv_heads, head_dim,
+                       page_size, by_head ? "hnd" : "");
   }
 };
 
@@ -172,9 +177,10 @@ class DecodeGraph {
     AttentionArgs<T> args;
     args.q = {q_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
     args.out = {out_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
-    args.kv.pages = kv_pages_nhd<const T>(cache_.keys.get() + layer * cache_.layer_elements,
-                                          cache_.values.get() + layer * cache_.layer_elements,
-                                          cache_.pages, s.page_size, s.kv_heads, s.head_dim);
+    const auto kv_pages = s.by_head ? kv_pages_hnd<const T> : kv_pages_nhd<const T>;
+    args.kv.pages = kv_pages(cache_.keys.get() + layer * cache_.layer_elements,
+                             cache_.values.get() + layer * cache_.layer_elements, cache_.pages,
+                             s.page_size, s.kv_heads, s.head_dim);
     args.kv.block_table =
         TensorView<const std::int32_t, 2>(cache_.table.get(), {s.batch, s.context / s.page_size});
     args.seq_lens = {seq_lens_.get(), {s.batch}};
@@ -271,17 +277,19 @@ void decode(benchmark::State& state, const HipConfig& config, const Shape& shape
   state.counters["team"] = graph.plan().cuda.team_size;
 }
 
-// Streams `megabytes` from memory, eight different buffers in turn.
-void stream_floor(benchmark::State& state) {
-  const std::int64_t count = state.range(0) * 1000000 / static_cast<std::int64_t>(sizeof(uint4));
-  const Buffer<uint4> data(kLayers * count);
+// Streams megabytes from memory, eight different buffers in turn; of every `apart` rows one.
+void stream_floor(benchmark::State& state, std::int64_t apart) {
+  const std::int64_t row_bytes = kRowWords * static_cast<std::int64_t>(sizeof(uint4));
+  const std::int64_t count = state.range(0) * 1000000 / row_bytes * kRowWords;
+  const Buffer<uint4> data(kLayers * count * apart);
   const Buffer<uint4> sink(1);
   fill(reinterpret_cast<bfloat16*>(data.get()), data.size() * 8, 5);
   cudaStream_t stream;
   check(cudaStreamCreate(&stream), "cudaStreamCreate");
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
   for (int i = 0; i < kLayers; ++i) {
-    check(bench::stream(data.get() + i * count, count, sink.get(), stream), "stream");
+    check(bench::stream(data.get() + i * count * apart, count, apart, sink.get(), stream),
+          "stream");
   }
   cudaGraph_t graph;
   cudaGraphExec_t exec;
@@ -317,12 +325,16 @@ void add(const char* type, const char* preset, const HipConfig& config, const Sh
 }
 
 void register_benchmarks() {
-  for (const std::int64_t megabytes : {14, 64, 224}) {
-    benchmark::RegisterBenchmark("floor/stream_MB", stream_floor)
-        ->Arg(megabytes)
-        ->Unit(benchmark::kMicrosecond)
-        ->UseManualTime()
-        ->MinTime(0.02);
+  for (const auto& [name, apart] :
+       {std::pair("floor/stream_MB", 1), std::pair("floor/rows_MB", 8)}) {
+    for (const std::int64_t megabytes : {14, 64, 224}) {
+      benchmark::RegisterBenchmark(
+          name, [apart = apart](benchmark::State& state) { stream_floor(state, apart); })
+          ->Arg(megabytes)
+          ->Unit(benchmark::kMicrosecond)
+          ->UseManualTime()
+          ->MinTime(0.02);
+    }
   }
   const HipConfig hip = presets::infinite_hip();
   const std::array<Shape, 5> main_shapes{{{.context = 32768},
@@ -334,13 +346,15 @@ void register_benchmarks() {
     add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
     add<bfloat16>("bfloat16", "dense", presets::dense(), shape);
   }
-  const std::array<Shape, 8> more_shapes{{
+  const std::array<Shape, 10> more_shapes{{
       {.context = 131072, .head_dim = 64},
       {.context = 131072, .head_dim = 256},
       {.context = 131072, .kv_heads = 32},
       {.context = 131072, .kv_heads = 2},
       {.context = 131072, .page_size = 1},
       {.context = 131072, .page_size = 256},
+      {.context = 131072, .by_head = true},
+      {.batch = 8, .context = 131072, .by_head = true},
       {.batch = 64, .context = 8192},
       {.context = 4194304},
   }};
