@@ -13,8 +13,9 @@ namespace hip_attn::bench {
 template <Element T>
 cudaError_t fill_random(T* values, std::int64_t count, std::uint32_t seed);
 
-// Reads `count` 16-byte words and nothing else: rows of kRowWords, of every `apart` rows the first.
-inline constexpr std::int64_t kRowWords = 16;  // bfloat16, head dim 128
+inline constexpr std::int64_t kRowWords = 16;  // of 16 bytes: bfloat16, head dim 128
+
+// Reads `count` words and nothing else: rows of kRowWords, of every `apart` rows the first.
 cudaError_t stream(const uint4* data, std::int64_t count, std::int64_t apart, uint4* sink,
                    cudaStream_t stream);
 
