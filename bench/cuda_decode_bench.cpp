@@ -3,13 +3,14 @@
 //   cuda_decode_bench --benchmark_filter='infinite_hip/.*1x1048576' --benchmark_out=decode.json
 //
 // Names are decode/type/preset/state/BATCHxCONTEXT/qHQkHKdD/pPAGE, with "hnd" behind PAGE where a
-// page holds its keys by head, not by token. The states are the first stage that runs: "from0"
-// refreshes everything, "reused" nothing, "cycle" is the mean over one refresh schedule. A graph
-// holds kLayers calls with a cache each, so that no call finds its keys in L2.
+// page holds its keys by head, not by token, and rROWS where a request has more query rows than
+// one. The states are the first stage that runs: "from0" refreshes everything, "reused" nothing,
+// "cycle" is the mean over one refresh schedule. A graph holds kLayers calls with a cache each, so
+// that no call finds its keys in L2.
 //
-// "floor" streams as many bytes as a call gathers, with a kernel that does nothing else:
-// "stream_MB" all of a buffer, "rows_MB" every eighth row of 256 bytes, as one of eight KV heads
-// lies in a page.
+// "floor" reads as many bytes as a call gathers, with a kernel that does nothing else: "stream_MB"
+// all of a buffer, "rows_MB" every eighth row of 256 bytes, as one of eight KV heads lies in a
+// page, "blocks_MB" blocks of eight such rows from anywhere, as a selection does.
 //
 // Where all bytes of a call are known, MB and gathered (bytes per second) say how many there are,
 // keys_scored and keys_attended of how many keys (the latter with their values), floor_us how long
@@ -38,6 +39,7 @@ using namespace hip_attn::bench;
 
 constexpr int kLayers = 8;
 constexpr int kCycle = 32;
+constexpr std::int32_t kReuse = 7;      // steps between two refreshes of the last stage
 constexpr double kMemoryRate = 4.3e12;  // bytes per second that an H200 reads from its memory
 
 struct Shape {
@@ -47,11 +49,12 @@ struct Shape {
   std::int64_t kv_heads = 8;
   std::int64_t head_dim = 128;
   std::int64_t page_size = 16;
-  bool by_head = false;  // HND pages
+  bool by_head = false;   // HND pages
+  std::int64_t rows = 1;  // query rows of a request
 
   std::string name() const {
-    return fmt::format("{}x{}/q{}k{}d{}/p{}{}", batch, context, q_heads, kv_heads, head_dim,
-                       page_size, by_head ? "hnd" : "");
+    return fmt::format("{}x{}/q{}k{}d{}/p{}{}{}", batch, context, q_heads, kv_heads, head_dim,
+                       page_size, by_head ? "hnd" : "", rows > 1 ? fmt::format("r{}", rows) : "");
   }
 };
 
@@ -105,16 +108,15 @@ class DecodeGraph {
  public:
   DecodeGraph(const HipConfig& config, const Shape& s)
       : cache_(cache_for<T>(s)),
-        q_(cache_.layers * s.batch * s.q_heads * s.head_dim),
+        q_(cache_.layers * s.batch * s.rows * s.q_heads * s.head_dim),
         out_(q_.size()),
-        seq_lens_(std::vector<std::int32_t>(s.batch, static_cast<std::int32_t>(s.context))),
-        cu_seqlens_(iota(s.batch + 1)),
-        refresh_from_(std::vector<std::int32_t>(s.batch, 0)),
+        cu_seqlens_(multiples(s.rows, s.batch + 1)),
+        step_(std::vector<std::int32_t>(2 * s.batch, 0)),
         counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
     fill(q_.get(), q_.size(), 3);
     const AttentionShape shape{.device = cuda_device(),
                                .batch = s.batch,
-                               .total_q = s.batch,
+                               .total_q = s.batch * s.rows,
                                .max_seq_len = s.context,
                                .num_q_heads = s.q_heads,
                                .num_kv_heads = s.kv_heads,
@@ -126,6 +128,7 @@ class DecodeGraph {
     check(cudaMemset(selections_->get(), 0, selections_->size()), "cudaMemset");
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
 
+    set_step(0, 0);
     check(call(0, true));  // counts what a refreshed call reads
     check(cudaStreamSynchronize(stream_), "decode");
     read_counters(keys_scored_, keys_attended_);
@@ -136,8 +139,6 @@ class DecodeGraph {
     check(cudaStreamEndCapture(stream_, &graph), "capture");
     check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
     cudaGraphDestroy(graph);
-    replay(0);  // every layer has a selection to reuse
-    check(cudaStreamSynchronize(stream_), "replay");
   }
 
   ~DecodeGraph() {
@@ -145,51 +146,51 @@ class DecodeGraph {
     cudaStreamDestroy(stream_);
   }
 
-  void set_refresh_from(std::int32_t stage) {
-    check(cudaMemcpyAsync(
-              refresh_from_.get(), std::vector<std::int32_t>(cache_.shape.batch, stage).data(),
-              cache_.shape.batch * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_),
-          "refresh_from");
+  // Every request has `step` tokens more than at step 0, kCycle - 1 at most.
+  void set_step(std::int32_t step, std::int32_t refresh_from) {
+    const Shape& s = cache_.shape;
+    std::vector<std::int32_t> values(s.batch, refresh_from);
+    values.resize(2 * s.batch, static_cast<std::int32_t>(s.context) - kCycle + 1 + step);
+    check(cudaMemcpyAsync(step_.get(), values.data(), values.size() * sizeof(std::int32_t),
+                          cudaMemcpyHostToDevice, stream_),
+          "step");
   }
 
-  void replay(std::int32_t refresh_from) {
-    set_refresh_from(refresh_from);
-    check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
-  }
+  void launch() { check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch"); }
 
   cudaStream_t stream() const { return stream_; }
-  cudaGraphExec_t graph() const { return graph_; }
   int layers() const { return cache_.layers; }
   const AttentionPlan& plan() const { return plan_; }
   double keys_scored() const { return keys_scored_; }
   double keys_attended() const { return keys_attended_; }
 
  private:
-  static std::vector<std::int32_t> iota(std::int64_t n) {
+  static std::vector<std::int32_t> multiples(std::int64_t of, std::int64_t n) {
     std::vector<std::int32_t> values(n);
-    std::iota(values.begin(), values.end(), 0);
+    for (std::int64_t i = 0; i < n; ++i) values[i] = static_cast<std::int32_t>(i * of);
     return values;
   }
 
   Status call(int layer, bool count) {
     const Shape& s = cache_.shape;
-    const std::int64_t rows = s.batch * s.q_heads * s.head_dim;
+    const std::int64_t rows = s.batch * s.rows;
+    const std::int64_t first = layer * rows * s.q_heads * s.head_dim;
     AttentionArgs<T> args;
-    args.q = {q_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
-    args.out = {out_.get() + layer * rows, {s.batch, s.q_heads, s.head_dim}};
+    args.q = {q_.get() + first, {rows, s.q_heads, s.head_dim}};
+    args.out = {out_.get() + first, {rows, s.q_heads, s.head_dim}};
     const auto kv_pages = s.by_head ? kv_pages_hnd<const T> : kv_pages_nhd<const T>;
     args.kv.pages = kv_pages(cache_.keys.get() + layer * cache_.layer_elements,
                              cache_.values.get() + layer * cache_.layer_elements, cache_.pages,
                              s.page_size, s.kv_heads, s.head_dim);
     args.kv.block_table =
         TensorView<const std::int32_t, 2>(cache_.table.get(), {s.batch, s.context / s.page_size});
-    args.seq_lens = {seq_lens_.get(), {s.batch}};
+    args.seq_lens = {step_.get() + s.batch, {s.batch}};
     args.cu_seqlens_q = {cu_seqlens_.get(), {s.batch + 1}};
     if (count) args.counters = {counters_.get(), {counters_.size()}};
     if (!plan_.config.is_dense()) {
       const std::int64_t cache_bytes = plan_.selection_cache_slot_bytes * s.batch;
       args.cache = SelectionCache{
-          selections_->get() + layer * cache_bytes, s.batch, {refresh_from_.get(), {s.batch}}, {}};
+          selections_->get() + layer * cache_bytes, s.batch, {step_.get(), {s.batch}}, {}};
     }
     const auto bytes = static_cast<std::size_t>(workspace_->size());
     return run_decode(plan_, args, {workspace_->get(), bytes}, stream_);
@@ -209,9 +210,8 @@ class DecodeGraph {
   Cache<T>& cache_;
   Buffer<T> q_;
   Buffer<T> out_;
-  Buffer<std::int32_t> seq_lens_;
   Buffer<std::int32_t> cu_seqlens_;
-  Buffer<std::int32_t> refresh_from_;
+  Buffer<std::int32_t> step_;  // refresh_from [B], lengths [B]
   Buffer<std::int64_t> counters_;
   std::unique_ptr<Buffer<std::byte>> workspace_;
   std::unique_ptr<Buffer<std::byte>> selections_;
@@ -239,25 +239,34 @@ double seconds_of(cudaStream_t stream, Work&& work) {
   return milliseconds * 1e-3;
 }
 
-// first_stage: what runs; kCycle replays a whole refresh schedule.
+// first_stage: what runs; kCycle replays a whole refresh schedule. Requests grow by a token from
+// step to step, and all stages run again after kReuse steps, so that no step attends to what the
+// one before it has attended to.
 template <typename T>
 void decode(benchmark::State& state, const HipConfig& config, const Shape& shape, int first_stage) {
   DecodeGraph<T> graph(config, shape);
   const bool cycle = first_stage == kCycle;
-  if (!cycle) graph.replay(first_stage);
   double total_seconds = 0;
+  std::int32_t reused = kReuse;
   for (auto _ : state) {
-    const double seconds =
-        cycle ? seconds_of(graph.stream(),
-                           [&] {
-                             for (int step = 0; step < kCycle; ++step) {
-                               graph.replay(refresh_from_at(config, step));
-                             }
-                           }) /
-                    kCycle
-              : seconds_of(graph.stream(), [&] {
-                  check(cudaGraphLaunch(graph.graph(), graph.stream()), "cudaGraphLaunch");
-                });
+    double seconds = 0;
+    if (cycle) {
+      seconds = seconds_of(graph.stream(), [&] {
+        for (int step = 0; step < kCycle; ++step) {
+          graph.set_step(step, refresh_from_at(config, step));
+          graph.launch();
+        }
+      });
+      seconds /= kCycle;
+    } else {
+      if (reused == kReuse) {
+        graph.set_step(0, 0);
+        graph.launch();
+        reused = 0;
+      }
+      graph.set_step(++reused, first_stage);
+      seconds = seconds_of(graph.stream(), [&] { graph.launch(); });
+    }
     state.SetIterationTime(seconds / graph.layers());
     total_seconds += seconds / graph.layers();
   }
@@ -277,19 +286,19 @@ void decode(benchmark::State& state, const HipConfig& config, const Shape& shape
   state.counters["team"] = graph.plan().cuda.team_size;
 }
 
-// Streams megabytes from memory, eight different buffers in turn; of every `apart` rows one.
-void stream_floor(benchmark::State& state, std::int64_t apart) {
-  const std::int64_t row_bytes = kRowWords * static_cast<std::int64_t>(sizeof(uint4));
-  const std::int64_t count = state.range(0) * 1000000 / row_bytes * kRowWords;
-  const Buffer<uint4> data(kLayers * count * apart);
+// Reads megabytes from memory, of eight different buffers in turn.
+void memory_floor(benchmark::State& state, Rows which) {
+  const auto row_bytes = static_cast<std::int64_t>(kRowWords * sizeof(uint4));
+  const std::int64_t rows = state.range(0) * 1000000 / row_bytes;
+  const std::int64_t words = buffer_rows(which, rows) * kRowWords;
+  const Buffer<uint4> data(kLayers * words);
   const Buffer<uint4> sink(1);
   fill(reinterpret_cast<bfloat16*>(data.get()), data.size() * 8, 5);
   cudaStream_t stream;
   check(cudaStreamCreate(&stream), "cudaStreamCreate");
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
   for (int i = 0; i < kLayers; ++i) {
-    check(bench::stream(data.get() + i * count * apart, count, apart, sink.get(), stream),
-          "stream");
+    check(read_rows(data.get() + i * words, which, rows, sink.get(), stream), "read_rows");
   }
   cudaGraph_t graph;
   cudaGraphExec_t exec;
@@ -298,7 +307,7 @@ void stream_floor(benchmark::State& state, std::int64_t apart) {
   for (auto _ : state) {
     state.SetIterationTime(seconds_of(stream, [&] { cudaGraphLaunch(exec, stream); }) / kLayers);
   }
-  state.counters["gathered"] = benchmark::Counter(static_cast<double>(count) * sizeof(uint4),
+  state.counters["gathered"] = benchmark::Counter(static_cast<double>(rows * row_bytes),
                                                   benchmark::Counter::kIsIterationInvariantRate,
                                                   benchmark::Counter::kIs1000);
   cudaGraphExecDestroy(exec);
@@ -325,11 +334,12 @@ void add(const char* type, const char* preset, const HipConfig& config, const Sh
 }
 
 void register_benchmarks() {
-  for (const auto& [name, apart] :
-       {std::pair("floor/stream_MB", 1), std::pair("floor/rows_MB", 8)}) {
-    for (const std::int64_t megabytes : {14, 64, 224}) {
+  for (const auto& [name, which] : {std::pair("floor/stream_MB", Rows::kInOrder),
+                                    std::pair("floor/rows_MB", Rows::kEveryEighth),
+                                    std::pair("floor/blocks_MB", Rows::kScattered)}) {
+    for (const std::int64_t megabytes : {14, 64, 109}) {
       benchmark::RegisterBenchmark(
-          name, [apart = apart](benchmark::State& state) { stream_floor(state, apart); })
+          name, [which = which](benchmark::State& state) { memory_floor(state, which); })
           ->Arg(megabytes)
           ->Unit(benchmark::kMicrosecond)
           ->UseManualTime()
@@ -346,7 +356,7 @@ void register_benchmarks() {
     add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
     add<bfloat16>("bfloat16", "dense", presets::dense(), shape);
   }
-  const std::array<Shape, 10> more_shapes{{
+  const std::array<Shape, 12> more_shapes{{
       {.context = 131072, .head_dim = 64},
       {.context = 131072, .head_dim = 256},
       {.context = 131072, .kv_heads = 32},
@@ -355,6 +365,8 @@ void register_benchmarks() {
       {.context = 131072, .page_size = 256},
       {.context = 131072, .by_head = true},
       {.batch = 8, .context = 131072, .by_head = true},
+      {.context = 131072, .rows = 4},
+      {.context = 131072, .rows = 8},
       {.batch = 64, .context = 8192},
       {.context = 4194304},
   }};
