@@ -192,6 +192,11 @@ struct RepeatedPages {
     const std::size_t before = first_page * kPageSize * kHeadDim * sizeof(T);
     DeviceBytes keys(device, before + elements * sizeof(T));
     DeviceBytes values(device, before + elements * sizeof(T));
+    // Page 0, which the table does not name, is read where there is nothing to read.
+    const std::vector<T> poison(std::min(first_page, std::int64_t{1}) * kPageSize * kHeadDim,
+                                from_float<T>(NAN));
+    keys.write(0, poison.data(), poison.size() * sizeof(T));
+    values.write(0, poison.data(), poison.size() * sizeof(T));
     keys.write(before, request.k.data(), elements * sizeof(T));
     values.write(before, request.v.data(), elements * sizeof(T));
     std::vector<std::int32_t> table(columns);

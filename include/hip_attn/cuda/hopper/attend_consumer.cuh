@@ -175,6 +175,7 @@ class AttendConsumer {
     const auto step = [&]<int m, bool kMore>(std::int32_t tile, std::uint32_t values) {
       Packed packed;
       pack(logits, packed);
+      bool changed = false;
       constexpr int kNext = (m + 1) % kTiles;
       if constexpr (kMore) {
         if (kNext == 0) keys = wait_for_slot();
@@ -187,16 +188,19 @@ class AttendConsumer {
         if (kNext == kTiles - 1) release(keys);
         to_probabilities(kNext, kNext > 0 ? tile : tile + kKeysPerTile);
         // Asks for the sums too, which are never negative: the branch then waits for the
-        // probabilities, and ptxas cannot move the wait for the values' product ahead of them.
-        const bool changed = rescale[0] != 1.f || rescale[1] != 1.f ||
-                             !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f);
-        if (__any_sync(kAll, changed)) {
-          wgmma_wait<0>();
+        // probabilities, and ptxas moves no wait for a product ahead of a branch.
+        changed = __any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f ||
+                                       !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f));
+        if (changed) __syncwarp();
+      }
+      // All warps of the warpgroup at the same place, as PTX asks for.
+      wgmma_wait<0>();
+      if constexpr (kMore) {
+        if (changed) {
 #pragma unroll
           for (int i = 0; i < kHeadDim / 2; ++i) out[kNext][i] *= rescale[i / 2 % 2];
         }
       }
-      wgmma_wait<0>();
     };
     const auto all_steps = [&]<bool kMore>(std::int32_t tile) {
       const RingPosition<Policy::kSlots> slot = next_;
