@@ -187,8 +187,9 @@ class AttendConsumer {
         wgmma_wait<1>();
         if (kNext == kTiles - 1) release(keys);
         to_probabilities(kNext, kNext > 0 ? tile : tile + kKeysPerTile);
-        // Asks for the sums too, which are never negative: the branch then waits for the
-        // probabilities, and ptxas moves no wait for a product ahead of a branch.
+        // Keeps ptxas from moving the wait for the values' product ahead of the probabilities: the
+        // sums, which are never negative, need these, and it moves no wait ahead of a branch. Of
+        // the branch nothing is left in the end but that order.
         changed = __any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f ||
                                        !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f));
         if (changed) __syncwarp();
