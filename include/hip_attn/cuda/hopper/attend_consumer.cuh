@@ -40,8 +40,7 @@ class AttendConsumer {
       } else {
         skip(info.count);
       }
-      __syncwarp();
-      if (lane_ == 0) arrive(shared_.unit_empty[unit_.slot]);
+      arrive(shared_.unit_empty[unit_.slot]);
       unit_.advance();
     }
   }

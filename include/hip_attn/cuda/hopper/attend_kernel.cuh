@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(
     }
     for (int i = 0; i < kUnitsAhead; ++i) {
       ::cuda::ptx::mbarrier_init(&shared.unit_full[i], 1);
-      ::cuda::ptx::mbarrier_init(&shared.unit_empty[i], kConsumerWarps);
+      ::cuda::ptx::mbarrier_init(&shared.unit_empty[i], kConsumerWarps * 32);
     }
   }
   __syncthreads();
