@@ -3,10 +3,11 @@
 //   cuda_decode_bench --benchmark_filter='infinite_hip/.*1x1048576' --benchmark_out=decode.json
 //
 // Names are decode/type/preset/state/BATCHxCONTEXT/qHQkHKdD/pPAGE, with "hnd" behind PAGE where a
-// page holds its keys by head, not by token, and rROWS where a request has more query rows than
-// one. The states are the first stage that runs: "from0" refreshes everything, "reused" nothing,
-// "cycle" is the mean over one refresh schedule. A graph holds kLayers calls with a cache each, so
-// that no call finds its keys in L2.
+// page holds its keys by head, not by token, rROWS where a request has more query rows than one,
+// and "append" where every call stands behind an append_kv of a token for each request, whose time
+// is counted too. The states are the first stage that runs: "from0" refreshes everything, "reused"
+// nothing, "cycle" is the mean over one refresh schedule. A graph holds kLayers calls with a cache
+// each, so that no call finds its keys in L2.
 //
 // "floor" reads as many bytes as a call gathers, with a kernel that does nothing else: "stream_MB"
 // all of a buffer, "rows_MB" every eighth row of 256 bytes, as one of eight KV heads lies in a
@@ -51,10 +52,12 @@ struct Shape {
   std::int64_t page_size = 16;
   bool by_head = false;   // HND pages
   std::int64_t rows = 1;  // query rows of a request
+  bool appends = false;   // append_kv in front of every call
 
   std::string name() const {
-    return fmt::format("{}x{}/q{}k{}d{}/p{}{}{}", batch, context, q_heads, kv_heads, head_dim,
-                       page_size, by_head ? "hnd" : "", rows > 1 ? fmt::format("r{}", rows) : "");
+    return fmt::format("{}x{}/q{}k{}d{}/p{}{}{}{}", batch, context, q_heads, kv_heads, head_dim,
+                       page_size, by_head ? "hnd" : "", rows > 1 ? fmt::format("r{}", rows) : "",
+                       appends ? "append" : "");
   }
 };
 
@@ -112,8 +115,11 @@ class DecodeGraph {
         out_(q_.size()),
         cu_seqlens_(multiples(s.rows, s.batch + 1)),
         step_(std::vector<std::int32_t>(2 * s.batch, 0)),
-        counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
+        counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)),
+        appended_(s.batch * s.kv_heads * s.head_dim),
+        slots_(last_slots(s)) {
     fill(q_.get(), q_.size(), 3);
+    fill(appended_.get(), appended_.size(), 4);
     const AttentionShape shape{.device = cuda_device(),
                                .batch = s.batch,
                                .total_q = s.batch * s.rows,
@@ -134,7 +140,10 @@ class DecodeGraph {
     read_counters(keys_scored_, keys_attended_);
 
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
-    for (int layer = 0; layer < cache_.layers; ++layer) check(call(layer, false));
+    for (int layer = 0; layer < cache_.layers; ++layer) {
+      if (s.appends) check(append(layer));
+      check(call(layer, false));
+    }
     cudaGraph_t graph;
     check(cudaStreamEndCapture(stream_, &graph), "capture");
     check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
@@ -169,6 +178,26 @@ class DecodeGraph {
     std::vector<std::int32_t> values(n);
     for (std::int64_t i = 0; i < n; ++i) values[i] = static_cast<std::int32_t>(i * of);
     return values;
+  }
+
+  // One slot of the pool for each request; which one does not matter.
+  static std::vector<std::int64_t> last_slots(const Shape& s) {
+    std::vector<std::int64_t> slots(s.batch);
+    for (std::int64_t b = 0; b < s.batch; ++b) slots[b] = (b + 1) * s.context - 1;
+    return slots;
+  }
+
+  Status append(int layer) {
+    const Shape& s = cache_.shape;
+    const auto kv_pages = s.by_head ? kv_pages_hnd<T> : kv_pages_nhd<T>;
+    AppendKvArgs<T> args;
+    args.k = {appended_.get(), {s.batch, s.kv_heads, s.head_dim}};
+    args.v = args.k;
+    args.pages = kv_pages(cache_.keys.get() + layer * cache_.layer_elements,
+                          cache_.values.get() + layer * cache_.layer_elements, cache_.pages,
+                          s.page_size, s.kv_heads, s.head_dim);
+    args.slot_mapping = {slots_.get(), {s.batch}};
+    return append_kv(cuda_device(), args, stream_);
   }
 
   Status call(int layer, bool count) {
@@ -213,6 +242,8 @@ class DecodeGraph {
   Buffer<std::int32_t> cu_seqlens_;
   Buffer<std::int32_t> step_;  // refresh_from [B], lengths [B]
   Buffer<std::int64_t> counters_;
+  Buffer<T> appended_;
+  Buffer<std::int64_t> slots_;
   std::unique_ptr<Buffer<std::byte>> workspace_;
   std::unique_ptr<Buffer<std::byte>> selections_;
   AttentionPlan plan_;
@@ -356,7 +387,7 @@ void register_benchmarks() {
     add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
     add<bfloat16>("bfloat16", "dense", presets::dense(), shape);
   }
-  const std::array<Shape, 12> more_shapes{{
+  const std::array<Shape, 13> more_shapes{{
       {.context = 131072, .head_dim = 64},
       {.context = 131072, .head_dim = 256},
       {.context = 131072, .kv_heads = 32},
@@ -367,6 +398,7 @@ void register_benchmarks() {
       {.batch = 8, .context = 131072, .by_head = true},
       {.context = 131072, .rows = 4},
       {.context = 131072, .rows = 8},
+      {.context = 131072, .appends = true},
       {.batch = 64, .context = 8192},
       {.context = 4194304},
   }};

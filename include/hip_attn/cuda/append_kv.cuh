@@ -34,6 +34,10 @@ struct AppendKvParams {
 /// are skipped.
 template <int kRowVectors>
 __global__ void append_kv_kernel(const AppendKvParams params) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  // A decode behind this kernel may start now; it waits for the end of this one where it must.
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
   const std::int64_t head_vectors = params.num_kv_heads * kRowVectors;
   for (std::int64_t token = blockIdx.x; token < params.num_tokens; token += gridDim.x) {
     const std::int64_t slot = params.slot_mapping[token * params.slot_stride];
