@@ -4,6 +4,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -520,6 +521,61 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   const auto result = decode.run(in_sink - 2, all);
   for (std::int64_t h = 0; h < heads.num_q_heads; ++h) {
     REQUIRE((result.lse[h] != result.lse[h]) == (h / group == 1));
+  }
+}
+
+TEST_CASE("CUDA decode that starts while the one in front runs sees what that one writes",
+          "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  using T = bfloat16;
+  REQUIRE_BUILT(T);
+  const HipConfig config = presets::infinite_hip();
+  constexpr std::int32_t kLength = 20000;  // all keys at once
+  const Heads heads{32, 8, 128};
+  const auto a = make_problem<T>(heads, {{kLength, 1, 1}}, Values::kExact);
+  const auto b = make_problem<T>(heads, {{kLength, 1, 2}}, Values::kExact);
+  // Two layers with one cache: each searches, and the other attends to what it has found.
+  CachedDecode<T> a_searches(cuda_device(), config, a);
+  CachedDecode<T> b_reuses(cuda_device(), config, b);
+  CachedDecode<T> b_searches(cuda_device(), config, b);
+  CachedDecode<T> a_reuses(cuda_device(), config, a);
+  CachedDecode<T> spoilt(cuda_device(), config, a);
+  spoilt.run(kLength, 0);
+  std::vector<std::byte> entries = spoilt.cache.read();
+  const std::int64_t candidates = max_candidates(config, kLength);
+  const auto entry = static_cast<std::int64_t>(cpu::CacheEntry::bytes(config, candidates));
+  const std::int64_t survivors =
+      4 * (cpu::CacheEntry::stage_word(config, config.num_stages() - 1, candidates) + 1);
+  for (std::int64_t head = 0; head < heads.num_kv_heads; ++head) {
+    std::fill(entries.begin() + head * entry + survivors, entries.begin() + (head + 1) * entry,
+              std::byte{0x11});
+  }
+  spoilt.cache.write(entries);
+  for (CachedDecode<T>* const decode : {&b_reuses, &b_searches, &a_reuses}) {
+    decode->memory.args().cache->data = a_searches.cache.data();
+  }
+  const std::pair<CachedDecode<T>*, std::int32_t> calls[] = {{&a_searches, 0},
+                                                             {&b_reuses, config.num_stages()},
+                                                             {&b_searches, 0},
+                                                             {&a_reuses, config.num_stages()},
+                                                             {&spoilt, config.num_stages()}};
+  std::vector<RunResult<T>> alone;
+  for (const auto& [decode, refresh] : calls) alone.push_back(decode->run(kLength, refresh));
+  REQUIRE_FALSE(same_bits(alone[1].out, alone[2].out));  // so that the wrong one is seen
+  REQUIRE_FALSE(same_bits(alone[3].out, alone[0].out));
+  REQUIRE(std::isnan(to_float(alone[4].out[0])));
+
+  for (int round = 0; round < 20; ++round) {
+    for (const auto& [decode, refresh] : calls) {
+      REQUIRE(run_decode(decode->plan, decode->memory.args(), decode->memory.workspace()).ok());
+    }
+    for (std::size_t i = 0; i < std::size(calls); ++i) {
+      INFO("round " << round << ", call " << i);
+      const auto result = calls[i].first->memory.read();
+      REQUIRE(calls[i].first->memory.untouched_around_outputs());
+      REQUIRE(same_bits(result.out, alone[i].out));
+      REQUIRE(same_bits(result.lse, alone[i].lse));
+    }
   }
 }
 

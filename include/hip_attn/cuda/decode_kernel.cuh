@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hip_attn/cuda/decode_ahead.cuh"
 #include "hip_attn/cuda/decode_attend.cuh"
 #include "hip_attn/cuda/decode_search.cuh"
 #include "hip_attn/cuda/decode_unit.cuh"
@@ -75,8 +76,12 @@ template <typename T, int kHeadDim, typename Team, bool kAtOnce>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<T> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
-  Team team(params, reinterpret_cast<float*>(shared_memory + params.layout.inbox),
-            reinterpret_cast<std::uint64_t*>(shared_memory + params.layout.barrier));
+  Team team(params, shared_memory);
+  if constexpr (kAtOnce) {
+    team.wait_for_front([&] { KeysAhead<T, kHeadDim, Team>(params, team).ask(); });
+  } else {
+    team.wait_for_front();
+  }
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
     DecodeUnit<T, kHeadDim, Team> unit(params, team, team_number, request, kv_head, shared_memory);
     decode_unit<kAtOnce>(unit);

@@ -68,7 +68,8 @@ inline DecodeLayout decode_layout(int head_dim, int max_rows, int row_tile_shift
   layout.inbox = take(4 * exchange_floats(pass_rows(max_rows, row_tile_shift), head_dim));
   layout.states = take(2 * 4 * kDecodeWarps * kRowsPerTile);
   layout.lists = take(2 * 4 * list_length);
-  layout.barrier = take(8);
+  layout.barrier = take(2 * 8);
+  layout.front = layout.barrier + 8;
   layout.unread = take(4);
   layout.bytes = at;
   return layout;

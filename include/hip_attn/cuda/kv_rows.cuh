@@ -58,6 +58,10 @@ class KvRows {
     read_in_place(page, entry, wanted && table_);
     return page;
   }
+  /// The same of a table that is perhaps being written.
+  __device__ std::int32_t page_hint(std::int32_t position) const {
+    return table_ ? read_hint(table_ + page_column(params_, position)) : request_;
+  }
   __device__ Slot slot(std::int32_t position, std::int32_t page) const {
     return {page < params_.num_pages ? page : -1,
             position - page_column(params_, position) * params_.page_size};

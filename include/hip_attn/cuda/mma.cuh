@@ -215,6 +215,13 @@ __device__ inline void read_where(std::int32_t& value, const std::int32_t* p, bo
       : "l"(p), "r"(static_cast<int>(wanted)));
 }
 
+/// *p, which another kernel may be writing: from L2, and never from or to L1.
+__device__ inline std::int32_t read_hint(const std::int32_t* p) {
+  std::int32_t value;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(p));
+  return value;
+}
+
 /// 16 bytes that nobody writes during the kernel and that are read once: they stay out of L1.
 __device__ inline uint4 read_streaming_16(const void* p) {
   uint4 r;

@@ -27,22 +27,60 @@ class ClusterTeam {
     cooperative_groups::this_cluster().sync();
   }
 
-  /// First thing in a kernel that may have been launched before the one in front of it ended
-  /// (programmatic dependent launch): nothing that another kernel writes is touched before.
-  /// `barrier` is in shared memory, as is `inbox`.
+  /// `memory`: the block's shared memory.
   template <typename T>
-  __device__ ClusterTeam(const DecodeParams<T>& params, float* inbox, std::uint64_t* barrier)
-      : inbox_(inbox), barrier_(shared_address(barrier)) {
+  __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
+      : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)),
+        barrier_(shared_address(memory + params.layout.barrier)),
+        front_(shared_address(memory + params.layout.front)) {
     if (threadIdx.x == 0) {
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncwarp();
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-    touch(params, reinterpret_cast<std::byte*>(inbox) - params.layout.inbox);
+    touch(params, memory);
+  }
+
+  /// Waits for the kernel in front, which may still run (programmatic dependent launch). Nothing
+  /// that another kernel writes is touched before.
+  __device__ static void wait_for_front() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // The kernel behind this one waits for the end of this one just as well.
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  }
+
+  /// The same, while the last kAheadWarps warps look ahead: look_ahead() returns soon after
+  /// front_has_ended(), and takes what another kernel may write for hints.
+  template <typename LookAhead>
+  __device__ void wait_for_front(const LookAhead& look_ahead) const {
+    constexpr int kThreads = 32 * (1 + kAheadWarps);
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(front_) : "memory");
+    }
+    __syncwarp();
+    if (threadIdx.x < 32) asm volatile("bar.arrive 1, %0;" ::"n"(kThreads) : "memory");
+    if (threadIdx.x >= kFirstAheadThread)
+      asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+    look_ahead();
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(front_) : "memory");
+    }
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  }
+  __device__ bool front_has_ended() const {
+    std::uint32_t ended;
+    asm volatile(
+        "{\n"
+        " .reg .pred p;\n"
+        " mbarrier.test_wait.parity.shared::cta.b64 p, [%1], 0;\n"
+        " selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(ended)
+        : "r"(front_)
+        : "memory");
+    return ended != 0;
   }
 
   /// All blocks of the team run, and can be sent to, when it returns; by the whole block.
@@ -108,7 +146,12 @@ class ClusterTeam {
   }
 #else  // compiled for every architecture, launched on none that lacks clusters
   template <typename T>
-  __device__ ClusterTeam(const DecodeParams<T>&, float* inbox, std::uint64_t*) : inbox_(inbox) {}
+  __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
+      : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)) {}
+  __device__ static void wait_for_front() {}
+  template <typename LookAhead>
+  __device__ static void wait_for_front(const LookAhead&) {}
+  __device__ static bool front_has_ended() { return true; }
   __device__ static void sync() { __trap(); }
   __device__ void meet() const {}
   __device__ void expect(int) const {}
@@ -139,7 +182,7 @@ class ClusterTeam {
   /// while the kernel in front runs.
   template <typename T>
   __device__ static void touch(const DecodeParams<T>& params, std::byte* memory) {
-    if (threadIdx.x != kDecodeThreads - 1) return;
+    if (threadIdx.x != kFirstAheadThread - 1) return;
     const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
     constexpr int kLine = 64 / sizeof(std::int32_t);
     constexpr int kLines = offsetof(DecodeParams<T>, stages) / 64;
@@ -153,6 +196,7 @@ class ClusterTeam {
   int rank_ = in_register(static_cast<int>(blockIdx.x));
   float* inbox_;
   std::uint32_t barrier_ = 0;
+  std::uint32_t front_ = 0;
   std::uint32_t parity_ = 0;
   bool met_ = false;
 };
@@ -164,13 +208,15 @@ class GridTeam {
   static constexpr bool kSharesMemory = false;
 
   template <typename T>
-  __device__ GridTeam(const DecodeParams<T>& params, float*, std::uint64_t*)
+  __device__ GridTeam(const DecodeParams<T>& params, std::byte*)
       : size_(params.team_size),
         number_(static_cast<int>(blockIdx.x) / size_),
         rank_(static_cast<int>(blockIdx.x) % size_),
         arrivals_(params.arrivals + number_),
         inboxes_(params.exchange + std::int64_t{number_} * size_ * params.exchange_floats),
         pitch_(params.exchange_floats) {}
+
+  __device__ static void wait_for_front() {}  // has ended
 
   __device__ int size() const { return size_; }
   __device__ int rank() const { return rank_; }
