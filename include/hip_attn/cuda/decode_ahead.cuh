@@ -44,11 +44,10 @@ class KeysAhead {
     const int request = unit / heads;
     const int kv_head = unit - request * heads;
     const auto& cache = params_.cache;
-    const std::int32_t slot = cache.slots ? read_hint(cache.slots + request) : request;
-    if (!is_below(slot, static_cast<std::int32_t>(cache.num_slots))) return;
-    const std::int32_t* const entry =
-        cache.words + (std::uint64_t{static_cast<std::uint32_t>(slot)} * cache.slot_words +
-                       std::uint64_t{static_cast<std::uint32_t>(kv_head)} * cache.head_words);
+    const auto slot =
+        static_cast<std::uint32_t>(cache.slots ? read_hint(cache.slots + request) : request);
+    if (slot >= cache.num_slots) return;
+    const std::int32_t* const entry = cache_entry(cache, slot, kv_head);
     const std::int32_t* const survivors = entry + params_.last_stage.cache_word;
     const std::int32_t refresh_from = read_hint(cache.refresh_from + request);
     const std::int32_t rows =

@@ -110,9 +110,7 @@ class DecodeSearch {
       slot_holds_ = slot < cache.num_slots;
       if (!slot_holds_) return;
     }
-    entry_ =
-        cache.words + (std::uint64_t{slot} * cache.slot_words +
-                       std::uint64_t{static_cast<std::uint32_t>(unit_.kv_head)} * cache.head_words);
+    entry_ = cache_entry(cache, slot, unit_.kv_head);
     const int lane = thread() % 32;
     const std::int32_t* const of_entry = entry_ + (lane == 3   ? params_.last_stage.cache_word
                                                    : lane == 2 ? 1

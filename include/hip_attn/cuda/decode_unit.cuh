@@ -16,6 +16,13 @@ __device__ inline bool is_below(std::int32_t x, std::int32_t end) {
   return static_cast<std::uint32_t>(x) < static_cast<std::uint32_t>(end);
 }
 
+/// What the cache holds of one KV head of a slot.
+__device__ inline std::int32_t* cache_entry(const CacheParams& cache, std::uint32_t slot,
+                                            int kv_head) {
+  return cache.words + (std::uint64_t{slot} * cache.slot_words +
+                        std::uint64_t{static_cast<std::uint32_t>(kv_head)} * cache.head_words);
+}
+
 /// The blocks that a unit attends to besides sink and window.
 struct UnitSelection {
   const std::int32_t* blocks = nullptr;  ///< blocks[i] << start_shift is the first key of block i
