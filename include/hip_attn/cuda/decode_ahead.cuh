@@ -98,6 +98,7 @@ class KeysAhead {
 
   /// Of a block, at most.
   static constexpr int kMostKeys = kSlotsPerWarp * kDecodeWarps * kKeysPerTile;
+  static_assert(kMostKeys % (32 * kAheadWarps) == 0);
 
   const DecodeParams<T>& params_;
   const Team& team_;
