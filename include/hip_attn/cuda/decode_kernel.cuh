@@ -78,9 +78,9 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
   extern __shared__ __align__(128) std::byte shared_memory[];
   Team team(params, shared_memory);
   if constexpr (kAtOnce) {
-    team.wait_for_front([&] { KeysAhead<T, kHeadDim, Team>(params, team).ask(); });
+    team.wait_for_front(params, [&] { KeysAhead<T, kHeadDim, Team>(params, team).ask(); });
   } else {
-    team.wait_for_front();
+    team.wait_for_front(params);
   }
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
     DecodeUnit<T, kHeadDim, Team> unit(params, team, team_number, request, kv_head, shared_memory);

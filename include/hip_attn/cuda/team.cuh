@@ -34,17 +34,18 @@ class ClusterTeam {
         barrier_(shared_address(memory + params.layout.barrier)),
         front_(shared_address(memory + params.layout.front)) {
     if (threadIdx.x == 0) {
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
+      init_barrier(barrier_);
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncwarp();
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-    touch(params, memory);
   }
 
   /// Waits for the kernel in front, which may still run (programmatic dependent launch). Nothing
   /// that another kernel writes is touched before.
-  __device__ static void wait_for_front() {
+  template <typename T>
+  __device__ void wait_for_front(const DecodeParams<T>& params) const {
+    touch(params);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // The kernel behind this one waits for the end of this one just as well.
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -52,17 +53,13 @@ class ClusterTeam {
 
   /// The same, while the last kAheadWarps warps look ahead: look_ahead() returns soon after
   /// front_has_ended(), and takes what another kernel may write for hints.
-  template <typename LookAhead>
-  __device__ void wait_for_front(const LookAhead& look_ahead) const {
-    constexpr int kThreads = 32 * (1 + kAheadWarps);
-    if (threadIdx.x == 0) {
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(front_) : "memory");
-    }
-    __syncwarp();
-    if (threadIdx.x < 32) asm volatile("bar.arrive 1, %0;" ::"n"(kThreads) : "memory");
-    if (threadIdx.x >= kFirstAheadThread)
-      asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+  template <typename T, typename LookAhead>
+  __device__ void wait_for_front(const DecodeParams<T>& params, const LookAhead& look_ahead) const {
+    if (threadIdx.x == 0) init_barrier(front_);
+    __syncthreads();
+    touch(params);
     look_ahead();
+    __syncwarp();
     asm volatile("griddepcontrol.wait;" ::: "memory");
     if (threadIdx.x == 0) {
       asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(front_) : "memory");
@@ -148,9 +145,8 @@ class ClusterTeam {
   template <typename T>
   __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
       : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)) {}
-  __device__ static void wait_for_front() {}
-  template <typename LookAhead>
-  __device__ static void wait_for_front(const LookAhead&) {}
+  template <typename... Arguments>
+  __device__ static void wait_for_front(const Arguments&...) {}
   __device__ static bool front_has_ended() { return true; }
   __device__ static void sync() { __trap(); }
   __device__ void meet() const {}
@@ -178,10 +174,15 @@ class ClusterTeam {
   }
 
  private:
+  /// For one arrival.
+  __device__ static void init_barrier(std::uint32_t barrier) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+  }
+
   /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
-  /// while the kernel in front runs.
+  /// while the kernel in front runs. That warp waits for them: no barrier of the block behind this.
   template <typename T>
-  __device__ static void touch(const DecodeParams<T>& params, std::byte* memory) {
+  __device__ void touch(const DecodeParams<T>& params) const {
     if (threadIdx.x != kFirstAheadThread - 1) return;
     const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
     constexpr int kLine = 64 / sizeof(std::int32_t);
@@ -189,6 +190,7 @@ class ClusterTeam {
     std::int32_t all = 0;
 #pragma unroll
     for (int i = 0; i < kLines; ++i) all ^= words[i * kLine];
+    std::byte* const memory = reinterpret_cast<std::byte*>(inbox_) - params.layout.inbox;
     *reinterpret_cast<volatile std::int32_t*>(memory + params.layout.unread) = all;
   }
 
@@ -216,7 +218,8 @@ class GridTeam {
         inboxes_(params.exchange + std::int64_t{number_} * size_ * params.exchange_floats),
         pitch_(params.exchange_floats) {}
 
-  __device__ static void wait_for_front() {}  // has ended
+  template <typename T>
+  __device__ static void wait_for_front(const DecodeParams<T>&) {}  // has ended
 
   __device__ int size() const { return size_; }
   __device__ int rank() const { return rank_; }
