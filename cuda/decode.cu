@@ -123,7 +123,7 @@ cudaLaunchConfig_t launch_config(const AttentionPlan& plan, std::int64_t batch,
     attributes[0].val.clusterDim.x = team_size;
     attributes[0].val.clusterDim.y = 1;
     attributes[0].val.clusterDim.z = 1;
-    // ClusterTeam's constructor waits for the kernel in front.
+    // ClusterTeam::wait_for_front() waits for the kernel in front.
     attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[1].val.programmaticStreamSerializationAllowed = 1;
     config.numAttrs = 2;
