@@ -180,7 +180,8 @@ class ClusterTeam {
   }
 
   /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
-  /// while the kernel in front runs. That warp waits for them, so the block meets before, not behind.
+  /// while the kernel in front runs. That warp waits for them, so the block meets before, not
+  /// behind.
   template <typename T>
   __device__ void touch(const DecodeParams<T>& params) const {
     if (threadIdx.x != kFirstAheadThread - 1) return;
