@@ -18,6 +18,7 @@ namespace {
 using detail::check_array;
 using detail::check_size;
 using detail::check_tensor;
+using detail::extent_of;
 using detail::Name;
 
 template <Element T>
@@ -42,7 +43,13 @@ Status check_args(const AppendKvArgs<T>& args) {
       check_size("pages.k.sizes[2]", args.pages.num_kv_heads(), "heads of k", args.k.sizes[1]));
   HIP_ATTN_RETURN_IF_ERROR(
       check_size("pages.k.sizes[3]", args.pages.head_dim(), "head dim of k", args.k.sizes[2]));
-  return detail::check_head_dim(args.k.sizes[2]);
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_head_dim(args.k.sizes[2]));
+  for (const detail::Extent& pages :
+       {extent_of("pages.k", args.pages.k), extent_of("pages.v", args.pages.v)}) {
+    HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(pages, extent_of("k", args.k)));
+    HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(pages, extent_of("v", args.v)));
+  }
+  return {};
 }
 
 template <Element T>

@@ -1,12 +1,11 @@
 // run_prefill and run_decode: the checks of a call, then the backend.
-#include "hip_attn/cpu/attention.hpp"
-
 #include <fmt/format.h>
 
 #include <cstdint>
 #include <string>
 
 #include "attention_checks.hpp"
+#include "hip_attn/cpu/run.hpp"
 #include "hip_attn/decode.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn_instantiations.hpp"
@@ -21,6 +20,7 @@ namespace {
 
 Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
   using Kind = cpu::CallError::Kind;
+  if (!error.found()) return {};
   const std::int64_t value = error.value();
   switch (error.kind()) {
     case Kind::kPage:
@@ -58,9 +58,7 @@ Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
 template <Element T>
 Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace) {
   HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
-  cpu::CallError error;
-  cpu::run_attention(plan, args, workspace.data(), error);
-  return error.found() ? to_status(error, args.kv.pages.num_pages()) : Status{};
+  return to_status(cpu::run_attention(plan, args, workspace.data()), args.kv.pages.num_pages());
 }
 
 template <Element T>
@@ -69,38 +67,84 @@ Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>
   HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
-  return detail::check_workspace(plan, workspace);
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_workspace(plan, workspace));
+  return detail::check_overlaps(args, workspace);
+}
+
+template <Element T>
+Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+                Workspace workspace, [[maybe_unused]] Stream stream) {
+  HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
+#if HIP_ATTN_HAS_CUDA
+  if (plan.shape.device.type == DeviceType::kCuda) {
+    return op == Operator::kPrefill ? cuda::run_prefill(plan, args, workspace.data(), stream)
+                                    : cuda::run_decode(plan, args, workspace.data(), stream);
+  }
+#endif
+  return run_on_cpu(plan, args, workspace);
+}
+
+template <Element T>
+Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+                Workspace workspace, ThreadTeam& team, int part) {
+  HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
+  if (plan.shape.device.type != DeviceType::kCpu) {
+    return {StatusCode::kUnsupported, "team is given, but plan.shape.device is not the CPU"};
+  }
+  if (team.size() < 1 || team.size() > plan.num_threads) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("team.size() is {}; it must be from 1 to plan.num_threads ({})",
+                        team.size(), plan.num_threads)};
+  }
+  if (part < 0 || part >= team.size()) {
+    return {StatusCode::kInvalidShape,
+            fmt::format("part is {}; it must be from 0 to {} in a team of {}", part,
+                        team.size() - 1, team.size())};
+  }
+  const ThreadTeamPart mine(team, part, [&](void*& shared) -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
+    shared = &cpu::Call<T>::make(plan, args, workspace.data());
+    return {};
+  });
+  if (!mine.status().ok()) return mine.status();
+  auto& call = *static_cast<cpu::Call<T>*>(mine.call());
+  call.work(part);
+  return to_status(call.error(), args.kv.pages.num_pages());
 }
 
 }  // namespace
 
 template <Element T>
 Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
-                   [[maybe_unused]] Stream stream) {
-  HIP_ATTN_RETURN_IF_ERROR(check_call(Operator::kPrefill, plan, args, workspace));
-#if HIP_ATTN_HAS_CUDA
-  if (plan.shape.device.type == DeviceType::kCuda) {
-    return cuda::run_prefill(plan, args, workspace.data(), stream);
-  }
-#endif
-  return run_on_cpu(plan, args, workspace);
+                   Stream stream) {
+  return run_call(Operator::kPrefill, plan, args, workspace, stream);
+}
+
+template <Element T>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+                   ThreadTeam& team, int part) {
+  return run_part(Operator::kPrefill, plan, args, workspace, team, part);
 }
 
 template <Element T>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
-                  [[maybe_unused]] Stream stream) {
-  HIP_ATTN_RETURN_IF_ERROR(check_call(Operator::kDecode, plan, args, workspace));
-#if HIP_ATTN_HAS_CUDA
-  if (plan.shape.device.type == DeviceType::kCuda) {
-    return cuda::run_decode(plan, args, workspace.data(), stream);
-  }
-#endif
-  return run_on_cpu(plan, args, workspace);
+                  Stream stream) {
+  return run_call(Operator::kDecode, plan, args, workspace, stream);
+}
+
+template <Element T>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+                  ThreadTeam& team, int part) {
+  return run_part(Operator::kDecode, plan, args, workspace, team, part);
 }
 
 #define HIP_ATTN_INSTANTIATE(T)                                                                  \
   template Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream); \
-  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream);
+  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, Workspace,          \
+                              ThreadTeam&, int);                                                 \
+  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream);  \
+  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace,           \
+                             ThreadTeam&, int);
 HIP_ATTN_INSTANTIATE(float)
 HIP_ATTN_INSTANTIATE(float16)
 HIP_ATTN_INSTANTIATE(bfloat16)

@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstdint>
+#include <initializer_list>
 
 #include "hip_attn/attention.hpp"
-#include "hip_attn/cpu/workspace.hpp"
+#include "hip_attn/cpu/attention.hpp"
 #include "validate.hpp"
 
 namespace hip_attn::detail {
@@ -44,9 +46,8 @@ inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType typ
 
 inline Status check_workspace(const AttentionPlan& plan, Workspace workspace) {
   // On the CPU the plan's threads may have been lowered since it was made.
-  const std::size_t needed = plan.shape.device.type == DeviceType::kCpu
-                                 ? cpu::carve(plan, nullptr).bytes
-                                 : plan.workspace_bytes;
+  const std::size_t needed = plan.shape.device.type == DeviceType::kCpu ? cpu::workspace_bytes(plan)
+                                                                        : plan.workspace_bytes;
   if (workspace.size() < needed) {
     return {StatusCode::kWorkspaceTooSmall,
             fmt::format("workspace has {} bytes; the plan needs {}", workspace.size(), needed)};
@@ -164,9 +165,14 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T>& args) {
     HIP_ATTN_RETURN_IF_ERROR(
         check_size("lse.sizes[1]", args.lse->sizes[1], "heads of q", args.q.sizes[1]));
   }
-  if (args.logit_softcap && !(*args.logit_softcap > 0.f)) {
-    return {StatusCode::kInvalidShape,
-            fmt::format("logit_softcap is {}; it must be above 0, or absent", *args.logit_softcap)};
+  if (args.scale && !std::isfinite(*args.scale)) {
+    return {StatusCode::kInvalidScalar,
+            fmt::format("scale is {}; it must be finite, or absent", *args.scale)};
+  }
+  if (args.logit_softcap && !(*args.logit_softcap > 0.f && std::isfinite(*args.logit_softcap))) {
+    return {StatusCode::kInvalidScalar,
+            fmt::format("logit_softcap is {}; it must be finite and above 0, or absent",
+                        *args.logit_softcap)};
   }
   if (args.counters) {
     HIP_ATTN_RETURN_IF_ERROR(check_array("counters", *args.counters));
@@ -190,6 +196,25 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T>& args) {
         check_selection("selection_out", plan, *args.selection_out, rows, width));
   }
   return args.cache ? check_cache(plan, *args.cache, batch) : Status{};
+}
+
+// Outputs have memory of their own.
+template <Element T>
+Status check_overlaps(const AttentionArgs<T>& args, Workspace workspace) {
+  const TensorView<std::byte, 1> scratch(workspace.data(),
+                                         {static_cast<std::int64_t>(workspace.size())});
+  const auto check_output = [&](const Extent& output) -> Status {
+    for (const Extent& input :
+         {extent_of("q", args.q), extent_of("kv.pages.k", args.kv.pages.k),
+          extent_of("kv.pages.v", args.kv.pages.v), extent_of("workspace", scratch)}) {
+      HIP_ATTN_RETURN_IF_ERROR(check_disjoint(output, input));
+    }
+    return {};
+  };
+  HIP_ATTN_RETURN_IF_ERROR(check_output(extent_of("out", args.out)));
+  if (!args.lse) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_output(extent_of("lse", *args.lse)));
+  return check_disjoint(extent_of("lse", *args.lse), extent_of("out", args.out));
 }
 
 // What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
@@ -248,14 +273,18 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T>& args) {
               fmt::format("request {} has q_len {}; decode takes at most {} rows of a request", b,
                           q_len, kMaxDecodeRows)};
     }
-    if (args.cache && args.cache->slots) {
+    const auto is_absent = [&](std::int64_t request) {
+      return args.seq_lens(request) == 0 ||
+             args.cu_seqlens_q(request) == args.cu_seqlens_q(request + 1);
+    };
+    if (args.cache && args.cache->slots && !is_absent(b)) {
       const std::int64_t slot = (*args.cache->slots)(b);
       if (slot < 0 || slot >= args.cache->num_slots) {
         return {StatusCode::kInvalidSlot, fmt::format("cache.slots[{}] is {}; slots are 0 to {}", b,
                                                       slot, args.cache->num_slots - 1)};
       }
       for (std::int64_t other = 0; other < b; ++other) {
-        if ((*args.cache->slots)(other) != slot) continue;
+        if ((*args.cache->slots)(other) != slot || is_absent(other)) continue;
         return {
             StatusCode::kInvalidSlot,
             fmt::format("cache.slots[{}] is {}, as is cache.slots[{}]; each request needs a slot "

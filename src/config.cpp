@@ -30,10 +30,12 @@ Status validate_stage(const HipConfig& config, std::size_t index) {
     return invalid(field("chunk_size"), stage.chunk_size,
                    fmt::format("it must divide the chunk_size of the stage before it ({})",
                                before->chunk_size));
-  if (stage.keep < 1 || stage.keep % stage.chunk_size != 0)
+  const bool is_last = index + 1 == config.stages.size();
+  const bool keeps_nothing = is_last && stage.keep == 0;
+  if (!keeps_nothing && (stage.keep < 1 || stage.keep % stage.chunk_size != 0))
     return invalid(field("keep"), stage.keep,
-                   fmt::format("it must be a positive multiple of that stage's chunk_size ({})",
-                               stage.chunk_size));
+                   fmt::format("it must be a positive multiple of that stage's chunk_size ({}){}",
+                               stage.chunk_size, is_last ? ", or 0" : ""));
   if (before && stage.keep > before->keep)
     return invalid(
         field("keep"), stage.keep,
@@ -133,7 +135,7 @@ HipConfig hip_classic(std::int64_t max_len, std::int64_t k, std::int32_t block_k
   config.stages = {
       {.chunk_size = block_k, .keep = k, .query_stride = 1, .rule = ScanRule::kCentre}};
   if (block_k > 0) config.max_first_chunks = std::max(config.max_first_chunks, k / block_k);
-  if (!validate(config).ok()) return config;
+  if (k == 0 || !validate(config).ok()) return config;
 
   // C >= max_len * block_k / k is C * kept_chunks >= max_len, which does not overflow when divided
   // out. C stops where chunk_size or keep would overflow; longer sequences are searched all the
@@ -151,6 +153,14 @@ HipConfig hip_classic(std::int64_t max_len, std::int64_t k, std::int32_t block_k
                              .rule = ScanRule::kCentre});
   }
   std::ranges::reverse(config.stages);
+  return config;
+}
+
+HipConfig sliding_window(std::int64_t window, std::int64_t sink) {
+  HipConfig config;
+  config.sink = sink;
+  config.window = window;
+  config.stages = {{.chunk_size = 1, .keep = 0}};
   return config;
 }
 

@@ -1,15 +1,20 @@
 // Chooses the instruction set of the CPU backend, once, by what the processor says it has.
+#include <algorithm>
+
 #include "hip_attn/build_info.hpp"
 #include "hip_attn/cpu/tile_kernels.hpp"
+
+#if defined(HIP_ATTN_CPU_X86_LEVELS)
+#include <cpuid.h>
+#endif
 
 namespace hip_attn {
 namespace cpu {
 
-#define HIP_ATTN_DECLARE_KERNELS(isa)   \
-  namespace isa {                       \
-  extern const TileKernels kKernels64;  \
-  extern const TileKernels kKernels128; \
-  extern const TileKernels kKernels256; \
+// One per built head dim.
+#define HIP_ATTN_DECLARE_KERNELS(isa)  \
+  namespace isa {                      \
+  extern const TileKernels kKernels[]; \
   }
 HIP_ATTN_DECLARE_KERNELS(baseline)
 #if defined(HIP_ATTN_CPU_X86_LEVELS)
@@ -22,27 +27,32 @@ namespace {
 
 struct InstructionSet {
   const char* name;
-  const TileKernels* head_dim_64;
-  const TileKernels* head_dim_128;
-  const TileKernels* head_dim_256;
+  const TileKernels* kernels;
 };
+
+#if defined(HIP_ATTN_CPU_X86_LEVELS)
+// Clang's __builtin_cpu_supports does not know it.
+bool has_f16c() noexcept {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
 
 InstructionSet choose() noexcept {
 #if defined(HIP_ATTN_CPU_X86_LEVELS)
   // The features of the x86-64 psABI levels v3 and v4 that compilers generate code for.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_f16c();
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
-  if (v4) {
-    return {"x86-64-v4", &x86_64_v4::kKernels64, &x86_64_v4::kKernels128, &x86_64_v4::kKernels256};
-  }
-  if (v3) {
-    return {"x86-64-v3", &x86_64_v3::kKernels64, &x86_64_v3::kKernels128, &x86_64_v3::kKernels256};
-  }
+  if (v4) return {"x86-64-v4", x86_64_v4::kKernels};
+  if (v3) return {"x86-64-v3", x86_64_v3::kKernels};
 #endif
-  return {"baseline", &baseline::kKernels64, &baseline::kKernels128, &baseline::kKernels256};
+  return {"baseline", baseline::kKernels};
 }
 
 const InstructionSet& instruction_set() noexcept {
@@ -53,9 +63,8 @@ const InstructionSet& instruction_set() noexcept {
 }  // namespace
 
 const TileKernels& tile_kernels(std::int64_t head_dim) noexcept {
-  const InstructionSet& chosen = instruction_set();
-  return head_dim == 64 ? *chosen.head_dim_64
-                        : (head_dim == 128 ? *chosen.head_dim_128 : *chosen.head_dim_256);
+  const auto built = built_head_dims();
+  return instruction_set().kernels[std::ranges::find(built, head_dim) - built.begin()];
 }
 
 }  // namespace cpu

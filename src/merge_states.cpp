@@ -18,6 +18,7 @@ namespace {
 using detail::check_array;
 using detail::check_size;
 using detail::check_tensor;
+using detail::extent_of;
 using detail::Name;
 
 template <Element T>
@@ -27,18 +28,26 @@ Status check_args(const MergeStatesArgs<T>& args) {
   HIP_ATTN_RETURN_IF_ERROR(check_array("partial_lse", args.partial_lse));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("out", args.out));
   for (int i = 0; i < 3; ++i) {
-    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("partial_lse.sizes", i),
-                                        args.partial_lse.sizes[i], "as partial_out",
-                                        args.partial_out.sizes[i]));
-    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("out.sizes", i), args.out.sizes[i],
-                                        "as partial_out", args.partial_out.sizes[i + 1]));
+    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("partial_lse.sizes", i), args.partial_lse.sizes[i],
+                                        "as partial_out", args.partial_out.sizes[i]));
+    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("out.sizes", i), args.out.sizes[i], "as partial_out",
+                                        args.partial_out.sizes[i + 1]));
   }
   HIP_ATTN_RETURN_IF_ERROR(detail::check_head_dim(args.out.sizes[2]));
+  const auto check_output = [&](const detail::Extent& output) -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(
+        detail::check_disjoint(output, extent_of("partial_out", args.partial_out)));
+    return detail::check_disjoint(output, extent_of("partial_lse", args.partial_lse));
+  };
+  HIP_ATTN_RETURN_IF_ERROR(check_output(extent_of("out", args.out)));
   if (!args.lse) return {};
   HIP_ATTN_RETURN_IF_ERROR(check_array("lse", *args.lse));
   HIP_ATTN_RETURN_IF_ERROR(
       check_size("lse.sizes[0]", args.lse->sizes[0], "rows of out", args.out.sizes[0]));
-  return check_size("lse.sizes[1]", args.lse->sizes[1], "heads of out", args.out.sizes[1]);
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_size("lse.sizes[1]", args.lse->sizes[1], "heads of out", args.out.sizes[1]));
+  HIP_ATTN_RETURN_IF_ERROR(check_output(extent_of("lse", *args.lse)));
+  return detail::check_disjoint(extent_of("lse", *args.lse), extent_of("out", args.out));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "hip_attn/build_info.hpp"
-#include "hip_attn/cpu/attention.hpp"
+#include "hip_attn/cpu/run.hpp"
 #include "hip_attn/decode.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn_instantiations.hpp"
@@ -20,6 +20,7 @@ namespace hip_attn {
 namespace {
 
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMaxThreads = 4096;
 // Keeps every size below 2^63 for any head dim and number of threads.
 constexpr std::int64_t kMaxQueryElements = std::int64_t{1} << 40;
 
@@ -36,6 +37,7 @@ Status check_shape(const AttentionShape& shape) {
   HIP_ATTN_RETURN_IF_ERROR(check_range("max_seq_len", shape.max_seq_len, 0, kMaxInt32));
   HIP_ATTN_RETURN_IF_ERROR(check_range("num_kv_heads", shape.num_kv_heads, 1, kMaxInt32));
   HIP_ATTN_RETURN_IF_ERROR(check_range("num_q_heads", shape.num_q_heads, 1, kMaxInt32));
+  HIP_ATTN_RETURN_IF_ERROR(check_range("num_threads", shape.num_threads, 0, kMaxThreads));
   if (shape.num_q_heads % shape.num_kv_heads != 0) {
     return {StatusCode::kInvalidShape,
             fmt::format("shape.num_q_heads is {}; it must be a multiple of num_kv_heads ({})",
@@ -52,8 +54,8 @@ Status check_shape(const AttentionShape& shape) {
 Status plan_for_backend(AttentionPlan& plan) {
   const Device device = plan.shape.device;
   if (device.type == DeviceType::kCpu) {
-    plan.num_threads = cpu::max_threads();
-    plan.workspace_bytes = cpu::carve(plan, nullptr).bytes;
+    plan.num_threads = plan.shape.num_threads > 0 ? plan.shape.num_threads : cpu::max_threads();
+    plan.workspace_bytes = cpu::workspace_bytes(plan);
     return {};
   }
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));

@@ -42,6 +42,10 @@ const char* to_string(StatusCode code) noexcept {
       return "UnknownKey";
     case StatusCode::kCudaError:
       return "CudaError";
+    case StatusCode::kInvalidScalar:
+      return "InvalidScalar";
+    case StatusCode::kOverlap:
+      return "Overlap";
   }
   return "Unknown";
 }

@@ -65,6 +65,51 @@ Status check_view(Name name, const void* data, std::span<const std::int64_t> siz
   return {};
 }
 
+namespace {
+
+struct Bytes {
+  std::uintptr_t begin = 0;
+  std::uintptr_t size = 0;
+  std::uintptr_t outer_stride = 0;  // 0: one row, or the rows' own bytes overlap those of the next
+  std::uintptr_t row_size = 0;
+};
+
+Bytes bytes_of(const Extent& extent) {
+  Bytes bytes;
+  if (std::ranges::find(extent.sizes, 0) != extent.sizes.end()) return bytes;
+  bytes.begin = reinterpret_cast<std::uintptr_t>(extent.data);
+  std::uintptr_t row = 1;
+  for (std::size_t i = 1; i < extent.sizes.size(); ++i) {
+    row += static_cast<std::uintptr_t>((extent.sizes[i] - 1) * extent.strides[i]);
+  }
+  const auto stride = static_cast<std::uintptr_t>(extent.strides[0]);
+  bytes.row_size = row * extent.element_size;
+  bytes.size =
+      (static_cast<std::uintptr_t>(extent.sizes[0] - 1) * stride + row) * extent.element_size;
+  if (extent.sizes[0] > 1 && row <= stride) bytes.outer_stride = stride * extent.element_size;
+  return bytes;
+}
+
+bool overlap(const Bytes& a, const Bytes& b) {
+  if (a.size == 0 || b.size == 0 || a.begin + a.size <= b.begin || b.begin + b.size <= a.begin) {
+    return false;
+  }
+  if (a.outer_stride == 0 || a.outer_stride != b.outer_stride) return true;
+  // Where b's rows begin in a period of a's.
+  const std::uintptr_t period = a.outer_stride;
+  const std::uintptr_t offset = (b.begin % period + period - a.begin % period) % period;
+  return offset < a.row_size || offset + b.row_size > period;
+}
+
+}  // namespace
+
+Status check_disjoint(const Extent& output, const Extent& other) {
+  if (!overlap(bytes_of(output), bytes_of(other))) return {};
+  return {StatusCode::kOverlap,
+          fmt::format("{} ({}) shares memory with {} ({}); it must have memory of its own",
+                      output.name.str(), output.data, other.name.str(), other.data)};
+}
+
 Status check_size(Name name, std::int64_t size, const char* meaning, std::int64_t expected) {
   if (size == expected) return {};
   return {StatusCode::kInvalidShape,

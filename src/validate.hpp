@@ -1,6 +1,7 @@
 // Checks that operators share: views, sizes, element types, head dims and devices.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -50,6 +51,25 @@ template <typename T, int Rank>
 Status check_array(Name name, const TensorView<T, Rank>& view) {
   return check_view(name, view.data, view.sizes, view.strides, sizeof(T), false);
 }
+
+// Memory that a view reaches, and how it lies in it.
+struct Extent {
+  Name name;
+  const void* data;
+  std::span<const std::int64_t> sizes;
+  std::span<const std::int64_t> strides;
+  std::size_t element_size;
+};
+
+template <typename T, int Rank>
+Extent extent_of(Name name, const TensorView<T, Rank>& view) {
+  return {name, view.data, view.sizes, view.strides, sizeof(T)};
+}
+
+// kOverlap when `output` and `other` share memory. Views that interleave, like halves of every row
+// of one tensor, do not; where their outer strides differ, all between first and last element
+// counts.
+Status check_disjoint(const Extent& output, const Extent& other);
 
 // `meaning` says where the expected size comes from.
 Status check_size(Name name, std::int64_t size, const char* meaning, std::int64_t expected);

@@ -1,6 +1,7 @@
 // Properties of prefill and decode that hold for every selection: what each row attends to, and
 // what may not change a result. selection_test.cpp has what is selected.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -95,7 +96,9 @@ HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config =
       GENERATE(smallest_config(), doubling_config(), presets::hip_classic(300, 32, 4),
-               presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip());
+               presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip(),
+               window_only_config(), presets::sliding_window(37), presets::sliding_window(70, 3),
+               presets::sliding_window(1));
   CAPTURE(op, describe(config));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto result = run_attention(op, config, problem, {.device = device});
@@ -138,7 +141,8 @@ HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one blo
 
 HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config());
+  const HipConfig config =
+      GENERATE(small_config(), smallest_config(), doubling_config(), window_only_config());
   const std::vector<std::int64_t> cuts = {0, 32, 48, 144, 150};  // multiples of every block_q
   const Heads heads = heads_of(4, least_head_dim());
   const auto whole = make_problem<TestType>(heads, {{cuts.back(), cuts.back(), 1}});
@@ -247,8 +251,8 @@ HIP_ATTN_TYPED_TEST_CASE(
     "a selection given back in gives the same bits and reads no key to search") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config =
-      GENERATE(small_config(), smallest_config(), doubling_config(), presets::dense());
+  const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config(),
+                                    presets::dense(), window_only_config());
   CAPTURE(op, describe(config));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   auto searched = run_attention(op, config, problem, {.device = device});
@@ -439,6 +443,37 @@ HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
       same_bits(rows_of(result.out, 0, rows, row_size), rows_of(expected.out, 0, rows, row_size)));
   CHECK(same_bits(rows_of(result.lse, 0, rows, heads.num_q_heads),
                   rows_of(expected.lse, 0, rows, heads.num_q_heads)));
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a row of a window alone never sees the keys before its window") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const float poison = GENERATE(kNaN, kInfinity);
+  // With a sink of three keys, keys of the sink and of the window share a tile.
+  const HipConfig config = GENERATE(presets::sliding_window(30, 3), window_only_config());
+  const Heads heads = heads_of(4, least_head_dim());
+  CAPTURE(op, device.type, describe(config));
+  const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;
+  const std::int64_t seq_len = 133;
+  const auto clean = make_problem<TestType>(heads, {{seq_len, q_len, 1}});
+  const auto expected = run_attention(op, config, clean, {.device = device});
+  auto poisoned = clean;
+  auto& request = poisoned.requests[0];
+  // Everything between the sink and the window of row 4 of the call.
+  const std::int64_t first_row = 4;
+  const std::int64_t window = seq_len - q_len + first_row + 1 - config.window;
+  for (auto* values : {&request.k, &request.v}) {
+    std::fill(values->begin() + request.kv_offset(config.sink, 0),
+              values->begin() + request.kv_offset(window, 0), from_float<TestType>(poison));
+  }
+  const auto result = run_attention(op, config, poisoned, {.device = device});
+  const std::int64_t rows = q_len - first_row;
+  const std::int64_t row_size = heads.num_q_heads * heads.head_dim;
+  CHECK(same_bits(rows_of(result.out, first_row, rows, row_size),
+                  rows_of(expected.out, first_row, rows, row_size)));
+  CHECK(same_bits(rows_of(result.lse, first_row, rows, heads.num_q_heads),
+                  rows_of(expected.lse, first_row, rows, heads.num_q_heads)));
+  CHECK(std::isnan(result.lse[0]));  // which the first row still sees
 }
 
 HIP_ATTN_TYPED_TEST_CASE("a sink longer than every sequence is dense attention") {

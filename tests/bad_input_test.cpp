@@ -1,5 +1,7 @@
 // Calls whose arguments are wrong as such: the status code, and a message that names the argument
 // and its value. bad_data_test.cpp has what the arguments' memory holds, config_json_test.cpp JSON.
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,6 +14,7 @@
 #include "support/configs.hpp"
 #include "support/problem.hpp"
 #include "support/run.hpp"
+#include "support/same_bits.hpp"
 #include "support/spoilt_call.hpp"
 
 namespace hip_attn {
@@ -161,11 +164,79 @@ TEST_CASE("sizes that contradict each other or the plan are refused by name") {
         [](Call& c) { c.args.selection_out->counts.sizes[0] = 1; }},
        {{"selection_out", "is 1"},
         [](Call& c) { c.args.selection_out->window_start.sizes[1] = 1; }},
-       {{"logit_softcap", "0"}, [](Call& c) { c.args.logit_softcap = 0.f; }},
-       {{"logit_softcap", "-2"}, [](Call& c) { c.args.logit_softcap = -2.f; }},
-       {{"logit_softcap", "nan"}, [](Call& c) { c.args.logit_softcap = kNaN; }},
        {{"num_threads", "0"}, [](Call& c) { c.plan.num_threads = 0; }},
        {{"num_threads", "-3"}, [](Call& c) { c.plan.num_threads = -3; }}});
+}
+
+TEST_CASE("scalars that are not finite or out of range are refused by name and value") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  check_cases(op, StatusCode::kInvalidScalar,
+              {{{"logit_softcap", "is 0"}, [](Call& c) { c.args.logit_softcap = 0.f; }},
+               {{"logit_softcap", "-2"}, [](Call& c) { c.args.logit_softcap = -2.f; }},
+               {{"logit_softcap", "nan"}, [](Call& c) { c.args.logit_softcap = kNaN; }},
+               {{"logit_softcap", "inf"}, [](Call& c) { c.args.logit_softcap = kInfinity; }},
+               {{"scale", "nan"}, [](Call& c) { c.args.scale = kNaN; }},
+               {{"scale", "inf"}, [](Call& c) { c.args.scale = kInfinity; }},
+               {{"scale", "-inf"}, [](Call& c) { c.args.scale = -kInfinity; }}});
+}
+
+TEST_CASE("outputs that share memory with what is read or written are refused by name") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const auto in_pages = [](const TensorView<const T, 4>& pages) {
+    return const_cast<T*>(pages.data + pages.strides[0]);
+  };
+  check_cases(
+      op, StatusCode::kOverlap,
+      {{{"out", "with q"}, [](Call& c) { c.args.out.data = const_cast<T*>(c.args.q.data); }},
+       {{"out", "with q"},  // its last row is q's first
+        [](Call& c) {
+          c.args.out = {const_cast<T*>(c.args.q.data) - 4 * c.args.q.strides[0],
+                        c.args.q.sizes,
+                        {c.args.q.strides[0], c.args.q.strides[1], 1}};
+        }},
+       {{"out", "with kv.pages.k"},
+        [=](Call& c) { c.args.out.data = in_pages(c.args.kv.pages.k); }},
+       {{"out", "with kv.pages.v"},
+        [=](Call& c) { c.args.out.data = in_pages(c.args.kv.pages.v); }},
+       {{"out", "with workspace"},
+        [](Call& c) { c.args.out.data = reinterpret_cast<T*>(c.workspace.data()); }},
+       {{"lse", "with q"},
+        [](Call& c) {
+          c.args.lse->data = reinterpret_cast<float*>(const_cast<T*>(c.args.q.data));
+        }},
+       {{"lse", "with out"},
+        [](Call& c) { c.args.lse->data = reinterpret_cast<float*>(c.args.out.data); }}});
+}
+
+TEST_CASE("queries and outputs may be parts of the same rows") {
+  Call call(Operator::kPrefill);
+  const auto expected = [&] {
+    REQUIRE(call.run().ok());
+    return call.memory.read().out;
+  }();
+  const auto [rows, heads, d] = call.args.q.sizes;
+  std::vector<T> both(2 * rows * heads * d + kAlignedElements);
+  T* first = both.data();
+  while (reinterpret_cast<std::uintptr_t>(first) % 16 != 0) ++first;
+  const std::array<std::int64_t, 3> strides{2 * heads * d, d, 1};
+  const TensorView<T, 3> q(first, {rows, heads, d}, strides);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t head = 0; head < heads; ++head) {
+      std::copy_n(&call.args.q(row, head, 0), d, &q(row, head, 0));
+    }
+  }
+  call.args.q = q;
+  call.args.out = {first + heads * d, {rows, heads, d}, strides};
+  REQUIRE(call.run().ok());
+  std::vector<T> out;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t head = 0; head < heads; ++head) {
+      out.insert(out.end(), &call.args.out(row, head, 0), &call.args.out(row, head, 0) + d);
+    }
+  }
+  CHECK(same_bits(out, expected));
+  call.args.out.data -= kAlignedElements;  // the last elements of q's rows
+  check_refused(call.run(), StatusCode::kOverlap, {"out", "with q"});
 }
 
 TEST_CASE("a plan of another operator or type, or no plan, is refused") {
@@ -267,6 +338,8 @@ TEST_CASE("append_kv refuses bad arguments by name") {
     spoil(args);
     check_refused(append_kv<T>(kCpu, args), code, mentions);
   };
+  check(StatusCode::kOverlap, {"pages.k", "with v"},
+        [](auto& a) { a.v = TensorView<const T, 3>(a.pages.k.data, a.v.sizes, a.v.strides); });
   check(StatusCode::kNullPointer, {"k.data"}, [](auto& a) { a.k.data = nullptr; });
   check(StatusCode::kNullPointer, {"v.data"}, [](auto& a) { a.v.data = nullptr; });
   check(StatusCode::kNullPointer, {"slot_mapping"}, [](auto& a) { a.slot_mapping.data = nullptr; });
@@ -307,6 +380,10 @@ TEST_CASE("merge_states refuses bad arguments by name") {
     spoil(args);
     check_refused(merge_states<T>(kCpu, args), code, mentions);
   };
+  check(StatusCode::kOverlap, {"out", "with partial_out"},
+        [](auto& a) { a.out.data = const_cast<T*>(a.partial_out.data); });
+  check(StatusCode::kOverlap, {"lse", "with partial_lse"},
+        [](auto& a) { a.lse->data = const_cast<float*>(a.partial_lse.data); });
   check(StatusCode::kNullPointer, {"partial_out"}, [](auto& a) { a.partial_out.data = nullptr; });
   check(StatusCode::kNullPointer, {"partial_lse"}, [](auto& a) { a.partial_lse.data = nullptr; });
   check(StatusCode::kNullPointer, {"out.data"}, [](auto& a) { a.out.data = nullptr; });
@@ -341,18 +418,19 @@ TEST_CASE("a device that is not here is refused by every operator") {
   check(plan_prefill<T>(presets::dense(), shape, plan));
   check(plan_decode<T>(presets::dense(), shape, plan));
 
-  const DeviceBuffer<T> values(kCpu, 2 * least_head_dim(), from_float<T>(0.f));
+  const DeviceBuffer<T> values(kCpu, 4 * least_head_dim(), from_float<T>(0.f));
   const DeviceBuffer<float> lse(kCpu, 1, 0.f);
   const DeviceBuffer<std::int64_t> slots(kCpu, 1, 0);
   AppendKvArgs<T> append;
   append.k = append.v = {values.data(), {1, 1, least_head_dim()}};
   append.slot_mapping = {slots.data(), {1}};
-  append.pages = kv_pages_nhd(values.data(), values.data(), 1, 1, 1, least_head_dim());
+  append.pages = kv_pages_nhd(values.data() + least_head_dim(),
+                              values.data() + 2 * least_head_dim(), 1, 1, 1, least_head_dim());
   check(append_kv<T>(device, append));
   MergeStatesArgs<T> merge;
   merge.partial_out = {values.data(), {1, 1, 1, least_head_dim()}};
   merge.partial_lse = {lse.data(), {1, 1, 1}};
-  merge.out = {values.data(), {1, 1, least_head_dim()}};
+  merge.out = {values.data() + least_head_dim(), {1, 1, least_head_dim()}};
   check(merge_states<T>(device, merge));
 }
 

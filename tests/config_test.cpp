@@ -234,17 +234,35 @@ TEST_CASE("hip_classic of bad arguments fails validate and names the value") {
         "config.stages[0].chunk_size is -2147483648; it must be a power of two");
   CHECK(message_of(presets::hip_classic(1024, 100, 32)) ==
         "config.stages[0].keep is 100; it must be a positive multiple of that stage's chunk_size "
-        "(32)");
-  CHECK(message_of(presets::hip_classic(1024, 0, 32)) ==
-        "config.stages[0].keep is 0; it must be a positive multiple of that stage's chunk_size "
-        "(32)");
+        "(32), or 0");
   CHECK(message_of(presets::hip_classic(1024, kInt64Min, 1)) ==
         "config.stages[0].keep is -9223372036854775808; it must be a positive multiple of that "
-        "stage's chunk_size (1)");
+        "stage's chunk_size (1), or 0");
   CHECK(message_of(presets::hip_classic(0, 512, 32)) ==
         "config.window is 0; it must be at least 1");
   CHECK(message_of(presets::hip_classic(kInt64Min, 512, 32)) ==
         "config.window is -9223372036854775808; it must be at least 1");
+}
+
+TEST_CASE("a last stage that keeps nothing leaves the window alone") {
+  HipConfig config = presets::infinite_hip();
+  CHECK_FALSE(config.is_window_only());
+  CHECK_FALSE(presets::dense().is_window_only());
+  config.stages.back().keep = 0;
+  CHECK(validate(config).ok());
+  CHECK(config.is_window_only());
+  CHECK_FALSE(config.is_dense());
+  // The window starts at any key, not at a whole number of blocks after the sink.
+  CHECK(window_start(config, 256 + 1024 + 4) == 256 + 5);
+  CHECK(window_start(config, 100) == 256);
+
+  CHECK(validate(presets::sliding_window(4096)).ok());
+  CHECK(presets::sliding_window(4096).is_window_only());
+  CHECK(window_start(presets::sliding_window(4096), 4096) == 1);
+  CHECK(window_start(presets::sliding_window(7, 3), 100) == 94);
+  CHECK(message_of(presets::sliding_window(0)) == "config.window is 0; it must be at least 1");
+  CHECK(message_of(presets::sliding_window(8, -1)) == "config.sink is -1; it must be at least 0");
+  CHECK(presets::hip_classic(1024, 0, 32).is_window_only());
 }
 
 TEST_CASE("refresh_from_at runs a stage at its interval and all stages after it") {

@@ -96,7 +96,8 @@ class Decoder {
                                  std::int64_t head, const Step& step) {
     const std::int64_t w0 = reference_window_start(config_, block.p0);
     const auto found = model_.find({step.slot, head});
-    const bool usable = found != model_.end() && found->second.w0 <= w0;
+    const bool usable =
+        !config_.is_window_only() && found != model_.end() && found->second.w0 <= w0;
     const int first_stage = usable ? std::min(step.refresh_from, config_.num_stages()) : 0;
     const UnitScore<T> score(problem.requests[block.request], block, head, Operator::kDecode,
                              config_);
@@ -112,7 +113,8 @@ class Decoder {
       REQUIRE(std::adjacent_find(keys.begin(), keys.end(), std::greater_equal<>()) == keys.end());
       const auto window = std::count_if(keys.begin(), keys.end(),
                                         [&](std::int64_t key) { return key >= selected.w0; });
-      REQUIRE(window == std::max<std::int64_t>(0, p + 1 - selected.w0));
+      const std::int64_t most = config_.is_window_only() ? config_.window : kMaxSeqLen;
+      REQUIRE(window == std::clamp<std::int64_t>(p + 1 - selected.w0, 0, most));
       REQUIRE(keys.back() == p);
     }
   }
@@ -277,6 +279,20 @@ HIP_ATTN_TYPED_TEST_CASE("requests without keys or rows leave their slots alone"
   decoder.run({{{0, 2, 1}, 0, 0}, {{220, 0, 2}, 0, 1}, {{241, 1, 3}, 3, 2}});
   // What slots 0 and 1 remember is of the first step.
   decoder.run({{{202, 1, 1}, 3, 0}, {{222, 1, 2}, 3, 1}, {{242, 1, 3}, 3, 2}});
+}
+
+HIP_ATTN_TYPED_TEST_CASE("a window alone needs no selection to reuse") {
+  Decoder<TestType> decoder(kCpu, window_only_config(), test_heads(), 1, 1);
+  for (std::int32_t step = 0; step < 4; ++step) {
+    decoder.run({{{100 + 7 * step, 1 + step, 1}, step, 0}});
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("requests without keys or rows need no slot") {
+  const HipConfig config = small_config();
+  Decoder<TestType> decoder(kCpu, config, test_heads(), 4, 1);
+  decoder.run({{{200, 1, 1}, 0, 0}, {{0, 1, 2}, 0, 0}, {{0, 0, 3}, 0, -1}, {{80, 0, 4}, 0, 99}});
+  decoder.run({{{0, 1, 2}, 0, -1}, {{201, 1, 1}, 3, 0}, {{0, 2, 3}, 0, 0}, {{80, 0, 4}, 0, 0}});
 }
 
 HIP_ATTN_TYPED_TEST_CASE("random steps, slots and refreshes on random configurations") {

@@ -28,7 +28,7 @@ std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, st
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  const std::int64_t blocks = cpu::search(
+  const auto [starts_of_blocks, blocks] = cpu::search(
       config, w0, 0, 0, memory,
       [](int, const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); },
       [](int, const std::int32_t*, std::int64_t) {}, reads.data());

@@ -53,6 +53,8 @@ TEST_CASE("every status code has its name") {
       {StatusCode::kMalformedJson, "MalformedJson"},
       {StatusCode::kUnknownKey, "UnknownKey"},
       {StatusCode::kCudaError, "CudaError"},
+      {StatusCode::kInvalidScalar, "InvalidScalar"},
+      {StatusCode::kOverlap, "Overlap"},
   };
   int code = 0;
   for (const auto& [value, name] : names) {

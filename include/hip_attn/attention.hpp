@@ -24,6 +24,9 @@ struct AttentionShape {
   std::int64_t num_q_heads = 1;   ///< Hq, a multiple of Hk
   std::int64_t num_kv_heads = 1;  ///< Hk
   std::int64_t head_dim = 128;    ///< D, one that was built
+  /// CPU: threads of a call, which workspace_bytes is for; 0 to 4096. 0: as many as OpenMP would
+  /// start where the plan is made.
+  int num_threads = 0;
 };
 
 enum class Operator : int { kPrefill, kDecode };
@@ -61,7 +64,10 @@ struct AttentionPlan {
   /// that costs less than a search (docs/algorithm.md, "Where a search does not pay"). Chosen by
   /// plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.
   std::int64_t dense_until = 0;
-  int num_threads = 1;  ///< CPU: threads that run; lower it freely, never raise it
+  /// CPU: threads that a call has room for. It runs on so many, or fewer where OpenMP gives fewer
+  /// (inside a parallel region), a call is short, or the library was built without OpenMP. Lower it
+  /// freely; a higher one is refused, because the workspace is too small for it.
+  int num_threads = 1;
 };
 
 /// Arguments of run_prefill and run_decode. All memory is on the plan's device. Data pointers and
@@ -70,14 +76,15 @@ template <Element T>
 struct AttentionArgs {
   TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
   PagedKv<T> kv;             ///< the rows of this call already appended
-  TensorView<const std::int32_t, 1>
-      seq_lens;  ///< [B] keys of each request; 0: padding, whose rows get 0
+  /// [B] keys of each request; 0: padding, whose rows get 0. Of a request without keys or rows
+  /// nothing else is looked at.
+  TensorView<const std::int32_t, 1> seq_lens;
   TensorView<const std::int32_t, 1> cu_seqlens_q;  ///< [B + 1] ascending from 0 to total_q
-  TensorView<T, 3> out;                            ///< [total_q, Hq, D] written; must not alias q
+  TensorView<T, 3> out;  ///< [total_q, Hq, D] written; with lse, memory of its own
   std::optional<TensorView<float, 2>>
       lse;                     ///< [total_q, Hq] written: natural log of the sum of exp(logit)
-  std::optional<float> scale;  ///< default 1 / sqrt(D)
-  std::optional<float> logit_softcap;            ///< c > 0: logits become c * tanh(scale * q.k / c)
+  std::optional<float> scale;  ///< finite; default 1 / sqrt(D)
+  std::optional<float> logit_softcap;  ///< finite c > 0: logits become c * tanh(scale * q.k / c)
   std::optional<BlockSelection> selection_out;   ///< written
   std::optional<ConstBlockSelection> selection;  ///< given: no search, attend to these blocks
   std::optional<SelectionCache> cache;           ///< decode only; not together with `selection`

@@ -18,8 +18,9 @@ enum class ScanRule : int {
 /// One pruning stage of the search.
 struct ScanStage {
   std::int32_t chunk_size = 0;  ///< tokens; a power of two that divides the stage before's
-  std::int64_t keep =
-      0;  ///< tokens that survive; a multiple of chunk_size, not above the stage before's
+  /// Tokens that survive; a multiple of chunk_size, not above the stage before's. 0, in the last
+  /// stage alone: nothing is selected (HipConfig::is_window_only).
+  std::int64_t keep = 0;
   std::int32_t query_stride = 1;  ///< positions averaged into one pooled query; divides block_q
   ScanRule rule = ScanRule::kDescent;
 
@@ -28,8 +29,10 @@ struct ScanStage {
 
 /// A default-constructed HipConfig is presets::dense().
 struct HipConfig {
-  std::int64_t sink = 0;    ///< tokens at the start that every row attends; a multiple of block_k()
-  std::int64_t window = 1;  ///< latest tokens that every row attends, itself included; >= 1
+  std::int64_t sink = 0;  ///< tokens at the start that every row attends; a multiple of block_k()
+  /// Latest tokens that every row attends, itself included; >= 1. The rows of a query block share
+  /// the window's start, so some attend to a few more, unless is_window_only().
+  std::int64_t window = 1;
   std::int32_t block_q = 64;           ///< positions that share one selection in prefill; >= 1
   std::vector<ScanStage> stages = {};  ///< none: dense attention
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
@@ -42,6 +45,11 @@ struct HipConfig {
 
   [[nodiscard]] int num_stages() const noexcept { return static_cast<int>(stages.size()); }
   [[nodiscard]] bool is_dense() const noexcept { return stages.empty(); }
+  /// The last stage keeps nothing: no stage runs, and each row attends to the sink and to exactly
+  /// its `window` latest tokens.
+  [[nodiscard]] bool is_window_only() const noexcept {
+    return !stages.empty() && stages.back().keep == 0;
+  }
   /// Tokens in one selected block: the last stage's chunk_size (1 without stages).
   [[nodiscard]] std::int32_t block_k() const noexcept {
     return stages.empty() ? 1 : stages.back().chunk_size;
@@ -51,17 +59,19 @@ struct HipConfig {
 };
 
 /// W0 of docs/algorithm.md for a query block whose first row stands at position p0: the first key
-/// of the window. Keys in [sink, W0) are the candidates of the search, a whole number of blocks.
+/// of the window. Keys in [sink, W0) are a whole number of blocks of block_k.
 constexpr std::int64_t window_start(std::int64_t sink, std::int64_t window, std::int32_t block_k,
                                     std::int64_t p0) noexcept {
   const std::int64_t w = p0 + 1 - window;
   return w <= sink ? sink : sink + (w - sink) / block_k * block_k;
 }
 
-/// The same for a config; without stages there are no candidates and the window starts at the sink.
+/// The same for a config: a window alone starts at any key, and without stages it starts at the
+/// sink. Otherwise the keys in [sink, W0) are the candidates of the search.
 inline std::int64_t window_start(const HipConfig& config, std::int64_t p0) noexcept {
-  return config.is_dense() ? config.sink
-                           : window_start(config.sink, config.window, config.block_k(), p0);
+  if (config.is_dense()) return config.sink;
+  return window_start(config.sink, config.window, config.is_window_only() ? 1 : config.block_k(),
+                      p0);
 }
 
 /// Checks every rule stated beside the fields above; kInvalidConfig names field, value and rule.
@@ -88,9 +98,13 @@ HIP_ATTN_API HipConfig infinite_hip_5k();
 /// The halving search of the first paper (arXiv 2406.09827, algorithm 1): chunk sizes
 /// C, C/2, ..., block_k with C the power of two at or above max_len * block_k / k, rule kCentre,
 /// every stage keeping k / block_k chunks. Sink 0 and window block_k unless the caller changes
-/// them. max_len >= 1, k a positive multiple of block_k, block_k a power of two; otherwise the
-/// result fails validate().
+/// them. max_len >= 1, k a multiple of block_k (0: the window alone), block_k a power of two;
+/// otherwise the result fails validate().
 HIP_ATTN_API HipConfig hip_classic(std::int64_t max_len, std::int64_t k, std::int32_t block_k);
+
+/// The attention of sliding-window models: each row attends to the first `sink` tokens and to its
+/// `window` latest, itself included. sink >= 0, window >= 1; otherwise the result fails validate().
+HIP_ATTN_API HipConfig sliding_window(std::int64_t window, std::int64_t sink = 0);
 
 /// Every row attends to every key up to itself.
 HIP_ATTN_API HipConfig dense();

@@ -3,6 +3,7 @@
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/export.hpp"
+#include "hip_attn/threads.hpp"
 
 namespace hip_attn {
 
@@ -31,11 +32,20 @@ template <Element T>
 HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
                                Workspace workspace, Stream stream = nullptr);
 
+/// A part of the same call on the CPU: see ThreadTeam. Also kUnsupported for another device, and
+/// kInvalidShape for a team of more parts than the plan has threads, or a part that it does not
+/// have.
+template <Element T>
+HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
+                               Workspace workspace, ThreadTeam& team, int part);
+
 #define HIP_ATTN_EXTERN_(T)                                                                     \
   extern template HIP_ATTN_API Status plan_decode<T>(const HipConfig&, const AttentionShape&,   \
                                                      AttentionPlan&);                           \
   extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, \
-                                                 Workspace, Stream);
+                                                 Workspace, Stream);                            \
+  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, \
+                                                 Workspace, ThreadTeam&, int);
 HIP_ATTN_EXTERN_(float)
 HIP_ATTN_EXTERN_(float16)
 HIP_ATTN_EXTERN_(bfloat16)

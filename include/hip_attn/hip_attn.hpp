@@ -11,5 +11,6 @@
 #include "hip_attn/prefill.hpp"
 #include "hip_attn/selection.hpp"
 #include "hip_attn/status.hpp"
+#include "hip_attn/threads.hpp"
 #include "hip_attn/types.hpp"
 #include "hip_attn/version.hpp"

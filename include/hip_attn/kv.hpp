@@ -71,11 +71,11 @@ struct AppendKvArgs {
   KvPages<T> pages;  ///< written
 };
 
-/// Writes row t of k and v to slot slot_mapping(t) of the cache. Rows must not share a slot.
-/// Cost: 4 * num_tokens * Hk * D elements moved.
-/// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kUnsupported,
-/// kCudaError; on the CPU also kInvalidSlot, found before anything is written (on CUDA a slot past
-/// the last page is skipped like a negative one).
+/// Writes row t of k and v to slot slot_mapping(t) of the cache, which k and v are no part of.
+/// Where rows share a slot, which is not checked, one of them is left in it. Cost: 4 * num_tokens *
+/// Hk * D elements moved. Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape,
+/// kUnsupported, kCudaError, kOverlap; on the CPU also kInvalidSlot, found before anything is
+/// written (on CUDA a slot past the last page is skipped like a negative one).
 template <Element T>
 HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
 

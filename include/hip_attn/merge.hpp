@@ -19,9 +19,9 @@ struct MergeStatesArgs {
 
 /// lse = log sum_i exp(lse_i); out = sum_i exp(lse_i - lse) out_i. In fp32, parts in ascending
 /// order. A part with lse -inf counts for nothing, whatever its out holds; all parts so: out = 0,
-/// lse = -inf. Cost: every element read once.
+/// lse = -inf. out and lse have memory of their own. Cost: every element read once.
 /// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kUnsupported,
-/// kCudaError.
+/// kCudaError, kOverlap.
 template <Element T>
 HIP_ATTN_API Status merge_states(Device device, const MergeStatesArgs<T>& args,
                                  Stream stream = nullptr);

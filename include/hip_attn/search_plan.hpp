@@ -31,6 +31,7 @@ inline std::int64_t stage_chunk_size(const HipConfig& config, int s,
 
 /// Most candidates that a request of max_seq_len keys can have.
 inline std::int64_t max_candidates(const HipConfig& config, std::int64_t max_seq_len) noexcept {
+  if (config.is_window_only()) return 0;
   return std::max<std::int64_t>(0, window_start(config, max_seq_len - 1) - config.sink);
 }
 

@@ -46,8 +46,8 @@ struct SelectionCache {
   /// int32 [B]: the first stage that request b runs again. 0: all of them. num_stages or more:
   /// none, the selection is reused with its old W0, so the window has grown by the steps since.
   TensorView<const std::int32_t, 1> refresh_from;
-  /// int32 [B]: the slot of request b, each used once. Absent: slot b. A new request in an old slot
-  /// starts with refresh_from 0.
+  /// int32 [B]: the slot of request b, each used once; of a request without keys or rows, which
+  /// needs none, anything. Absent: slot b. A new request in an old slot starts with refresh_from 0.
   std::optional<TensorView<const std::int32_t, 1>> slots;
 };
 

@@ -29,6 +29,8 @@ enum class StatusCode : int {
   kMalformedJson,      ///< text that is not JSON, or a value of the wrong type
   kUnknownKey,         ///< a JSON key that this library cannot honour
   kCudaError,          ///< a CUDA call failed; the message carries CUDA's own words
+  kInvalidScalar,      ///< a scale or soft cap that is not finite or out of range
+  kOverlap,            ///< an output that shares memory with an input, an output or the workspace
 };
 
 /// The name of a code as it is written in the source, without the leading k: "InvalidConfig".

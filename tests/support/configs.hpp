@@ -44,6 +44,14 @@ inline HipConfig doubling_config() {
   return config;
 }
 
+/// Sink and window alone, where the window starts between blocks.
+inline HipConfig window_only_config() {
+  HipConfig config = small_config();
+  config.window = 21;
+  config.stages.back().keep = 0;
+  return config;
+}
+
 /// For CAPTURE and INFO.
 inline std::string describe(const HipConfig& config) {
   std::ostringstream text;
@@ -75,8 +83,10 @@ inline HipConfig random_config(Choices& choices, std::int64_t max_stages) {
   }
   config.sink = config.block_k() * choices.between(0, 5);
   config.window = choices.of({1, 2, 7, 16, 40});
+  if (num_stages > 0 && choices.one_in(8)) config.stages.back().keep = 0;
   if (num_stages > 0 && choices.one_in(2)) {
-    config.max_first_chunks = config.stages[0].keep / config.stages[0].chunk_size;
+    config.max_first_chunks =
+        std::max<std::int64_t>(1, config.stages[0].keep / config.stages[0].chunk_size);
     if (choices.one_in(2)) config.max_first_chunks += choices.between(0, 5);
   }
   return config;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <set>
 #include <vector>
 
 #include "hip_attn/config.hpp"
@@ -33,6 +34,7 @@ inline std::int64_t reference_window_start(const HipConfig& config, std::int64_t
   if (config.stages.empty()) return config.sink;
   const std::int64_t w = p0 + 1 - config.window;
   if (w <= config.sink) return config.sink;
+  if (config.stages.back().keep == 0) return w;
   const std::int64_t block_k = config.stages.back().chunk_size;
   return config.sink + (w - config.sink) / block_k * block_k;
 }
@@ -82,6 +84,7 @@ SearchResult reference_search(const HipConfig& config, std::int64_t w0, A&& a, i
   if (first_stage == 0) result.w0 = w0;
   result.survivors.resize(config.stages.size());
   result.key_reads.assign(config.stages.size(), 0);
+  if (!config.stages.empty() && config.stages.back().keep == 0) return result;  // a window alone
 
   std::vector<Chunk> chunks;
   if (first_stage == 0) {
@@ -198,7 +201,9 @@ inline std::vector<std::int64_t> attended_keys(const HipConfig& config,
     for (std::int64_t i = 0; i < config.block_k(); ++i)
       keys.push_back(block * config.block_k() + i);
   }
-  for (std::int64_t key = w0; key <= p; ++key) keys.push_back(key);
+  const bool window_alone = !config.stages.empty() && config.stages.back().keep == 0;
+  const std::int64_t first = window_alone ? std::max(w0, p + 1 - config.window) : w0;
+  for (std::int64_t key = first; key <= p; ++key) keys.push_back(key);
   return keys;
 }
 
@@ -210,13 +215,13 @@ struct ExpectedCounters {
 
   void add(const HipConfig& config, const QueryBlock& block, const SearchResult& search) {
     for (std::size_t s = 0; s < search.key_reads.size(); ++s) values[s] += search.key_reads[s];
+    std::set<std::int64_t> of_unit;
     for (std::int64_t row = 0; row < block.rows; ++row) {
-      const auto attended = static_cast<std::int64_t>(
-          attended_keys(config, search.blocks, search.w0, block.p0 + row).size());
-      values[values.size() - 1] += attended;
-      // A later row attends to everything that an earlier one does.
-      if (row == block.rows - 1) values[values.size() - 2] += attended;
+      const auto keys = attended_keys(config, search.blocks, search.w0, block.p0 + row);
+      values[values.size() - 1] += static_cast<std::int64_t>(keys.size());
+      of_unit.insert(keys.begin(), keys.end());
     }
+    values[values.size() - 2] += static_cast<std::int64_t>(of_unit.size());
   }
 };
 

@@ -1,4 +1,5 @@
-/// Stage "attend": softmax attention of one unit over sink, selected blocks and window.
+/// Stage "attend": softmax attention of one unit over a part of its keys, and how parts are put
+/// together.
 #pragma once
 
 #include <algorithm>
@@ -6,136 +7,203 @@
 #include <cstdint>
 #include <limits>
 
+#include "hip_attn/cpu/attended_keys.hpp"
 #include "hip_attn/cpu/kv_rows.hpp"
 #include "hip_attn/cpu/queries.hpp"
 #include "hip_attn/cpu/tile_kernels.hpp"
 
 namespace hip_attn::cpu {
 
-/// Memory of one thread for attention, kTileAlignment-aligned; R = query rows of a unit, padded to
-/// whole panels.
-struct AttendMemory {
-  float* keys;     ///< [kTileKeys, D]
+/// What the rows of a unit have attended to so far; R = rows of its RowLayout, padded.
+struct AttendState {
+  float* out;  ///< [R, D] in the layout of the unit's rows: sums of p V
+  float* max;  ///< [R]
+  float* sum;  ///< [R]
+
+  /// Nothing.
+  void clear(const RowLayout& layout) const noexcept {
+    std::fill(out, out + layout.size(), 0.f);
+    std::fill(max, max + layout.padded_rows(), -std::numeric_limits<float>::infinity());
+    std::fill(sum, sum + layout.padded_rows(), 0.f);
+  }
+};
+
+/// Asks for rows that are read in this order: they are scattered, and their latencies overlap.
+template <typename T>
+void prefetch_rows(const T* const* rows, int n, std::int64_t head_dim) noexcept {
+  constexpr std::int64_t kLineElements = 64 / sizeof(T);
+  for (int i = 0; i < n; ++i) {
+    for (std::int64_t d = 0; d < head_dim; d += kLineElements) __builtin_prefetch(rows[i] + d);
+  }
+}
+
+/// What one thread computes tiles in, kTileAlignment-aligned.
+struct TileMemory {
+  float* keys;     ///< [kTileKeys, D]; null where all units have few rows, as `values`
   float* values;   ///< [kTileKeys, D]
-  float* scores;   ///< [kTileKeys, kLanes]
-  float* out;      ///< [R / kLanes][D][kLanes]
-  float* max;      ///< [R]
-  float* sum;      ///< [R]
+  float* scores;   ///< [kTileKeys, kLanes], or [kFewRows, kTileKeys]
+  float* best;     ///< [kTileKeys, kLanes]
   float* rescale;  ///< [kLanes]
 };
 
-/// The keys a unit attends to, in ascending order: [0, sink_end), the blocks, [window_start, end).
-struct AttendedKeys {
-  std::int64_t sink_end;
-  const std::int32_t*
-      blocks;  ///< block numbers: block n holds keys [n * block_k, (n + 1) * block_k)
-  std::int64_t num_blocks;
-  std::int32_t block_k;
-  std::int64_t window_start;
-  std::int64_t end;
-
-  [[nodiscard]] std::int64_t count() const noexcept {
-    return sink_end + num_blocks * block_k + std::max<std::int64_t>(0, end - window_start);
-  }
-};
-
-/// Hands out attended positions tile by tile.
-class KeyCursor {
+/// Attends for one unit, whose first row stands at position p0.
+template <Element T>
+class UnitAttention {
  public:
-  explicit KeyCursor(const AttendedKeys& keys) noexcept : keys_(keys) {}
+  /// queries: the unit's query rows, from pool_queries with stride 1.
+  UnitAttention(const TileKernels& kernels, const KvRows<T>& kv, const AttendedKeys& keys,
+                const float* queries, const UnitQueries<T>& unit, std::int64_t p0,
+                LogitRule rule) noexcept
+      : kernels_(kernels),
+        kv_(kv),
+        keys_(keys),
+        queries_(queries),
+        layout_(unit.layout()),
+        group_(unit.group),
+        p0_(p0),
+        last_row_(p0 + unit.rows - 1),
+        rule_(rule) {}
 
-  /// Writes the next positions, at most kTileKeys; returns how many, 0 at the end.
-  int next(std::int32_t* positions) noexcept {
-    int n = 0;
-    while (n < kTileKeys) {
-      if (position_ == run_end_ && !next_run()) break;
-      const std::int64_t take = std::min<std::int64_t>(kTileKeys - n, run_end_ - position_);
-      for (std::int64_t i = 0; i < take; ++i) {
-        positions[n++] = static_cast<std::int32_t>(position_ + i);
+  /// Adds keys [first, last) of the list to `state`.
+  void attend(std::int64_t first, std::int64_t last, const AttendState& state,
+              const TileMemory& memory) const {
+    KeyCursor cursor(keys_, first, last);
+    std::int32_t positions[kTileKeys];
+    const T* key_rows[kTileKeys];
+    const T* value_rows[kTileKeys];
+    while (const int n = cursor.next(positions)) {
+      kv_.find(positions, n, key_rows, value_rows);
+      if (layout_.is_few()) {
+        attend_rows(positions, n, key_rows, value_rows, state, memory);
+      } else {
+        attend_panels(positions, n, key_rows, value_rows, state, memory);
       }
-      position_ += take;
     }
-    return n;
   }
 
  private:
-  bool next_run() noexcept {
-    while (run_ <= keys_.num_blocks + 1) {
-      const std::int64_t run = run_++;
-      if (run == 0) {
-        position_ = 0;
-        run_end_ = keys_.sink_end;
-      } else if (run <= keys_.num_blocks) {
-        position_ = static_cast<std::int64_t>(keys_.blocks[run - 1]) * keys_.block_k;
-        run_end_ = position_ + keys_.block_k;
-      } else {
-        position_ = keys_.window_start;
-        run_end_ = std::max(keys_.window_start, keys_.end);
-      }
-      if (position_ < run_end_) return true;
-    }
-    position_ = run_end_;
-    return false;
+  /// Some row does not see every key of the tile.
+  [[nodiscard]] bool is_masked(const std::int32_t* positions, int n) const noexcept {
+    const std::int64_t last_key = positions[n - 1];
+    const std::int64_t first_in_window = std::max<std::int64_t>(positions[0], keys_.window_start);
+    return last_key > p0_ ||
+           (last_key >= first_in_window && first_in_window < keys_.row_window_start(last_row_));
   }
 
-  AttendedKeys keys_;
-  std::int64_t run_ = 0;
-  std::int64_t position_ = 0;
-  std::int64_t run_end_ = 0;
+  /// Of up to kLanes rows.
+  struct Mask {
+    alignas(kTileAlignment) std::int32_t always[kLanes];
+    alignas(kTileAlignment) std::int32_t begin[kLanes];
+    alignas(kTileAlignment) std::int32_t end[kLanes];
+
+    [[nodiscard]] KeyMask view() const noexcept { return {always, begin, end}; }
+  };
+
+  /// The mask of rows [first_row, first_row + count), where those behind the last are like it.
+  void fill_mask(const std::int32_t* positions, int n, std::int64_t first_row, int count,
+                 Mask& mask) const noexcept {
+    const auto before = [&](std::int64_t position) {
+      return static_cast<std::int32_t>(std::lower_bound(positions, positions + n, position) -
+                                       positions);
+    };
+    for (int i = 0; i < count; ++i) {
+      const std::int64_t row = std::min(first_row + i, layout_.num_rows - 1);
+      const std::int64_t p = p0_ + row / group_;
+      mask.always[i] = before(std::min(keys_.window_start, p + 1));
+      mask.begin[i] = before(keys_.row_window_start(p));
+      mask.end[i] = before(p + 1);
+    }
+  }
+
+  void attend_rows(const std::int32_t* positions, int n, const T* const* key_rows,
+                   const T* const* value_rows, const AttendState& state,
+                   const TileMemory& memory) const {
+    prefetch_rows(key_rows, n, layout_.head_dim);
+    prefetch_rows(value_rows, n, layout_.head_dim);
+    const auto rows = static_cast<int>(layout_.num_rows);
+    static_assert(kFewRows <= kLanes);
+    Mask mask;
+    const bool masked = is_masked(positions, n);
+    if (masked) fill_mask(positions, n, 0, rows, mask);
+    const KeyMask seen = mask.view();
+    const ElementKernels<T>& of_rows = kernels_.template of<T>();
+    of_rows.dot_rows(key_rows, n, queries_, rows, memory.scores);
+    kernels_.softmax_rows(memory.scores, rows, n, masked ? &seen : nullptr, rule_,
+                          {state.max, state.sum, memory.rescale});
+    of_rows.accumulate_rows(value_rows, memory.scores, rows, n, masked, memory.rescale, state.out);
+  }
+
+  void attend_panels(const std::int32_t* positions, int n, const T* const* key_rows,
+                     const T* const* value_rows, const AttendState& state,
+                     const TileMemory& memory) const {
+    kernels_.template of<T>().load(key_rows, n, memory.keys);
+    kernels_.template of<T>().load(value_rows, n, memory.values);
+    Mask mask;
+    const KeyMask seen = mask.view();
+    const bool masked = is_masked(positions, n);
+    const std::int64_t panel_size = layout_.head_dim * kLanes;
+    for (std::int64_t panel = 0; panel < num_panels(layout_.num_rows); ++panel) {
+      if (masked) fill_mask(positions, n, panel * kLanes, kLanes, mask);
+      kernels_.dot(memory.keys, queries_ + panel * panel_size, n, memory.scores);
+      kernels_.softmax(memory.scores, n, masked ? &seen : nullptr, rule_,
+                       {state.max + panel * kLanes, state.sum + panel * kLanes, memory.rescale});
+      kernels_.accumulate(memory.values, memory.scores, n, masked, memory.rescale,
+                          state.out + panel * panel_size);
+    }
+  }
+
+  const TileKernels& kernels_;
+  const KvRows<T>& kv_;
+  const AttendedKeys& keys_;
+  const float* queries_;
+  RowLayout layout_;
+  std::int64_t group_;
+  std::int64_t p0_;
+  std::int64_t last_row_;  ///< position
+  LogitRule rule_;
 };
 
-/// Fills memory.out, max and sum for all panels of a unit whose first row stands at position p0.
-/// panels: the unit's query rows, from pool_queries with stride 1.
-template <typename T>
-void attend(const TileKernels& kernels, const KvRows<T>& kv, const AttendedKeys& keys,
-            const float* panels, const UnitQueries<T>& queries, std::int64_t p0, LogitRule rule,
-            const AttendMemory& memory) {
-  const std::int64_t num_rows = queries.rows * queries.group;
-  const std::int64_t panel_count = num_panels(num_rows);
-  const std::int64_t panel_size = queries.head_dim * kLanes;
-  std::fill(memory.out, memory.out + panel_count * panel_size, 0.f);
-  std::fill(memory.max, memory.max + panel_count * kLanes, -std::numeric_limits<float>::infinity());
-  std::fill(memory.sum, memory.sum + panel_count * kLanes, 0.f);
-
-  KeyCursor cursor(keys);
-  std::int32_t positions[kTileKeys];
-  const T* key_rows[kTileKeys];
-  const T* value_rows[kTileKeys];
-  while (const int n = cursor.next(positions)) {
-    kv.find(positions, n, key_rows, value_rows);
-    load_rows(kernels, key_rows, n, memory.keys);
-    load_rows(kernels, value_rows, n, memory.values);
-    const bool causal_tile = positions[n - 1] > p0;  // some row does not see every key
-    for (std::int64_t panel = 0; panel < panel_count; ++panel) {
-      alignas(kTileAlignment) std::int32_t visible[kLanes];
-      if (causal_tile) {
-        for (int lane = 0; lane < kLanes; ++lane) {
-          const std::int64_t row = std::min(panel * kLanes + lane, num_rows - 1) / queries.group;
-          visible[lane] = static_cast<std::int32_t>(
-              std::upper_bound(positions, positions + n, p0 + row) - positions);
-        }
+/// Adds what `part` has attended to, which is other keys, to `state`.
+inline void merge_state(const RowLayout& layout, const AttendState& part,
+                        const AttendState& state) {
+  constexpr int kMost = kLanes > kFewRows ? kLanes : kFewRows;
+  const std::int64_t rows_at_once = layout.is_few() ? 1 : kLanes;
+  for (std::int64_t first = 0; first < layout.padded_rows(); first += rows_at_once) {
+    float old_weight[kMost];
+    float part_weight[kMost];
+    for (std::int64_t i = 0; i < rows_at_once; ++i) {
+      const std::int64_t row = first + i;
+      const float max = std::max(state.max[row], part.max[row]);
+      const float reference = std::isinf(max) && max < 0 ? 0.f : max;
+      old_weight[i] = std::exp(state.max[row] - reference);
+      part_weight[i] = std::exp(part.max[row] - reference);
+      state.max[row] = max;
+      state.sum[row] = state.sum[row] * old_weight[i] + part.sum[row] * part_weight[i];
+    }
+    float* out = state.out + first * layout.head_dim;
+    const float* more = part.out + first * layout.head_dim;
+    for (std::int64_t d = 0; d < layout.head_dim; ++d) {
+      for (std::int64_t i = 0; i < rows_at_once; ++i) {
+        const std::int64_t at = d * rows_at_once + i;
+        out[at] = out[at] * old_weight[i] + more[at] * part_weight[i];
       }
-      const SoftmaxState state{memory.max + panel * kLanes, memory.sum + panel * kLanes,
-                               memory.rescale};
-      kernels.dot(memory.keys, panels + panel * panel_size, n, memory.scores);
-      kernels.softmax(memory.scores, n, causal_tile ? visible : nullptr, rule, state);
-      kernels.accumulate(memory.values, memory.scores, n, causal_tile, memory.rescale,
-                         memory.out + panel * panel_size);
     }
   }
 }
 
-/// Writes row `lane_row` of what attend() left to out [D], normalised, and returns its lse.
-template <typename T>
-float finish_row(const AttendMemory& memory, std::int64_t lane_row, std::int64_t head_dim, T* out) {
-  const float* lane = memory.out + lane_row / kLanes * head_dim * kLanes + lane_row % kLanes;
-  const float sum = memory.sum[lane_row];
+/// Writes a row of what a unit has attended to, normalised, to out [D] and returns its lse.
+template <Element T>
+float finish_row(const RowLayout& layout, const AttendState& state, std::int64_t row, T* out) {
+  const float sum = state.sum[row];
   if (sum == 0.f) {  // nothing attended
-    std::fill(out, out + head_dim, from_float<T>(0.f));
+    std::fill(out, out + layout.head_dim, from_float<T>(0.f));
     return -std::numeric_limits<float>::infinity();
   }
-  for (std::int64_t d = 0; d < head_dim; ++d) out[d] = from_float<T>(lane[d * kLanes] / sum);
-  return memory.max[lane_row] + std::log(sum);
+  const float* from = state.out + layout.offset(row);
+  for (std::int64_t d = 0; d < layout.head_dim; ++d) {
+    out[d] = from_float<T>(from[d * layout.step()] / sum);
+  }
+  return state.max[row] + std::log(sum);
 }
 
 }  // namespace hip_attn::cpu

@@ -1,35 +1,19 @@
-/// Prefill and decode on the CPU: query blocks of all requests, run in parallel.
+/// Prefill and decode on the CPU: a call is a list of units (query block, KV head), which the
+/// threads that run it share out.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <limits>
-
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+#include <new>
+#include <optional>
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/cpu/shared_work.hpp"
 #include "hip_attn/cpu/unit.hpp"
 
 namespace hip_attn::cpu {
-
-/// Threads that a plan may use.
-inline int max_threads() noexcept {
-#if defined(_OPENMP)
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-inline int thread_number() noexcept {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 /// Lists the query blocks of a call (docs/algorithm.md, "Query blocks") and returns their number.
 template <Element T>
@@ -72,38 +56,142 @@ void write_empty_rows(const AttentionPlan& plan, const AttentionArgs<T>& args) n
   }
 }
 
-/// Runs a checked call. A value in device memory that does not hold is left in `error`.
+/// A unit that is under way, or none.
 template <Element T>
-void run_attention(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* memory,
-                   CallError& error) {
-  write_empty_rows(plan, args);
-  const CpuWorkspace workspace = carve(plan, memory);
-  const std::int64_t num_blocks = list_query_blocks(plan, args, workspace.query_blocks);
-  const std::int64_t num_heads = plan.shape.num_kv_heads;
-  const int num_counters = plan.config.num_stages() + 2;
-  const auto thread_memory = [&](int thread) {
-    Carver carver(workspace.threads + static_cast<std::size_t>(thread) * workspace.thread_bytes);
-    return carve_thread(plan, carver);
-  };
-  for (int thread = 0; thread < plan.num_threads; ++thread) {
-    const ThreadMemory mine = thread_memory(thread);
-    std::fill(mine.counters, mine.counters + num_counters, 0);
-    std::fill(mine.zeros, mine.zeros + plan.shape.head_dim * sizeof(float), std::byte{0});
+struct UnitSlot {
+  PieceCounter pieces;
+  std::atomic<bool> busy = false;
+  std::optional<Unit<T>> unit;
+};
+
+/// A checked call, made by one thread in a workspace and run by any number of them.
+template <Element T>
+class alignas(64) Call {
+ public:
+  static std::int64_t bytes(const AttentionPlan& plan) noexcept {
+    return static_cast<std::int64_t>(sizeof(Call) + plan.num_threads * sizeof(UnitSlot<T>));
   }
 
-  // The last blocks of a prompt attend to most: they go first, so that no thread ends on them.
-#pragma omp parallel for schedule(dynamic, 1) num_threads(plan.num_threads)
-  for (std::int64_t unit = num_blocks * num_heads - 1; unit >= 0; --unit) {
-    ThreadMemory mine = thread_memory(thread_number());
-    const QueryBlock& block = workspace.query_blocks[unit / num_heads];
-    UnitRunner<T>(plan, args, block, unit % num_heads, mine, error).run();
+  /// Makes the call in the memory of a workspace, where it needs no destruction.
+  static Call& make(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* memory) {
+    const CpuWorkspace workspace = carve(plan, bytes(plan), memory);
+    return *::new (static_cast<void*>(workspace.call)) Call(plan, args, workspace);
   }
 
-  if (!args.counters) return;
-  for (int thread = 0; thread < plan.num_threads; ++thread) {
-    const ThreadMemory mine = thread_memory(thread);
-    for (int i = 0; i < num_counters; ++i) (*args.counters)(i) += mine.counters[i];
+  /// Threads that find something to do.
+  [[nodiscard]] int useful_threads() const noexcept { return useful_threads_; }
+  [[nodiscard]] const CallError& error() const noexcept { return error_; }
+
+  /// Works until the call is complete, as thread `number` below plan.num_threads. The thread's own
+  /// unit comes first, then a new one, then the units of others.
+  void work(int number) {
+    ThreadMemory mine = memory_of(number).thread;
+    UnitSlot<T>& own = slots_[number];
+    Spin spin;
+    while (!complete_.load(std::memory_order_acquire)) {
+      if (run_piece(own, mine) || begin_unit(own, number, mine) || help_others(number, mine)) {
+        spin = {};
+      } else {
+        spin.wait();  // others are at work, or the call is complete
+      }
+    }
   }
+
+ private:
+  Call(const AttentionPlan& plan, const AttentionArgs<T>& args, const CpuWorkspace& workspace)
+      : plan_(plan),
+        args_(args),
+        workspace_(workspace),
+        num_threads_(plan.num_threads),
+        slots_(reinterpret_cast<UnitSlot<T>*>(workspace.call + sizeof(Call))) {
+    const std::int64_t num_heads = plan.shape.num_kv_heads;
+    std::fill(workspace.zeros, workspace.zeros + plan.shape.head_dim * sizeof(float), std::byte{0});
+    for (int i = 0; i < num_threads_; ++i) {
+      ::new (static_cast<void*>(slots_ + i)) UnitSlot<T>();
+      std::fill_n(memory_of(i).thread.counters, num_counters(), 0);
+    }
+    write_empty_rows(plan, args);
+    const std::int64_t num_blocks = list_query_blocks(plan, args, workspace.query_blocks);
+    units_to_begin_ = units_to_end_ = num_blocks * num_heads;
+    complete_ = num_blocks == 0;
+    std::int64_t pieces = 0;
+    for (std::int64_t i = 0; i < num_blocks && pieces < num_threads_; ++i) {
+      pieces += num_heads * (1 + workspace.query_blocks[i].p0 / kPieceKeys);
+    }
+    useful_threads_ = static_cast<int>(std::clamp<std::int64_t>(pieces, 1, num_threads_));
+  }
+
+  [[nodiscard]] int num_counters() const noexcept { return plan_.config.num_stages() + 2; }
+
+  [[nodiscard]] MemoryOfThread memory_of(int number) const noexcept {
+    Carver carver(workspace_.threads + static_cast<std::size_t>(number) * workspace_.thread_bytes);
+    return carve_thread(plan_, carver);
+  }
+
+  bool begin_unit(UnitSlot<T>& slot, int number, ThreadMemory& thread) {
+    if (slot.busy.load(std::memory_order_acquire)) return false;
+    // The last blocks of a prompt attend to most: they go first, so that no thread ends on them.
+    if (units_to_begin_.load(std::memory_order_relaxed) <= 0) return false;
+    const std::int64_t unit = units_to_begin_.fetch_sub(1, std::memory_order_relaxed) - 1;
+    if (unit < 0) return false;
+    const std::int64_t num_heads = plan_.shape.num_kv_heads;
+    slot.busy.store(true, std::memory_order_relaxed);
+    slot.unit.emplace(plan_, args_, workspace_.query_blocks[unit / num_heads], unit % num_heads,
+                      memory_of(number).unit, reinterpret_cast<const T*>(workspace_.zeros), error_);
+    go_on(slot, slot.unit->begin(thread));
+    return true;
+  }
+
+  bool run_piece(UnitSlot<T>& slot, ThreadMemory& thread) {
+    const std::int64_t piece = slot.pieces.take();
+    if (piece < 0) return false;
+    slot.unit->run_piece(piece, thread);
+    if (slot.pieces.finish()) go_on(slot, slot.unit->next_phase(thread));
+    return true;
+  }
+
+  bool help_others(int number, ThreadMemory& thread) {
+    for (int i = 1; i < num_threads_; ++i) {
+      if (run_piece(slots_[(number + i) % num_threads_], thread)) return true;
+    }
+    return false;
+  }
+
+  /// Offers the pieces of the unit's next phase; 0: it is done.
+  void go_on(UnitSlot<T>& slot, std::int64_t pieces) {
+    if (pieces > 0) return slot.pieces.offer(pieces);
+    slot.busy.store(false, std::memory_order_release);
+    if (units_to_end_.fetch_sub(1, std::memory_order_acq_rel) == 1) end();
+  }
+
+  /// All units are done.
+  void end() {
+    if (args_.counters) {
+      for (int i = 0; i < num_threads_; ++i) {
+        const std::int64_t* counters = memory_of(i).thread.counters;
+        for (int c = 0; c < num_counters(); ++c) (*args_.counters)(c) += counters[c];
+      }
+    }
+    complete_.store(true, std::memory_order_release);
+  }
+
+  const AttentionPlan& plan_;
+  const AttentionArgs<T>& args_;
+  CpuWorkspace workspace_;
+  int num_threads_;
+  UnitSlot<T>* slots_;  // [num_threads]
+  CallError error_;
+  int useful_threads_ = 1;
+  std::atomic<std::int64_t> units_to_begin_ = 0;
+  std::atomic<std::int64_t> units_to_end_ = 0;
+  std::atomic<bool> complete_ = false;
+};
+
+/// Bytes of a plan's workspace.
+inline std::size_t workspace_bytes(const AttentionPlan& plan) noexcept {
+  static_assert(sizeof(UnitSlot<float>) == sizeof(UnitSlot<float16>) &&
+                sizeof(UnitSlot<float>) == sizeof(UnitSlot<bfloat16>));
+  return carve(plan, Call<float>::bytes(plan), nullptr).bytes;
 }
 
 }  // namespace hip_attn::cpu

@@ -9,6 +9,16 @@ namespace hip_attn::cpu {
 /// Threads race to report; the first wins. The operator turns it into a Status after the call.
 class CallError {
  public:
+  CallError() = default;
+  CallError(const CallError& other) noexcept
+      : found_(other.found()),
+        kind_(other.kind_),
+        request_(other.request_),
+        kv_head_(other.kv_head_),
+        where_(other.where_),
+        value_(other.value_) {}
+  CallError& operator=(const CallError&) = delete;
+
   enum class Kind : int {
     kPage,             ///< block_table(request, where) is value
     kSelectionCount,   ///< selection.counts(where, kv_head) is value
@@ -27,7 +37,7 @@ class CallError {
     value_ = value;
   }
 
-  // To be read once the threads have joined.
+  // To be read, and copied, once the call is complete.
   [[nodiscard]] bool found() const noexcept { return found_; }
   [[nodiscard]] Kind kind() const noexcept { return kind_; }
   [[nodiscard]] std::int64_t request() const noexcept { return request_; }

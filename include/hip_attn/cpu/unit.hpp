@@ -2,20 +2,28 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/cpu/attend.hpp"
 #include "hip_attn/cpu/call_error.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/cpu/spin.hpp"
 #include "hip_attn/cpu/workspace.hpp"
 
 namespace hip_attn::cpu {
 
 static_assert(kScanBatchKeys <= kTileKeys);
+
+/// Chunks and, in decode, attended keys of one piece of work. Prefill, whose units are many,
+/// attends to all keys of a unit in one piece.
+inline constexpr std::int64_t kPieceChunks = 4 * kScanBatchChunks;
+inline constexpr std::int64_t kPieceKeys = 8 * kTileKeys;
 
 /// The blocks a unit attends to besides sink and window.
 struct UnitSelection {
@@ -24,11 +32,14 @@ struct UnitSelection {
   std::int64_t window_start;
 };
 
+/// A unit works in phases: the scan of every stage, then attention. begin() and next_phase()
+/// prepare one and say how many pieces it has; pieces may run in any thread, but are taken in
+/// order.
 template <Element T>
-class UnitRunner {
+class Unit {
  public:
-  UnitRunner(const AttentionPlan& plan, const AttentionArgs<T>& args, const QueryBlock& block,
-             std::int64_t kv_head, ThreadMemory& memory, CallError& error) noexcept
+  Unit(const AttentionPlan& plan, const AttentionArgs<T>& args, const QueryBlock& block,
+       std::int64_t kv_head, const UnitMemory& memory, const T* zeros, CallError& error) noexcept
       : plan_(plan),
         config_(plan.config),
         args_(args),
@@ -38,24 +49,57 @@ class UnitRunner {
         memory_(memory),
         error_(error),
         kernels_(tile_kernels(plan.shape.head_dim)),
-        kv_(args.kv, block.request, kv_head, reinterpret_cast<const T*>(memory.zeros), error),
+        kv_(args.kv, block.request, kv_head, zeros, error),
         queries_{&args.q(block.first_row, kv_head * group_, 0),
                  args.q.strides[0],
                  args.q.strides[1],
                  plan.shape.head_dim,
                  block.rows,
                  group_,
-                 block.anchor} {}
+                 block.anchor,
+                 plan.op} {}
 
-  void run() {
-    const UnitSelection selection = args_.selection ? given_selection() : search_selection();
-    if (selection.count < 0) return;  // reported
-    if (args_.selection_out) write_selection(selection);
-    attend_to(selection);
+  /// The pieces of the first phase; 0: the unit is done, as in next_phase().
+  std::int64_t begin(ThreadMemory& thread) {
+    if (args_.selection) return attend_to(given_selection(), thread);
+    const std::int64_t w0 = window_start(config_, block_.p0);
+    if (config_.is_window_only()) return attend_to({nullptr, 0, w0}, thread);
+    if (config_.is_dense() || block_.p0 < plan_.dense_until) {
+      return attend_to({nullptr, 0, config_.sink}, thread);
+    }
+    if (!begin_search(w0)) return 0;
+    return search_on(thread);
+  }
+
+  /// After the last piece of a phase: the pieces of the next one.
+  std::int64_t next_phase(ThreadMemory& thread) {
+    if (scanning_) {
+      search_->select(on_survivors());
+      return search_on(thread);
+    }
+    for (std::int64_t row = 0; row < block_.rows; ++row) {
+      for (std::int64_t head = 0; head < group_; ++head) {
+        const std::int64_t q_head = kv_head_ * group_ + head;
+        const float lse = finish_row(queries_.layout(), memory_.state, row * group_ + head,
+                                     &args_.out(block_.first_row + row, q_head, 0));
+        if (args_.lse) (*args_.lse)(block_.first_row + row, q_head) = lse;
+      }
+    }
+    return 0;
+  }
+
+  void run_piece(std::int64_t piece, ThreadMemory& thread) {
+    if (scanning_) {
+      scan_piece(piece, thread);
+    } else {
+      attend_piece(piece, thread);
+    }
   }
 
  private:
   static constexpr UnitSelection kRefused{nullptr, -1, 0};
+
+  // ---- Selection --------------------------------------------------------------------------------
 
   /// The caller's selection, when its blocks are ascending, between sink and window, and causal.
   UnitSelection given_selection() {
@@ -86,73 +130,92 @@ class UnitRunner {
     return kRefused;
   }
 
-  /// Searches, from the stage on that the cache says when there is one.
-  UnitSelection search_selection() {
-    const std::int64_t w0 = window_start(config_, block_.p0);
-    if (config_.is_dense() || block_.p0 < plan_.dense_until) return {nullptr, 0, config_.sink};
-    if (!args_.cache) return search_from(0, 0, w0, [](int, const std::int32_t*, std::int64_t) {});
-
+  /// Prepares the search, from the stage on that the cache says when there is one. False: the cache
+  /// holds no selection of this plan.
+  bool begin_search(std::int64_t w0) {
+    if (!args_.cache) {
+      search_.emplace(config_, w0, 0, 0, memory_.search);
+      selection_window_ = w0;
+      return true;
+    }
     const std::int64_t candidates = max_candidates(config_, plan_.shape.max_seq_len);
     const std::int64_t slot =
         args_.cache->slots ? (*args_.cache->slots)(block_.request) : block_.request;
-    CacheEntry entry(config_, candidates,
-                     static_cast<std::byte*>(args_.cache->data) +
-                         slot * plan_.selection_cache_slot_bytes +
-                         kv_head_ * CacheEntry::bytes(config_, candidates));
+    CacheEntry& entry = entry_.emplace(config_, candidates,
+                                       static_cast<std::byte*>(args_.cache->data) +
+                                           slot * plan_.selection_cache_slot_bytes +
+                                           kv_head_ * CacheEntry::bytes(config_, candidates));
     int first_stage =
         std::clamp(args_.cache->refresh_from(block_.request), 0, config_.num_stages());
     // Empty, or ahead of the sequence after a rollback: everything runs.
     if (!entry.filled() || entry.window_start() > w0) first_stage = 0;
     if (first_stage > 0 && !entry.is_valid(first_stage - 1)) {
-      return refuse(CallError::Kind::kCacheEntry, slot, entry.window_start());
+      refuse(CallError::Kind::kCacheEntry, slot, entry.window_start());
+      return false;
     }
-    std::int64_t count = 0;
-    if (first_stage == 0) {
-      entry.set_window_start(w0);
-    } else {
-      count = entry.load(first_stage - 1, memory_.search.starts);
-    }
-    return search_from(
-        first_stage, count, entry.window_start(),
-        [&](int s, const std::int32_t* starts, std::int64_t n) { entry.store(s, starts, n); });
+    if (first_stage == 0) entry.set_window_start(w0);
+    const std::int64_t count =
+        first_stage == 0 ? 0 : entry.load(first_stage - 1, memory_.search.starts);
+    selection_window_ = entry.window_start();
+    search_.emplace(config_, selection_window_, first_stage, count, memory_.search);
+    return true;
   }
 
-  template <typename OnSurvivors>
-  UnitSelection search_from(int first_stage, std::int64_t count, std::int64_t w0,
-                            OnSurvivors&& on_survivors) {
-    const auto score_keys = [this](int s, const std::int32_t* positions, int n, float* a) {
-      use_queries(config_.stages[s].query_stride);
-      score(positions, n, a);
+  auto on_survivors() {
+    return [this](int stage, const std::int32_t* starts, std::int64_t count) {
+      if (entry_) entry_->store(stage, starts, count);
     };
-    count = search(config_, w0, first_stage, count, memory_.search, score_keys, on_survivors,
-                   memory_.counters);
-    std::int32_t* blocks = memory_.search.starts;
-    for (std::int64_t i = 0; i < count; ++i) blocks[i] /= config_.block_k();
-    return {blocks, count, w0};
   }
 
-  /// Puts the queries pooled by `query_stride` into the panels, unless they are there.
+  /// The next scan or, when none is left, attention.
+  std::int64_t search_on(ThreadMemory& thread) {
+    scanning_ = search_->next_scan(on_survivors());
+    if (scanning_) {
+      use_queries(config_.stages[search_->stage()].query_stride);
+      return ceil_div(search_->num_chunks(), kPieceChunks);
+    }
+    const auto [starts, count] = search_->selected();
+    for (std::int64_t i = 0; i < count; ++i) starts[i] /= config_.block_k();
+    return attend_to({starts, count, selection_window_}, thread);
+  }
+
+  void scan_piece(std::int64_t piece, ThreadMemory& thread) {
+    const std::int64_t first = piece * kPieceChunks;
+    const std::int64_t last = std::min(first + kPieceChunks, search_->num_chunks());
+    thread.counters[search_->stage()] +=
+        search_->scan(first, last, [&](const std::int32_t* positions, int n, float* a) {
+          score(positions, n, a, thread.tile);
+        });
+  }
+
+  /// Puts the queries pooled by `query_stride` into memory, unless they are there.
   void use_queries(std::int64_t query_stride) {
     if (pooled_by_ == query_stride) return;
-    pooled_rows_ = pool_queries(queries_, query_stride, memory_.panels);
+    pooled_rows_ = pool_queries(queries_, query_stride, memory_.queries);
     pooled_by_ = query_stride;
   }
 
   /// a(j) = max over the unit's query heads and pooled rows of q . k_j.
-  void score(const std::int32_t* positions, int n, float* a) {
+  void score(const std::int32_t* positions, int n, float* a, const TileMemory& tile) const {
     const T* rows[kTileKeys];
     kv_.find(positions, n, rows, nullptr);
-    load_rows(kernels_, rows, n, memory_.attend.keys);
-    std::fill(memory_.best, memory_.best + n * kLanes, -std::numeric_limits<float>::infinity());
-    for (std::int64_t panel = 0; panel < num_panels(pooled_rows_); ++panel) {
-      kernels_.dot(memory_.attend.keys, memory_.panels + panel * kLanes * queries_.head_dim, n,
-                   memory_.attend.scores);
-      kernels_.lane_max(memory_.attend.scores, n, memory_.best);
+    if (queries_.layout().is_few()) {
+      const auto num_rows = static_cast<int>(pooled_rows_);
+      prefetch_rows(rows, n, queries_.head_dim);
+      kernels_.template of<T>().dot_rows(rows, n, memory_.queries, num_rows, tile.scores);
+      kernels_.max_of_rows(tile.scores, num_rows, n, a);
+      return;
     }
-    kernels_.reduce_max(memory_.best, n, a);
+    kernels_.template of<T>().load(rows, n, tile.keys);
+    std::fill(tile.best, tile.best + n * kLanes, -std::numeric_limits<float>::infinity());
+    for (std::int64_t panel = 0; panel < num_panels(pooled_rows_); ++panel) {
+      kernels_.dot(tile.keys, memory_.queries + panel * kLanes * queries_.head_dim, n, tile.scores);
+      kernels_.lane_max(tile.scores, n, tile.best);
+    }
+    kernels_.reduce_max(tile.best, n, a);
   }
 
-  void write_selection(const UnitSelection& selection) {
+  void write_selection(const UnitSelection& selection) const {
     const BlockSelection& out = *args_.selection_out;
     const std::int64_t row = block_.selection_row;
     std::copy(selection.blocks, selection.blocks + selection.count, &out.blocks(row, kv_head_, 0));
@@ -160,35 +223,52 @@ class UnitRunner {
     out.window_start(row, kv_head_) = static_cast<std::int32_t>(selection.window_start);
   }
 
-  void attend_to(const UnitSelection& selection) {
+  // ---- Attention --------------------------------------------------------------------------------
+
+  std::int64_t attend_to(const UnitSelection& selection, ThreadMemory& thread) {
+    scanning_ = false;
+    if (selection.count < 0) return 0;  // reported
+    if (args_.selection_out) write_selection(selection);
     const std::int64_t end = block_.p0 + block_.rows;
-    const AttendedKeys keys{std::min(config_.sink, end), selection.blocks,       selection.count,
-                            config_.block_k(),           selection.window_start, end};
-    count_attended(keys);
+    keys_ = {std::min(config_.sink, end), selection.blocks,       selection.count,
+             config_.block_k(),           selection.window_start, end};
+    if (config_.is_window_only()) keys_.row_window = config_.window;
+    count_attended(thread);
     use_queries(1);
+    memory_.state.clear(queries_.layout());
+    merged_.store(0, std::memory_order_relaxed);
+    return plan_.op == Operator::kPrefill ? 1 : ceil_div(keys_.count(), kPieceKeys);
+  }
+
+  /// The first piece goes to the unit's state at once, the others are merged into it in ascending
+  /// order: sums do not depend on who takes which piece.
+  void attend_piece(std::int64_t piece, ThreadMemory& thread) {
     const LogitRule rule{
         args_.scale.value_or(1.f / std::sqrt(static_cast<float>(queries_.head_dim))),
         args_.logit_softcap.value_or(0.f)};
-    attend(kernels_, kv_, keys, memory_.panels, queries_, block_.p0, rule, memory_.attend);
-    for (std::int64_t row = 0; row < block_.rows; ++row) {
-      for (std::int64_t head = 0; head < group_; ++head) {
-        const std::int64_t q_head = kv_head_ * group_ + head;
-        const float lse = finish_row(memory_.attend, row * group_ + head, queries_.head_dim,
-                                     &args_.out(block_.first_row + row, q_head, 0));
-        if (args_.lse) (*args_.lse)(block_.first_row + row, q_head) = lse;
-      }
+    const UnitAttention<T> attention(kernels_, kv_, keys_, memory_.queries, queries_, block_.p0,
+                                     rule);
+    if (plan_.op == Operator::kPrefill) {
+      return attention.attend(0, keys_.count(), memory_.state, thread.tile);
     }
+    const std::int64_t first = piece * kPieceKeys;
+    const std::int64_t last = std::min(first + kPieceKeys, keys_.count());
+    if (piece == 0) {
+      attention.attend(first, last, memory_.state, thread.tile);
+    } else {
+      thread.part.clear(queries_.layout());
+      attention.attend(first, last, thread.part, thread.tile);
+      Spin spin;  // whoever has the piece before is at work on it
+      while (merged_.load(std::memory_order_acquire) != piece) spin.wait();
+      merge_state(queries_.layout(), thread.part, memory_.state);
+    }
+    merged_.store(piece + 1, std::memory_order_release);
   }
 
-  void count_attended(const AttendedKeys& keys) {
-    std::int64_t* counters = memory_.counters + config_.num_stages();
-    counters[0] += keys.count();
-    for (std::int64_t end = block_.p0 + 1; end <= keys.end; ++end) {
-      AttendedKeys row = keys;
-      row.sink_end = std::min(keys.sink_end, end);
-      row.end = end;
-      counters[1] += row.count();
-    }
+  void count_attended(ThreadMemory& thread) const {
+    std::int64_t* counters = thread.counters + config_.num_stages();
+    counters[0] += keys_.count();
+    for (std::int64_t p = block_.p0; p < keys_.end; ++p) counters[1] += keys_.until(p).count();
   }
 
   const AttentionPlan& plan_;
@@ -197,13 +277,19 @@ class UnitRunner {
   const QueryBlock& block_;
   std::int64_t kv_head_;
   std::int64_t group_;
-  ThreadMemory& memory_;
+  UnitMemory memory_;
   CallError& error_;
   const TileKernels& kernels_;
   KvRows<T> kv_;
   UnitQueries<T> queries_;
-  std::int64_t pooled_by_ = 0;  // what memory_.panels holds; 0: nothing
+  std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
+  std::optional<CacheEntry> entry_;  // of the selection cache
+  std::optional<TreeSearch> search_;
+  bool scanning_ = false;
+  std::int64_t selection_window_ = 0;  // W0 of the search
+  AttendedKeys keys_{};
+  std::atomic<std::int64_t> merged_ = 0;  // pieces of attention that the unit's state holds
 };
 
 }  // namespace hip_attn::cpu

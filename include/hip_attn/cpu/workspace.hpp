@@ -21,19 +21,25 @@ struct QueryBlock {
   std::int64_t selection_row;  ///< row of a SelectionView
 };
 
+/// What one unit that is under way works in.
+struct UnitMemory {
+  SearchMemory search;
+  float* queries;  ///< pooled or not, in the layout of the unit's rows
+  AttendState state;
+};
+
 /// What one thread works in.
 struct ThreadMemory {
-  SearchMemory search;
-  AttendMemory attend;
-  float* panels;           ///< query panels, [R / kLanes][D][kLanes]
-  float* best;             ///< [kTileKeys][kLanes]
-  std::byte* zeros;        ///< D elements
+  TileMemory tile;
+  AttendState part;        ///< of a unit that others work on too; decode only
   std::int64_t* counters;  ///< [num_stages + 2]
 };
 
 struct CpuWorkspace {
+  std::byte* call;  ///< bytes that the caller of carve() asked for
   QueryBlock* query_blocks;
-  std::byte* threads;  ///< ThreadMemory of thread t at threads + t * thread_bytes
+  std::byte* zeros;    ///< D elements
+  std::byte* threads;  ///< of thread t at threads + t * thread_bytes: a UnitMemory, a ThreadMemory
   std::size_t thread_bytes;
   std::size_t bytes;  ///< of the whole
 };
@@ -46,33 +52,45 @@ inline std::int64_t max_unit_rows(const AttentionPlan& plan) noexcept {
          (plan.shape.num_q_heads / plan.shape.num_kv_heads);
 }
 
-inline ThreadMemory carve_thread(const AttentionPlan& plan, Carver& carver) noexcept {
+inline AttendState carve_state(const RowLayout& layout, Carver& carver) noexcept {
+  return {carver.take<float>(layout.size()), carver.take<float>(layout.padded_rows()),
+          carver.take<float>(layout.padded_rows())};
+}
+
+struct MemoryOfThread {
+  UnitMemory unit;
+  ThreadMemory thread;
+};
+
+inline MemoryOfThread carve_thread(const AttentionPlan& plan, Carver& carver) noexcept {
   const std::int64_t d = plan.shape.head_dim;
-  const std::int64_t panels = num_panels(max_unit_rows(plan));
+  const RowLayout layout{max_unit_rows(plan), d, plan.op};
   const std::int64_t chunks =
       max_chunks(plan.config, max_candidates(plan.config, plan.shape.max_seq_len));
-  ThreadMemory memory{};
-  memory.search = {carver.take<std::int32_t>(chunks), carver.take<std::int32_t>(chunks),
-                   carver.take<float>(chunks), carver.take<float>(chunks)};
-  memory.attend = {carver.take<float>(kTileKeys * d),
-                   carver.take<float>(kTileKeys * d),
-                   carver.take<float>(kTileKeys * kLanes),
-                   carver.take<float>(panels * kLanes * d),
-                   carver.take<float>(panels * kLanes),
-                   carver.take<float>(panels * kLanes),
-                   carver.take<float>(kLanes)};
-  memory.panels = carver.take<float>(panels * kLanes * d);
-  memory.best = carver.take<float>(kTileKeys * kLanes);
-  memory.zeros = carver.take<std::byte>(d * static_cast<std::int64_t>(sizeof(float)));
-  memory.counters = carver.take<std::int64_t>(plan.config.num_stages() + 2);
+  MemoryOfThread memory{};
+  memory.unit.search = {carver.take<std::int32_t>(chunks), carver.take<std::int32_t>(chunks),
+                        carver.take<float>(chunks), carver.take<float>(chunks)};
+  memory.unit.queries = carver.take<float>(layout.size());
+  memory.unit.state = carve_state(layout, carver);
+  const std::int64_t tile_floats = layout.is_few() ? 0 : kTileKeys * d;
+  memory.thread.tile = {carver.take<float>(tile_floats), carver.take<float>(tile_floats),
+                        carver.take<float>(kTileKeys * kLanes),
+                        carver.take<float>(kTileKeys * kLanes), carver.take<float>(kLanes)};
+  if (plan.op == Operator::kDecode) memory.thread.part = carve_state(layout, carver);
+  memory.thread.counters = carver.take<std::int64_t>(plan.config.num_stages() + 2);
   return memory;
 }
 
-/// Lays out `memory`, or nothing when it is null: `bytes` is exact either way.
-inline CpuWorkspace carve(const AttentionPlan& plan, std::byte* memory) noexcept {
+/// Lays out `memory`, or nothing when it is null: `bytes` is exact either way. call_bytes: of what
+/// the call keeps for itself.
+inline CpuWorkspace carve(const AttentionPlan& plan, std::int64_t call_bytes,
+                          std::byte* memory) noexcept {
   Carver carver(memory);
   CpuWorkspace workspace{};
+  workspace.call = carver.take<std::byte>(call_bytes);
   workspace.query_blocks = carver.take<QueryBlock>(plan.selection_rows);
+  workspace.zeros =
+      carver.take<std::byte>(plan.shape.head_dim * static_cast<std::int64_t>(sizeof(float)));
   Carver counting(nullptr);
   carve_thread(plan, counting);
   workspace.thread_bytes = counting.used();
