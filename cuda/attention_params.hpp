@@ -45,6 +45,29 @@ SelectionParams<I> selection_params(const SelectionView<I>& view) {
           view.window_start.data, view.window_start.strides[0]};
 }
 
+// The configuration as a call sees it: a window alone has no stages to run, and dense attention a
+// window of every key.
+struct SearchedConfig {
+  std::int32_t num_stages;
+  std::int32_t window;
+  std::int32_t row_window;
+  std::int32_t window_step;
+};
+
+inline SearchedConfig searched_config(const HipConfig& config) {
+  const std::int32_t window = config.is_dense() ? INT32_MAX : saturate(config.window);
+  if (config.is_window_only()) return {0, window, window, 1};
+  return {config.num_stages(), window, INT32_MAX, config.block_k()};
+}
+
+// Counters of attention come behind those of all stages, also where none runs.
+inline unsigned long long* counters_of(const TensorView<std::int64_t, 1>& counters,
+                                       const HipConfig& config) {
+  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
+  return reinterpret_cast<unsigned long long*>(counters.data) + config.num_stages() -
+         searched_config(config).num_stages;
+}
+
 // The factors of a logit in units of log 2: q . k * scale_log2, or softcap_log2 * tanh(q . k *
 // scale_log2) when softcap_log2 is not 0.
 struct LogitScale {

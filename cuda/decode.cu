@@ -276,12 +276,15 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.softcap_log2 = logits.softcap_log2;
 
   params.sink = saturate(config.sink);
-  params.window = saturate(config.window);
+  const SearchedConfig searched = searched_config(config);
+  params.window = searched.window;
+  params.window_shift = std::countr_zero(static_cast<std::uint32_t>(searched.window_step));
+  params.row_window = searched.row_window;
   params.max_first_chunks = saturate(config.max_first_chunks);
   params.max_candidates = saturate(sizes.candidates);
   params.block_shift = std::countr_zero(static_cast<std::uint32_t>(config.block_k()));
-  params.num_stages = config.num_stages();
-  for (int s = 0; s < config.num_stages(); ++s) {
+  params.num_stages = searched.num_stages;
+  for (int s = 0; s < params.num_stages; ++s) {
     const ScanStage& stage = config.stages[s];
     params.stages[s] = {
         stage.chunk_size,
@@ -295,7 +298,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
 
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);
   if (args.selection) params.selection_in = selection_params(*args.selection);
-  if (args.cache) {
+  if (args.cache && params.num_stages > 0) {
     const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
     params.cache = {
         static_cast<std::int32_t*>(args.cache->data),
@@ -307,8 +310,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   }
   params.attends_to_cache = attends_to_cache(params);
   params.keys_at_once = keys_at_once(plan, params);
-  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
-  if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
+  if (args.counters) params.counters = counters_of(*args.counters, config);
 
   return params;
 }

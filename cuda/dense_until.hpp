@@ -44,7 +44,7 @@ inline double search_cost(const HipConfig& config, std::int64_t group, std::int6
 // as the whole.
 inline std::int64_t dense_until(const HipConfig& config, std::int64_t group,
                                 std::int64_t max_seq_len) {
-  if (config.is_dense()) return 0;
+  if (config.is_dense() || config.is_window_only()) return 0;
   const double rows = static_cast<double>(config.block_q * group);
   const double attend = kAttendKey + kAttendRow * rows;
   std::int64_t step = config.block_q;

@@ -12,11 +12,6 @@ namespace hip_attn::cuda {
 
 // What the attention kernels of every operator refuse; `name` is the operator's.
 inline Status check_stages(const HipConfig& config, const char* name) {
-  if (config.is_window_only()) {
-    return {StatusCode::kUnsupported, "config keeps nothing in its last stage (sink and window "
-                                      "alone); so far " +
-                                          std::string(name) + " takes that on the CPU only"};
-  }
   if (config.num_stages() <= kMaxStages) return {};
   return {StatusCode::kUnsupported, "config has " + std::to_string(config.num_stages()) +
                                         " stages; " + name + " on CUDA takes up to " +

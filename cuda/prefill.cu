@@ -207,7 +207,8 @@ void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
     params.selection.blocks_row_stride = given.blocks_row_stride;
     params.selection.blocks_head_stride = given.blocks_head_stride;
     params.selection.max_blocks = given.max_blocks;
-  } else if (plan.config.is_dense() || plan.dense_until >= plan.shape.max_seq_len) {
+  } else if (plan.config.is_dense() || plan.config.is_window_only() ||
+             plan.dense_until >= plan.shape.max_seq_len) {
     params.selection.blocks = nullptr;  // nothing to search
   }
 }
@@ -242,13 +243,18 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   params.softcap_log2 = logits.softcap_log2;
 
   params.sink = saturate(config.sink);
-  params.window = saturate(config.window);
+  const SearchedConfig searched = searched_config(config);
+  // Where no query block searches, none has its window's start written either.
+  const bool every_key = searched.num_stages > 0 && plan.dense_until >= plan.shape.max_seq_len;
+  params.window = every_key ? INT32_MAX : searched.window;
+  params.window_step = searched.window_step;
+  params.row_window = searched.row_window;
   params.block_q = config.block_q;
   params.max_first_chunks = saturate(config.max_first_chunks);
   params.block_k = config.block_k();
-  params.dense_until = args.selection ? 0 : saturate(plan.dense_until);
-  params.num_stages = config.num_stages();
-  for (int s = 0; s < config.num_stages(); ++s) {
+  params.dense_until = args.selection || config.is_window_only() ? 0 : saturate(plan.dense_until);
+  params.num_stages = searched.num_stages;
+  for (int s = 0; s < params.num_stages; ++s) {
     const ScanStage& stage = config.stages[s];
     params.stages[s] = {stage.chunk_size,
                         stage.query_stride,
@@ -260,8 +266,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
 
   params.selection_rows = saturate(selection_row(params.total_q, params.batch, 0, config.block_q));
   place_selection(plan, args, params);
-  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
-  if (args.counters) params.counters = reinterpret_cast<unsigned long long*>(args.counters->data);
+  if (args.counters) params.counters = counters_of(*args.counters, config);
 
   params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
   params.list_length = saturate(sizes.list_length);

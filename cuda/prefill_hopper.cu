@@ -9,12 +9,12 @@ namespace hip_attn::cuda {
 namespace {
 
 template <typename T>
-HopperAttend<T> attend_for(std::int64_t head_dim, std::int64_t rows) {
+HopperAttend<T> attend_for(std::int64_t head_dim, std::int64_t rows, bool row_windows) {
   if constexpr (kBuilt<T>) {
     switch (head_dim) {
 #define HIP_ATTN_CASE(kHeadDim) \
   case kHeadDim:                \
-    return hopper_attend<T, kHeadDim>(rows);
+    return hopper_attend<T, kHeadDim>(rows, row_windows);
       HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
 #undef HIP_ATTN_CASE
       default:
@@ -30,8 +30,12 @@ template <typename T>
 Status prepare_hopper_attend(std::int64_t head_dim, bool& available) {
   available = false;
   if (!HIP_ATTN_BUILT_sm_90a) return {};
-  for (const std::int64_t rows : {64, 128, 256}) {
-    const HopperAttend<T> attend = attend_for<T>(head_dim, rows);
+  constexpr struct {
+    std::int64_t rows;
+    bool row_windows;
+  } kAll[] = {{64, false}, {128, false}, {256, false}, {128, true}};
+  for (const auto& [rows, row_windows] : kAll) {
+    const HopperAttend<T> attend = attend_for<T>(head_dim, rows, row_windows);
     cudaFuncAttributes attributes;
     cudaError_t error = cudaFuncGetAttributes(&attributes, attend.kernel);
     if (error != cudaSuccess) return to_status(error, "plan_prefill");
@@ -53,7 +57,8 @@ Status launch_hopper_attend(const PrefillParams<T>& params, std::int64_t head_di
   // A chunk of few query blocks: smaller tiles of rows, on more multiprocessors, gather the same
   // keys again from L2. A row's result is the same to the bit.
   const bool few = units * (rows / 256 + 1) * 2 <= multiprocessors;
-  const HopperAttend<T> attend = attend_for<T>(head_dim, few ? 64 : rows);
+  const HopperAttend<T> attend =
+      attend_for<T>(head_dim, few ? 64 : rows, params.row_window < INT32_MAX);
   const std::int64_t blocks = units * ((rows + attend.rows - 1) / attend.rows);
   constexpr std::int64_t kMost = std::int64_t{1} << 31;  // the kernel numbers them in 32 bits
   if (blocks > kMost) {

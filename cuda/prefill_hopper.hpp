@@ -20,10 +20,11 @@ struct HopperAttend {
   std::size_t shared_bytes;
 };
 
-// The one with blocks of 64, 128 or 256 rows that fits units of `rows` rows best. One source per
-// element type and head dim is generated from prefill_hopper_kernels.cu.in.
+// The one with blocks of 64, 128 or 256 rows that fits units of `rows` rows best; where rows have
+// windows of their own, the one for that. One source per element type and head dim is generated
+// from prefill_hopper_kernels.cu.in.
 template <typename T, int kHeadDim>
-HopperAttend<T> hopper_attend(std::int64_t rows);
+HopperAttend<T> hopper_attend(std::int64_t rows, bool row_windows);
 
 // Readies the kernel on the current device, which is of compute capability 9.0. `available` is
 // false when the build does not have it: it takes sm_90a.

@@ -233,6 +233,7 @@ class Unit {
     keys_ = {std::min(config_.sink, end), selection.blocks,       selection.count,
              config_.block_k(),           selection.window_start, end};
     if (config_.is_window_only()) keys_.row_window = config_.window;
+    keys_.window_start = keys_.row_window_start(block_.p0);  // no row sees what lies before
     count_attended(thread);
     use_queries(1);
     memory_.state.clear(queries_.layout());

@@ -46,15 +46,16 @@ class WarpAttention {
   using Queries = typename Tile::Queries;
 
   /// queries: the tile of eight rows; rows 2t and 2t + 1 see positions up to last_position.
-  /// All rows see positions up to all_see.
+  /// All rows see positions up to all_see, where they have no window of their own.
   __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv,
                            const Queries& queries, const std::int32_t (&last_position)[2],
-                           std::int32_t all_see)
+                           std::int32_t all_see, const AttendedKeys& keys)
       : params_(params),
         kv_(kv),
         queries_(queries),
         last_position_{last_position[0], last_position[1]},
-        all_see_(all_see) {}
+        all_see_(all_see),
+        keys_(keys) {}
 
   /// Looks up a key whose place among the keys, and position or that of the last key, are given.
   /// Nothing waits for the block table, nor branches, so that all pages are on their way at once.
@@ -142,7 +143,7 @@ class WarpAttention {
       for (int i = 0; i < 2; ++i) {
         float& logit = logits[2 * half + i];
         if (is_bad) logit = NAN;
-        if (kAllSee ? at == INT32_MAX : at > last_position_[i]) logit = -INFINITY;
+        if (kAllSee ? at == INT32_MAX : !sees(i, at)) logit = -INFINITY;
       }
     }
     accumulate<kAllSee>(logits, keys.position, s, Tile(slot + kTileBytes<kHeadDim>));
@@ -175,6 +176,15 @@ class WarpAttention {
   static constexpr std::uint32_t kAll = 0xffffffffu;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+
+  /// A key of the window that begins too early for the row at position p.
+  __device__ bool is_before_window(std::int32_t position, std::int32_t p) const {
+    return position >= keys_.window_start && position < p + 1 - params_.row_window;
+  }
+  /// Row 2t + i sees the key at this position.
+  __device__ bool sees(int i, std::int32_t position) const {
+    return position <= last_position_[i] && !is_before_window(position, last_position_[i]);
+  }
 
   __device__ static void rotate_in(float (&values)[4], float last) {
     values[0] = values[1];
@@ -211,10 +221,11 @@ class WarpAttention {
       }
     }
     if constexpr (!kAllSee) {
-      const bool is_late = position > all_see_ && position != INT32_MAX;
-      const std::uint32_t late = __ballot_sync(kAll, is_late) >> s * kKeysPerTile & 0xffffu;
-      if (late != 0) [[unlikely]]
-        keep_out(logits, position, s, late, values);
+      const bool is_for_some = (position > all_see_ && position != INT32_MAX) ||
+                               is_before_window(position, keys_.end - 1);
+      const std::uint32_t for_some = __ballot_sync(kAll, is_for_some) >> s * kKeysPerTile & 0xffffu;
+      if (for_some != 0) [[unlikely]]
+        keep_out(logits, position, s, for_some, values);
     }
     // [keys, rows] as a product leaves it, to [rows, keys] as the next product reads it.
     const std::uint32_t b0 = transpose_8x8(narrow_pair<T>(logits[0], logits[1]));
@@ -229,14 +240,14 @@ class WarpAttention {
 
   /// Makes room for a product with keys that not all rows see, because a weight of 0 would not keep
   /// infinity and NaN from the rows that must not see them: they are taken out of the tile. Values
-  /// that later rows see and earlier ones do not are added row by row before.
+  /// that some rows see and others do not are added row by row before.
   __device__ void keep_out(const float (&weights)[4], std::int32_t position, int s,
-                           std::uint32_t late, const Tile& values) {
+                           std::uint32_t for_some, const Tile& values) {
     const int g = lane() / 4;
     const int first = s * kKeysPerTile;
 #pragma unroll 1
-    for (; late != 0; late &= late - 1) {
-      const int key = __ffs(late) - 1;
+    for (; for_some != 0; for_some &= for_some - 1) {
+      const int key = __ffs(for_some) - 1;
       const std::int32_t at = __shfl_sync(kAll, position, first + key);
       float weight[2];
 #pragma unroll
@@ -251,7 +262,7 @@ class WarpAttention {
         const float high = values.element(key, m * 16 + g + 8);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          if (at > last_position_[i]) continue;
+          if (!sees(i, at)) continue;
           out_[m][i] += weight[i] * low;
           out_[m][2 + i] += weight[i] * high;
         }
@@ -267,6 +278,7 @@ class WarpAttention {
   Queries queries_;
   std::int32_t last_position_[2];
   std::int32_t all_see_;
+  const AttendedKeys& keys_;
   float out_[kHeadDim / 16][4] = {};  ///< transposed: dims g, g + 8 of each 16, rows 2t, 2t + 1
   float max_[2] = {-INFINITY, -INFINITY};
   float sum_[2] = {};  ///< of this lane's keys

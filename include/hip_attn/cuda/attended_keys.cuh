@@ -6,6 +6,8 @@
 namespace hip_attn::cuda {
 
 /// The keys a unit attends to, in ascending order: [0, sink_end), blocks, [window_start, end).
+/// Where rows have a window of their own, a row at position p sees the part of [window_start, end)
+/// that lies from p + 1 - row_window on.
 struct AttendedKeys {
   std::int32_t sink_end;
   const std::int32_t* blocks;  ///< blocks[i] << start_shift is the first key of block i
@@ -15,8 +17,16 @@ struct AttendedKeys {
   std::int32_t window_start;
   std::int32_t end;
 
-  __device__ std::int32_t count() const {
-    return sink_end + (num_blocks << block_shift) + max(0, end - window_start);
+  __device__ std::int32_t before_window() const { return sink_end + (num_blocks << block_shift); }
+  __device__ std::int32_t count() const { return before_window() + max(0, end - window_start); }
+
+  /// Those of them that the row at position p sees.
+  __device__ AttendedKeys until(std::int32_t p, std::int32_t row_window) const {
+    AttendedKeys keys = *this;
+    keys.end = p + 1;
+    keys.sink_end = min(sink_end, keys.end);
+    keys.window_start = max(window_start, keys.end - row_window);
+    return keys;
   }
 
   __device__ std::int32_t position(std::int32_t i) const {

@@ -53,6 +53,9 @@ class DecodeAttention {
   /// Attends to the selection, sink and window, and writes the unit's rows.
   __device__ void attend_to(const UnitSelection& selection) {
     take(selection);
+    // No row sees what lies before.
+    keys_.window_start = max(keys_.window_start, unit_.p0() + 1 - params_.row_window);
+    num_keys_ = keys_.count();
     const int num_rows = unit_.rows * params_.group;
     const int pass_rows = kRowsPerTile << params_.layout.row_tile_shift;
 #pragma unroll 1
@@ -181,7 +184,7 @@ class DecodeAttention {
       std::int32_t last_position[2];
       find_last_positions(pass.first_row + pass.tile_row, pass.first_row + pass.num_rows - 1,
                           last_position);
-      Warp attention(params_, unit_.kv, queries, last_position, unit_.p0());
+      Warp attention(params_, unit_.kv, queries, last_position, unit_.p0(), keys_);
       attend_tiles<kPath>(attention, pass);
       attention.store(reinterpret_cast<float*>(pass.slot),
                       unit_.shared.states + pass.tile_row * pass.parts + pass.part, pass.parts,
@@ -303,10 +306,7 @@ class DecodeAttention {
     std::int32_t triples = 0;
 #pragma unroll 1
     for (int row = 0; row < unit_.rows; ++row) {
-      AttendedKeys of_row = keys_;
-      of_row.end = unit_.p0() + row + 1;
-      of_row.sink_end = min(of_row.sink_end, of_row.end);
-      triples += of_row.count();
+      triples += keys_.until(unit_.p0() + row, params_.row_window).count();
     }
     atomicAdd(params_.counters + params_.num_stages, static_cast<unsigned long long>(num_keys_));
     atomicAdd(params_.counters + params_.num_stages + 1, static_cast<unsigned long long>(triples));

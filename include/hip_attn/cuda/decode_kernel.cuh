@@ -59,7 +59,7 @@ __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
   if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
   if (unit.rows == 1) unit.request_queries();         // what every stage uses
   UnitSelection selection;
-  selection.w0 = unit.params.sink;
+  selection.w0 = unit.window_start();
   if (unit.params.selection_in.blocks) {
     if (!search.take_given(selection)) return unit.fill_rows(NAN);
   } else if (unit.params.num_stages > 0) {

@@ -78,7 +78,9 @@ struct DecodeParams {
   float softcap_log2;         ///< softcap * log2(e), 0: none
   // Config
   std::int32_t sink;
-  std::int32_t window;
+  std::int32_t window;        ///< INT32_MAX: every key
+  std::int32_t window_shift;  ///< W0 is the sink and a multiple of 2^window_shift
+  std::int32_t row_window;    ///< keys of the window that a row sees at most; INT32_MAX: all
   std::int32_t max_first_chunks;
   std::int32_t max_candidates;
   std::int32_t block_shift;  ///< log2(block_k)

@@ -85,7 +85,7 @@ class DecodeUnit {
   __device__ std::int32_t window_start() const {
     const std::int32_t w = p0() + 1 - params.window;
     if (w <= params.sink) return params.sink;
-    return params.sink + ((w - params.sink) >> params.block_shift << params.block_shift);
+    return params.sink + ((w - params.sink) >> params.window_shift << params.window_shift);
   }
 
   /// Starts to put the queries into shared memory, unless they are there.

@@ -64,8 +64,7 @@ class AttendTile {
         kv_head_(kv_head),
         first_row_(first_row),
         num_rows_(min(kAttendRows, block.rows * params.group - first_row)),
-        // The last keys that only later tiles of rows see are not even read.
-        keys_(keys_until(unit_keys, block.p0 + (first_row + num_rows_ - 1) / params.group)),
+        keys_(keys_of_rows(unit_keys)),
         count_(keys_.count()),
         shared_(shared) {}
 
@@ -101,6 +100,20 @@ class AttendTile {
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int lane() { return thread() % 32; }
   __device__ static int warp() { return thread() / 32; }
+
+  /// What only earlier or later tiles of rows see is not even read.
+  __device__ AttendedKeys keys_of_rows(const AttendedKeys& unit_keys) const {
+    AttendedKeys keys = unit_keys.until(position_of(num_rows_ - 1), INT32_MAX);
+    keys.window_start = max(unit_keys.window_start, position_of(0) + 1 - params_.row_window);
+    return keys;
+  }
+
+  /// Every row of the unit sees the key at this position.
+  __device__ bool is_for_every_row(std::int32_t position) const {
+    const bool before_a_window =
+        position >= keys_.window_start && position < block_.p0 + block_.rows - params_.row_window;
+    return position >= 0 && position <= block_.p0 && !before_a_window;
+  }
 
   __device__ const T* query(int row) const {
     const int unit_row = first_row_ + row;
@@ -160,8 +173,7 @@ class AttendTile {
                     value);
     }
     commit_copies();
-    const bool for_every_row = place.position >= 0 && place.position <= block_.p0;
-    const bool masked = __any_sync(kAll, !for_every_row);
+    const bool masked = __any_sync(kAll, !is_for_every_row(place.position));
     if (lane() < 16) tile.positions[warp() * 16 + lane()] = place.position;
     if (lane() == 0) tile.masked[warp()] = masked;
   }
@@ -195,7 +207,7 @@ class AttendTile {
 #pragma unroll 1
     for (int i = thread(); i < kAttendKeys * kPieces; i += kAttendThreads) {
       const int key = i / kPieces;
-      if (tile.positions[key] <= block_.p0) continue;
+      if (is_for_every_row(tile.positions[key])) continue;
       uint4* piece = values.piece(key, i % kPieces);
       std::uint32_t words[4];
       *reinterpret_cast<uint4*>(words) = *piece;
@@ -291,7 +303,11 @@ class AttendTile {
       for (int i = 0; i < 4; ++i) {
         const std::int32_t key = tile.positions[n * 8 + lane() % 4 * 2 + i % 2];
         if (key < 0) p[n][i] = NAN;  // for the rows that see it
-        if ((key < 0 ? ~key : key) > row_position[i / 2]) p[n][i] = -INFINITY;
+        const std::int32_t position = key < 0 ? ~key : key;
+        const std::int32_t end = row_position[i / 2] + 1;
+        const bool before_window =
+            position >= keys_.window_start && position < end - params_.row_window;
+        if (position >= end || before_window) p[n][i] = -INFINITY;
       }
     }
   }
@@ -432,12 +448,12 @@ __global__ void __launch_bounds__(kAttendThreads)
       fill_attend_rows<T, kHeadDim>(params, block, kv_head, first_row, value);
       continue;
     }
-    const AttendedKeys keys = unit_keys(params, block, row, kv_head);
+    const AttendedKeys keys = unit_keys<true>(params, block, row, kv_head);
     if (keys.num_blocks < 0) {
       fill_attend_rows<T, kHeadDim>(params, block, kv_head, first_row, NAN);
       continue;
     }
-    if (first_row == 0 && threadIdx.x < 32) count_attended(params, block, keys);
+    if (first_row == 0 && threadIdx.x < 32) count_attended<true>(params, block, keys);
     __syncthreads();  // the tile before is done with the memory
     AttendTile<T, kHeadDim>(params, block, keys, kv_head, first_row, shared).run();
   }

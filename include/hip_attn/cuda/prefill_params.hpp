@@ -40,7 +40,9 @@ struct PrefillParams {
   float softcap_log2;  ///< softcap * log2(e), 0: none
   // Config
   std::int32_t sink;
-  std::int32_t window;
+  std::int32_t window;       ///< INT32_MAX: every key
+  std::int32_t window_step;  ///< W0 is the sink and a multiple of it
+  std::int32_t row_window;   ///< keys of the window that a row sees at most; INT32_MAX: all
   std::int32_t block_q;
   std::int32_t max_first_chunks;
   std::int32_t block_k;

@@ -67,7 +67,7 @@ template <typename T>
 __device__ std::int32_t window_start(const PrefillParams<T>& params, std::int32_t p0) {
   const std::int32_t w = p0 + 1 - params.window;
   if (w <= params.sink) return params.sink;
-  return params.sink + (w - params.sink) / params.block_k * params.block_k;
+  return params.sink + (w - params.sink) / params.window_step * params.window_step;
 }
 
 }  // namespace hip_attn::cuda

@@ -96,7 +96,7 @@ class SearchUnit {
         keys_(params.kv, block.request, kv_head, params.q + block.first_row * params.q_row_stride),
         storage_(storage),
         memory_(memory, params),
-        w0_(params.num_stages > 0 ? window_start(params, block.p0) : params.sink) {}
+        w0_(window_start(params, block.p0)) {}
 
   __device__ void run() {
     if (!params_.selection_in.blocks) {

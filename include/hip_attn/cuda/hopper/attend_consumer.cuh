@@ -135,6 +135,11 @@ class AttendConsumer {
     load_queries(info, first);
     const std::int32_t count = info.count;
     const std::int32_t first_masked = info.count - (info.rows - 1);  // key that not all rows see
+    const auto is_masked = [&](std::int32_t tile) {
+      if (Policy::kRowWindows && tile < info.hidden_until && tile + kKeysPerTile > info.hidden_from)
+        return true;
+      return tile + kKeysPerTile > first_masked;
+    };
     const std::uint32_t queries = Policy::QueryTile::columns_of(
         shared_address(shared_.queries) + warpgroup_ * kTiles * Policy::QueryTile::kBytes);
     const std::uint32_t slots = shared_address(shared_.slots);
@@ -158,7 +163,7 @@ class AttendConsumer {
     const auto to_probabilities = [&](int m, std::int32_t tile) {
       if (params_.softcap_log2 > 0.f) [[unlikely]]
         cap(logits);
-      if (tile + kKeysPerTile > first_masked) [[unlikely]]
+      if (is_masked(tile)) [[unlikely]]
         mask(info, first + m * kRowsPerTile, tile, logits);
       softmax(logits, multiplier, row_max[m], row_sum[m], rescale);
     };
@@ -210,7 +215,7 @@ class AttendConsumer {
           Policy::KeyTile::rows_of(slots + slot.slot * Policy::KeyTile::kBytes);
       if constexpr (kTiles == 2) step.template operator()<0, true>(tile, values);
       step.template operator()<kTiles - 1, kMore>(tile, values);
-      if (tile + kKeysPerTile > first_masked && shared_.not_finite[slot.slot]) [[unlikely]] {
+      if (is_masked(tile) && shared_.not_finite[slot.slot]) [[unlikely]] {
 #pragma unroll
         for (int m = 0; m < kTiles; ++m) {
           add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[slot.slot][0],
@@ -274,11 +279,24 @@ class AttendConsumer {
     wgmma_commit();
   }
 
-  /// The unit's keys that a thread's row i (0, 1) of a tile sees are those below limit(i): all but
-  /// the keys of the query rows after its own.
-  __device__ std::int32_t limit(const UnitInfo& info, std::int32_t first, int i) const {
+  /// Which of the unit's keys a row sees: all but those of the query rows after its own and those
+  /// before its window.
+  struct Visible {
+    std::int32_t end;
+    std::int32_t hidden_from;
+    std::int32_t hidden_until;
+
+    __device__ bool operator()(std::int32_t key) const {
+      return key < end && (!Policy::kRowWindows || key < hidden_from || key >= hidden_until);
+    }
+  };
+
+  /// Of a thread's row i (0, 1) of a tile.
+  __device__ Visible visible(const UnitInfo& info, std::int32_t first, int i) const {
     const std::int32_t last_row = info.rows - 1;
-    return info.count - (last_row - min((first + row_ + 8 * i) / params_.group, last_row));
+    const std::int32_t rows_after =
+        last_row - min((first + row_ + 8 * i) / params_.group, last_row);
+    return {info.count - rows_after, info.hidden_from, info.hidden_until - rows_after};
   }
 
   /// tanh(x) = 1 - 2 / (exp(2 x) + 1): to 1e-7 of the cap, and a tenth of tanhf's code.
@@ -294,11 +312,11 @@ class AttendConsumer {
 
   __device__ void mask(const UnitInfo& info, std::int32_t first, std::int32_t tile,
                        Logits& logits) const {
-    const std::int32_t limits[2] = {limit(info, first, 0), limit(info, first, 1)};
+    const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
 #pragma unroll
     for (int i = 0; i < kKeysPerTile / 2; ++i) {
       const std::int32_t key = tile + i / 4 * 8 + lane_ % 4 * 2 + i % 2;
-      if (key >= limits[i / 2 % 2]) logits[i] = -INFINITY;
+      if (!sees[i / 2 % 2](key)) logits[i] = -INFINITY;
     }
   }
 
@@ -350,7 +368,7 @@ class AttendConsumer {
   /// their probability. Read again from the cache: this is rare.
   __device__ void add_not_finite(const UnitInfo& info, std::int32_t first, std::int32_t tile,
                                  std::int32_t masked_from, Out& out) const {
-    const std::int32_t limits[2] = {limit(info, first, 0), limit(info, first, 1)};
+    const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
     const KvRows<T> kv(params_.kv, info.request, info.kv_head);
 #pragma unroll 1
     for (int key = tile + masked_from; key < min(tile + kKeysPerTile, info.count); ++key) {
@@ -360,7 +378,7 @@ class AttendConsumer {
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; ++i) {
         const float element = widen(value[i / 4 * 8 + i % 2]);
-        if (!isfinite(element) && key < limits[i / 2 % 2]) out[i] += element;
+        if (!isfinite(element) && sees[i / 2 % 2](key)) out[i] += element;
       }
     }
   }

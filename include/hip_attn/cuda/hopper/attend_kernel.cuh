@@ -8,13 +8,13 @@
 
 namespace hip_attn::cuda::hopper {
 
-template <typename T, int kHeadDim, int kWarpgroups, int kTiles>
+template <typename T, int kHeadDim, int kWarpgroups, int kTiles, bool kRowWindows>
 __global__ void __launch_bounds__(
-    AttendPolicy<kHeadDim, kWarpgroups, kTiles>::kThreads,
-    AttendPolicy<kHeadDim, kWarpgroups, kTiles>::kBlocksPerMultiprocessor)
+    AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>::kThreads,
+    AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>::kBlocksPerMultiprocessor)
     attend_kernel(const __grid_constant__ PrefillParams<T> params) {
 #if HIP_ATTN_SM90A
-  using Policy = AttendPolicy<kHeadDim, kWarpgroups, kTiles>;
+  using Policy = AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>;
   extern __shared__ __align__(1024) std::byte memory[];
   auto& shared = *reinterpret_cast<AttendShared<Policy>*>(memory);
   if (threadIdx.x == 0) {

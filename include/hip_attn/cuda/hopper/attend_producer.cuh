@@ -85,19 +85,26 @@ class AttendProducer {
                     block.rows,
                     first,
                     0,
+                    0,
+                    0,
                     0};
       if (block.kind == QueryBlock::Kind::kPadding) info.task = UnitInfo::Task::kFillZero;
       AttendedKeys keys{};
       if (block.kind == QueryBlock::Kind::kAttend) {
-        keys = unit_keys(params_, block, unit.selection_row, unit.kv_head);
+        keys = unit_keys<Policy::kRowWindows>(params_, block, unit.selection_row, unit.kv_head);
         if (keys.num_blocks >= 0) {
           info.task = UnitInfo::Task::kAttend;
           info.count = keys.count();
           info.end = keys.end;
+          if constexpr (Policy::kRowWindows) {
+            info.hidden_from = keys.before_window();
+            info.hidden_until = info.count - params_.row_window;
+          }
         }
       }
       announce(info);
-      if (info.count > 0 && unit.tile == 0 && warp_ == 0) count_attended(params_, block, keys);
+      if (info.count > 0 && unit.tile == 0 && warp_ == 0)
+        count_attended<Policy::kRowWindows>(params_, block, keys);
       gather(keys, info);
     }
     announce({UnitInfo::Task::kEnd});
@@ -160,7 +167,13 @@ class AttendProducer {
       for (int i = 0; i < kRowsPerLane; ++i) pages[1][i] = kv.page(positions[1][i]);
       find_positions(first + 2 * kKeysPerTile, positions[2]);
       copy<true>(kv, positions[0], pages[0], kKeysPerTile);
-      copy<false>(kv, positions[0], pages[0], min(max(first_masked - first, 0), kKeysPerTile));
+      std::int32_t masked_from = min(max(first_masked - first, 0), kKeysPerTile);
+      if constexpr (Policy::kRowWindows) {
+        if (first < info.hidden_until) {
+          masked_from = min(masked_from, max(info.hidden_from - first, 0));
+        }
+      }
+      copy<false>(kv, positions[0], pages[0], masked_from);
 #pragma unroll
       for (int i = 0; i < kRowsPerLane; ++i) {
         positions[0][i] = positions[1][i];
