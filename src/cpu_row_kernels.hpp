@@ -8,11 +8,22 @@
 namespace hip_attn::cpu::HIP_ATTN_CPU_ISA {
 namespace {
 
-// Query rows of a register tile. With kRowTileKeys keys, or kRowTileParts vectors of a value, there
-// are 16 accumulators of 32 registers, or 8 of 16.
+// A register tile has 16 accumulators of 32 registers, or 8 of 16, and at most so many query rows.
+// The fewer rows, the more keys or vectors of a value it takes: fewer accumulators would wait for
+// one another.
 constexpr int kRowTile = kWidth == 16 ? 4 : 2;
-constexpr int kRowTileKeys = 4;
-constexpr int kRowTileParts = 4;
+constexpr int kAccumulators = 4 * kRowTile;
+
+// Keys beside `rows` query rows, and vectors of a value that has `vectors`.
+constexpr int tile_keys(int rows) {
+  const int keys = kAccumulators / rows;
+  return keys < kWidth ? keys : kWidth;
+}
+constexpr int tile_parts(int rows, int vectors) {
+  int parts = kAccumulators / rows;
+  while (vectors % parts != 0) parts /= 2;
+  return parts;
+}
 
 // Calls visit.operator()<kRows>(first row) for all rows: full register tiles, then halves of them.
 template <int kRows, typename Visit>
@@ -22,38 +33,38 @@ inline void for_row_tiles(int first, int num_rows, const Visit& visit) {
 }
 
 // scores[r][i] for kRows rows of queries and all keys. kWidth keys at a time: sums along the head
-// dim stay in the lanes of a vector for each row and key, and are folded when kRowTileKeys keys are
-// done.
+// dim stay in the lanes of a vector for each row and key, and are folded when kKeys keys are done.
 template <int kHeadDim, int kRows, typename T>
 inline void dot_tile(const T* const* keys, int num_keys, const float* queries, float* scores) {
-  constexpr int kGroups = kWidth / kRowTileKeys;
+  constexpr int kKeys = tile_keys(kRows);
+  constexpr int kGroups = kWidth / kKeys;
   for (int first = 0; first < num_keys; first += kWidth) {
     Vec folded[kRows][kGroups];
     for (int group = 0; group < kGroups; ++group) {
-      const T* rows[kRowTileKeys];
+      const T* rows[kKeys];
       HIP_ATTN_UNROLL
-      for (int i = 0; i < kRowTileKeys; ++i) {
-        const int key = first + group * kRowTileKeys + i;
+      for (int i = 0; i < kKeys; ++i) {
+        const int key = first + group * kKeys + i;
         rows[i] = keys[key < num_keys ? key : num_keys - 1];
       }
-      Vec sums[kRows][kRowTileKeys] = {};
+      Vec sums[kRows][kKeys] = {};
       for (int d = 0; d < kHeadDim; d += kWidth) {
-        Vec key[kRowTileKeys];
+        Vec key[kKeys];
         HIP_ATTN_UNROLL
-        for (int i = 0; i < kRowTileKeys; ++i) key[i] = widen(rows[i] + d);
+        for (int i = 0; i < kKeys; ++i) key[i] = widen(rows[i] + d);
         HIP_ATTN_UNROLL
         for (int r = 0; r < kRows; ++r) {
           const Vec query = vec(queries + r * kHeadDim + d);
           HIP_ATTN_UNROLL
-          for (int i = 0; i < kRowTileKeys; ++i) sums[r][i] += query * key[i];
+          for (int i = 0; i < kKeys; ++i) sums[r][i] += query * key[i];
         }
       }
       HIP_ATTN_UNROLL
-      for (int r = 0; r < kRows; ++r) folded[r][group] = fold<1, kRowTileKeys>(sums[r]);
+      for (int r = 0; r < kRows; ++r) folded[r][group] = fold<1, kKeys>(sums[r]);
     }
     HIP_ATTN_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      vec(scores + r * kTileKeys + first) = fold<kRowTileKeys, kGroups>(folded[r]);
+      vec(scores + r * kTileKeys + first) = fold<kKeys, kGroups>(folded[r]);
     }
   }
 }
@@ -109,10 +120,6 @@ inline void add_visible_values(const T* const* values, const float* p, int num_k
 template <int kHeadDim, typename T>
 void accumulate_rows(const T* const* values, const float* p, int num_rows, int num_keys,
                      bool skip_zero, const float* rescale, float* out) {
-  constexpr int kVectors = kHeadDim / kWidth;
-  constexpr int kTileParts = kVectors % kRowTileParts == 0 ? kRowTileParts
-                             : kVectors % 2 == 0           ? 2
-                                                           : 1;
   if (skip_zero) {
     for (int r = 0; r < num_rows; ++r) {
       add_visible_values<kHeadDim>(values, p + r * kTileKeys, num_keys, rescale[r],
@@ -121,6 +128,7 @@ void accumulate_rows(const T* const* values, const float* p, int num_rows, int n
     return;
   }
   for_row_tiles<kRowTile>(0, num_rows, [&]<int kRows>(int r) {
+    constexpr int kTileParts = tile_parts(kRows, kHeadDim / kWidth);
     for (int d = 0; d < kHeadDim; d += kTileParts * kWidth) {
       add_values<kHeadDim, kRows, kTileParts>(values, d, p + r * kTileKeys, num_keys, rescale + r,
                                               out + r * kHeadDim);

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "catch.hpp"
@@ -341,15 +343,44 @@ TEST_CASE_METHOD(DocsLayer, "docs: counters say what a call read") {
 TEST_CASE_METHOD(DocsLayer, "docs: fewer threads give the same bits") {
   HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
   take_rows({300, 17});
-  AttentionPlan plan = make_plan(Operator::kPrefill, config);
+  AttentionShape shape = DocsLayer::shape();
+  AttentionPlan plan;
+  // [threads]
+  shape.num_threads = 4;
+  Status status = plan_prefill<bfloat16>(config, shape, plan);
+  // [threads]
+  require_ok(status);
   std::vector<std::byte> workspace(plan.workspace_bytes);
   const AttentionArgs<bfloat16> args = make_args();
-  // [threads]
-  plan.num_threads = std::min(plan.num_threads, 4);
-  // [threads]
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK(bits_of(out) == expected(Operator::kPrefill, config));
   plan.num_threads = 1;
   require_ok(run_prefill(plan, args, workspace));
   CHECK(bits_of(out) == expected(Operator::kPrefill, config));
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: an engine's own threads run a call in parts") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({1, 1});
+  AttentionShape shape = DocsLayer::shape();
+  shape.num_threads = 3;
+  AttentionPlan plan;
+  require_ok(plan_decode<bfloat16>(config, shape, plan));
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  const AttentionArgs<bfloat16> args = make_args();
+  const auto engine_threads = [](int count, const std::function<void(int)>& work) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < count; ++i) threads.emplace_back(work, i);
+    for (std::thread& thread : threads) thread.join();
+  };
+  std::vector<Status> status(3);
+  // [thread-team]
+  ThreadTeam team(plan.num_threads);  // once: it serves any number of calls, one after another
+  engine_threads(team.size(),
+                 [&](int part) { status[part] = run_decode(plan, args, workspace, team, part); });
+  // [thread-team]
+  for (const Status& each : status) require_ok(each);
+  CHECK(bits_of(out) == expected(Operator::kDecode, config));
 }
 
 TEST_CASE("docs: an authors' JSON configures every layer") {

@@ -64,28 +64,43 @@ class UnitAttention {
         last_row_(p0 + unit.rows - 1),
         rule_(rule) {}
 
-  /// Adds keys [first, last) of the list to `state`.
+  /// Adds keys [first, last) of the list to `state`. While a tile is attended to, the next one is
+  /// on its way.
   void attend(std::int64_t first, std::int64_t last, const AttendState& state,
               const TileMemory& memory) const {
     KeyCursor cursor(keys_, first, last);
-    std::int32_t positions[kTileKeys];
-    const T* key_rows[kTileKeys];
-    const T* value_rows[kTileKeys];
-    while (const int n = cursor.next(positions)) {
-      kv_.find(positions, n, key_rows, value_rows);
+    Tile tiles[2];
+    ask_for(tiles[0], cursor);
+    for (int now = 0; tiles[now].size > 0; now ^= 1) {
+      ask_for(tiles[now ^ 1], cursor);
       if (layout_.is_few()) {
-        attend_rows(positions, n, key_rows, value_rows, state, memory);
+        attend_rows(tiles[now], state, memory);
       } else {
-        attend_panels(positions, n, key_rows, value_rows, state, memory);
+        attend_panels(tiles[now], state, memory);
       }
     }
   }
 
  private:
+  struct Tile {
+    int size;  ///< keys, 0 behind the last
+    std::int32_t positions[kTileKeys];
+    const T* keys[kTileKeys];
+    const T* values[kTileKeys];
+  };
+
+  void ask_for(Tile& tile, KeyCursor& cursor) const {
+    tile.size = cursor.next(tile.positions);
+    kv_.find(tile.positions, tile.size, tile.keys, tile.values);
+    prefetch_rows(tile.keys, tile.size, layout_.head_dim);
+    prefetch_rows(tile.values, tile.size, layout_.head_dim);
+  }
+
   /// Some row does not see every key of the tile.
-  [[nodiscard]] bool is_masked(const std::int32_t* positions, int n) const noexcept {
-    const std::int64_t last_key = positions[n - 1];
-    const std::int64_t first_in_window = std::max<std::int64_t>(positions[0], keys_.window_start);
+  [[nodiscard]] bool is_masked(const Tile& tile) const noexcept {
+    const std::int64_t last_key = tile.positions[tile.size - 1];
+    const std::int64_t first_in_window =
+        std::max<std::int64_t>(tile.positions[0], keys_.window_start);
     return last_key > p0_ ||
            (last_key >= first_in_window && first_in_window < keys_.row_window_start(last_row_));
   }
@@ -100,11 +115,11 @@ class UnitAttention {
   };
 
   /// The mask of rows [first_row, first_row + count), where those behind the last are like it.
-  void fill_mask(const std::int32_t* positions, int n, std::int64_t first_row, int count,
-                 Mask& mask) const noexcept {
+  void fill_mask(const Tile& tile, std::int64_t first_row, int count, Mask& mask) const noexcept {
     const auto before = [&](std::int64_t position) {
-      return static_cast<std::int32_t>(std::lower_bound(positions, positions + n, position) -
-                                       positions);
+      const std::int32_t* const end = tile.positions + tile.size;
+      return static_cast<std::int32_t>(std::lower_bound(tile.positions, end, position) -
+                                       tile.positions);
     };
     for (int i = 0; i < count; ++i) {
       const std::int64_t row = std::min(first_row + i, layout_.num_rows - 1);
@@ -115,39 +130,34 @@ class UnitAttention {
     }
   }
 
-  void attend_rows(const std::int32_t* positions, int n, const T* const* key_rows,
-                   const T* const* value_rows, const AttendState& state,
-                   const TileMemory& memory) const {
-    prefetch_rows(key_rows, n, layout_.head_dim);
-    prefetch_rows(value_rows, n, layout_.head_dim);
+  void attend_rows(const Tile& tile, const AttendState& state, const TileMemory& memory) const {
     const auto rows = static_cast<int>(layout_.num_rows);
     static_assert(kFewRows <= kLanes);
     Mask mask;
-    const bool masked = is_masked(positions, n);
-    if (masked) fill_mask(positions, n, 0, rows, mask);
     const KeyMask seen = mask.view();
+    const bool masked = is_masked(tile);
+    if (masked) fill_mask(tile, 0, rows, mask);
     const ElementKernels<T>& of_rows = kernels_.template of<T>();
-    of_rows.dot_rows(key_rows, n, queries_, rows, memory.scores);
-    kernels_.softmax_rows(memory.scores, rows, n, masked ? &seen : nullptr, rule_,
+    of_rows.dot_rows(tile.keys, tile.size, queries_, rows, memory.scores);
+    kernels_.softmax_rows(memory.scores, rows, tile.size, masked ? &seen : nullptr, rule_,
                           {state.max, state.sum, memory.rescale});
-    of_rows.accumulate_rows(value_rows, memory.scores, rows, n, masked, memory.rescale, state.out);
+    of_rows.accumulate_rows(tile.values, memory.scores, rows, tile.size, masked, memory.rescale,
+                            state.out);
   }
 
-  void attend_panels(const std::int32_t* positions, int n, const T* const* key_rows,
-                     const T* const* value_rows, const AttendState& state,
-                     const TileMemory& memory) const {
-    kernels_.template of<T>().load(key_rows, n, memory.keys);
-    kernels_.template of<T>().load(value_rows, n, memory.values);
+  void attend_panels(const Tile& tile, const AttendState& state, const TileMemory& memory) const {
+    kernels_.template of<T>().load(tile.keys, tile.size, memory.keys);
+    kernels_.template of<T>().load(tile.values, tile.size, memory.values);
     Mask mask;
     const KeyMask seen = mask.view();
-    const bool masked = is_masked(positions, n);
+    const bool masked = is_masked(tile);
     const std::int64_t panel_size = layout_.head_dim * kLanes;
     for (std::int64_t panel = 0; panel < num_panels(layout_.num_rows); ++panel) {
-      if (masked) fill_mask(positions, n, panel * kLanes, kLanes, mask);
-      kernels_.dot(memory.keys, queries_ + panel * panel_size, n, memory.scores);
-      kernels_.softmax(memory.scores, n, masked ? &seen : nullptr, rule_,
+      if (masked) fill_mask(tile, panel * kLanes, kLanes, mask);
+      kernels_.dot(memory.keys, queries_ + panel * panel_size, tile.size, memory.scores);
+      kernels_.softmax(memory.scores, tile.size, masked ? &seen : nullptr, rule_,
                        {state.max + panel * kLanes, state.sum + panel * kLanes, memory.rescale});
-      kernels_.accumulate(memory.values, memory.scores, n, masked, memory.rescale,
+      kernels_.accumulate(memory.values, memory.scores, tile.size, masked, memory.rescale,
                           state.out + panel * panel_size);
     }
   }
