@@ -31,9 +31,10 @@ int generate(GenerateOptions options) {
   const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
   if (options.prompt_file) options.prompt = read_file(*options.prompt_file);
-  std::vector<TokenId> prompt = text_tokens(tokenizer, model.config(), options.prompt);
+  std::vector<TokenId> prompt = tokenizer.encode_with_special_tokens(options.prompt);
   if (prompt.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "the prompt is empty, and the model has no bos token");
+    throw Error(ErrorCode::kInvalidArgument,
+                "the prompt is empty, and the tokenizer puts no token before it");
   }
   const auto prompt_size = static_cast<std::int64_t>(prompt.size());
   const std::int64_t length = prompt_size + options.max_tokens;

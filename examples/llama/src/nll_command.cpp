@@ -27,7 +27,7 @@ int nll(const NllOptions& options) {
   const auto backend = choose_backend(options.common);
   const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
-  std::vector<TokenId> tokens = text_tokens(tokenizer, model.config(), read_file(options.file));
+  std::vector<TokenId> tokens = tokenizer.encode_with_special_tokens(read_file(options.file));
   // n tokens are predicted by the n before them, so one more is read.
   if (options.tokens > 0 && options.tokens + 1 < static_cast<std::int64_t>(tokens.size())) {
     tokens.resize(options.tokens + 1);

@@ -2,111 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-
-#include "unicode.hpp"
+#include <utility>
 
 namespace llama {
 namespace {
 
-constexpr std::string_view kLlama3Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-/// A text and, below, the alternatives of the two patterns as functions from where a match starts
-/// to where it ends.
-class Scanner {
- public:
-  explicit Scanner(std::string_view text) : text_(text), characters_(decode_utf8(text)) {}
-
-  [[nodiscard]] std::size_t size() const { return characters_.size(); }
-  [[nodiscard]] char32_t at(std::size_t i) const {
-    return i < size() ? characters_[i].code_point : U'\0';
-  }
-  [[nodiscard]] bool is(std::size_t i, CharClass char_class) const {
-    return i < size() && characters_[i].char_class == char_class;
-  }
-  [[nodiscard]] bool is_line_break(std::size_t i) const { return at(i) == '\r' || at(i) == '\n'; }
-
-  /// The end of the run of one class that begins at i; i when there is none.
-  [[nodiscard]] std::size_t run(std::size_t i, CharClass char_class) const {
-    while (is(i, char_class)) ++i;
-    return i;
-  }
-
-  /// 's|'t|'re|'ve|'m|'ll|'d
-  [[nodiscard]] std::size_t contraction(std::size_t i, bool ignore_case) const {
-    if (at(i) != '\'') return i;
-    const auto letter = [&](std::size_t k) {
-      return ignore_case && at(k) >= 'A' && at(k) <= 'Z' ? at(k) + ('a' - 'A') : at(k);
-    };
-    for (const std::string_view ending : {"s", "t", "re", "ve", "m", "ll", "d"}) {
-      std::size_t matched = 0;
-      while (matched < ending.size() &&
-             letter(i + 1 + matched) == static_cast<unsigned char>(ending[matched])) {
-        ++matched;
-      }
-      if (matched == ending.size()) return i + 1 + matched;
-    }
-    return i;
-  }
-
-  /// \s+(?!\S)|\s+ : a run of white space gives its last character to what follows.
-  [[nodiscard]] std::size_t spaces(std::size_t i) const {
-    const std::size_t end = run(i, CharClass::kSpace);
-    return end < size() && end - i > 1 ? end - 1 : end;
-  }
-
-  void cut(std::size_t first, std::size_t last, std::vector<std::string_view>& pieces) const {
-    const std::size_t begin = characters_[first].offset;
-    const std::size_t end = last < size() ? characters_[last].offset : text_.size();
-    pieces.push_back(text_.substr(begin, end - begin));
-  }
-
- private:
-  std::string_view text_;
-  std::vector<Character> characters_;
-};
-
-/// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-std::size_t match_gpt2(const Scanner& text, std::size_t i) {
-  if (const std::size_t end = text.contraction(i, false); end > i) return end;
-  const std::size_t word = text.at(i) == ' ' ? i + 1 : i;
-  for (const auto char_class : {CharClass::kLetter, CharClass::kNumber, CharClass::kOther}) {
-    if (text.is(word, char_class)) return text.run(word, char_class);
-  }
-  return text.spaces(i);
-}
-
-/// kLlama3Regex
-std::size_t match_llama3(const Scanner& text, std::size_t i) {
-  if (const std::size_t end = text.contraction(i, true); end > i) return end;
-  if (text.is(i, CharClass::kLetter)) return text.run(i, CharClass::kLetter);
-  if (text.is(i, CharClass::kNumber)) {
-    return std::min(i + 3, text.run(i, CharClass::kNumber));
-  }
-  if (!text.is_line_break(i) && text.is(i + 1, CharClass::kLetter)) {
-    return text.run(i + 1, CharClass::kLetter);
-  }
-  const std::size_t word = text.at(i) == ' ' ? i + 1 : i;
-  if (text.is(word, CharClass::kOther)) {
-    std::size_t end = text.run(word, CharClass::kOther);
-    while (text.is_line_break(end)) ++end;
-    return end;
-  }
-  // \s*[\r\n]+ : up to the last line break of the white space.
-  for (std::size_t end = text.run(i, CharClass::kSpace); end > i; --end) {
-    if (text.is_line_break(end - 1)) return end;
-  }
-  return text.spaces(i);
-}
-
-/// Every number character is a piece of its own.
-std::size_t match_digits(const Scanner& text, std::size_t i) {
-  if (text.is(i, CharClass::kNumber)) return i + 1;
-  while (i < text.size() && !text.is(i, CharClass::kNumber)) ++i;
-  return i;
-}
+// The patterns that tokenizers has built in. Where it asks Rust for the class of a character rather
+// than Oniguruma, the classes are those of Rust: there \w has the two joiners.
+constexpr const char* kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* kDigit = R"(\p{N})";
+constexpr const char* kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
+constexpr const char* kSpace = R"(\s)";
+constexpr const char* kWordOrMarks = R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)";
 
 [[noreturn]] void unsupported(const Fields& fields, const std::string& what) {
   throw Error(ErrorCode::kUnsupportedTokenizer, fmt::format("{}: {}", fields.where(), what));
@@ -114,65 +22,112 @@ std::size_t match_digits(const Scanner& text, std::size_t i) {
 
 }  // namespace
 
+Pretokenizer::Behavior Pretokenizer::parse_behavior(const Fields& fields) {
+  const std::string behavior = fields.string("behavior");
+  if (behavior == "Isolated") return Behavior::kIsolated;
+  if (behavior == "Removed") return Behavior::kRemoved;
+  if (behavior == "Contiguous") return Behavior::kContiguous;
+  if (behavior == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
+  if (behavior == "MergedWithNext") return Behavior::kMergedWithNext;
+  fields.reject("behavior", "Isolated, Removed, Contiguous, MergedWithPrevious or MergedWithNext");
+}
+
 void Pretokenizer::parse_step(const Fields& fields) {
   const std::string type = fields.string("type");
-  if (type == "ByteLevel") {
-    if (fields.boolean("add_prefix_space", true)) {
-      unsupported(fields, "add_prefix_space is true; this engine has it false");
+  if (ends_with_byte_level_) {
+    unsupported(fields,
+                fmt::format("type is \"{}\"; this engine has no step after ByteLevel", type));
+  }
+  const auto add = [&](const char* pattern, Behavior behavior, bool inverted = false) {
+    steps_.push_back({Regex(pattern, fields.where()), behavior, inverted});
+  };
+  if (type == "Sequence") {
+    const Json& steps = fields.at("pretokenizers");
+    if (!steps.is_array()) fields.reject("pretokenizers", "a list of steps");
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      parse_step(Fields(steps[i], fmt::format("{} step {}", fields.where(), i),
+                        ErrorCode::kMalformedTokenizer));
     }
-    if (fields.boolean("use_regex", true)) steps_.push_back(Step::kGpt2Pattern);
+  } else if (type == "ByteLevel") {
+    if (!fields.find("add_prefix_space")) fields.reject("add_prefix_space", "true or false");
+    if (fields.boolean("use_regex", true)) {
+      add(kGpt2Pattern, Behavior::kIsolated);
+    } else {
+      steps_.emplace_back();
+    }
+    steps_.back().add_prefix_space = fields.boolean("add_prefix_space", true);
+    ends_with_byte_level_ = true;
   } else if (type == "Digits") {
-    if (!fields.boolean("individual_digits", false)) {
-      unsupported(fields, "individual_digits is false; this engine has it true");
-    }
-    steps_.push_back(Step::kDigits);
+    add(kDigit,
+        fields.boolean("individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous);
+  } else if (type == "Punctuation") {
+    add(kPunctuation, fields.find("behavior") ? parse_behavior(fields) : Behavior::kIsolated);
+  } else if (type == "Whitespace") {
+    add(kWordOrMarks, Behavior::kRemoved, /*inverted=*/true);
+  } else if (type == "WhitespaceSplit") {
+    add(kSpace, Behavior::kRemoved);
+  } else if (type == "BertPreTokenizer") {
+    add(kSpace, Behavior::kRemoved);
+    add(kPunctuation, Behavior::kIsolated);
   } else if (type == "Split") {
     const Fields pattern = fields.object("pattern");
-    if (pattern.string("Regex", "") != kLlama3Regex || fields.string("behavior") != "Isolated" ||
-        fields.boolean("invert", false)) {
-      unsupported(fields, fmt::format("Split by {}; this engine knows the pattern of Llama 3 alone",
-                                      pattern.json().dump()));
-    }
-    steps_.push_back(Step::kLlama3Pattern);
+    const bool literal = pattern.find("String") != nullptr;
+    steps_.push_back({Regex(pattern.string(literal ? "String" : "Regex"), fields.where(),
+                            literal ? Regex::Syntax::kLiteral : Regex::Syntax::kOniguruma),
+                      parse_behavior(fields), fields.boolean("invert", false)});
   } else {
     unsupported(fields,
-                fmt::format("type is \"{}\"; this engine has Digits, Split and ByteLevel", type));
+                fmt::format("type is \"{}\"; this engine has Sequence, Split, Digits, Punctuation, "
+                            "Whitespace, WhitespaceSplit, BertPreTokenizer and ByteLevel",
+                            type));
   }
 }
 
 Pretokenizer Pretokenizer::parse(const Fields& fields) {
-  const bool is_sequence = fields.string("type") == "Sequence";
-  const Json steps = is_sequence ? fields.at("pretokenizers") : Json::array({fields.json()});
-  if (!steps.is_array() || steps.empty()) fields.reject("pretokenizers", "a list of steps");
   Pretokenizer pretokenizer;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const Fields step(steps[i], fmt::format("{} step {}", fields.where(), i),
-                      ErrorCode::kMalformedTokenizer);
-    pretokenizer.parse_step(step);
-    if ((step.string("type") == "ByteLevel") != (i + 1 == steps.size())) {
-      unsupported(step, fmt::format("type is \"{}\"; the last step, and no other, is ByteLevel",
-                                    step.string("type")));
-    }
+  pretokenizer.parse_step(fields);
+  if (!pretokenizer.ends_with_byte_level_) {
+    unsupported(fields, "there is no ByteLevel; this engine has byte-level BPE");
   }
   return pretokenizer;
 }
 
-std::vector<std::string_view> Pretokenizer::split(std::string_view text) const {
-  std::vector<std::string_view> pieces{text};
-  for (const Step step : steps_) {
-    const auto match = step == Step::kDigits        ? match_digits
-                       : step == Step::kGpt2Pattern ? match_gpt2
-                                                    : match_llama3;
-    std::vector<std::string_view> cut;
-    for (const std::string_view piece : pieces) {
-      const Scanner scanner(piece);
-      for (std::size_t i = 0; i < scanner.size();) {
-        const std::size_t end = match(scanner, i);
-        scanner.cut(i, end, cut);
-        i = end;
-      }
+void Pretokenizer::cut(const Step& step, std::string piece, std::vector<std::string>& pieces) {
+  if (step.add_prefix_space && !piece.starts_with(' ')) piece.insert(0, 1, ' ');
+  if (!step.pattern) {
+    pieces.push_back(std::move(piece));
+    return;
+  }
+  const auto joined = [&](bool left_matched, bool right_matched) {
+    switch (step.behavior) {
+      case Behavior::kContiguous:
+        return left_matched == right_matched;
+      case Behavior::kMergedWithPrevious:
+        return right_matched && !left_matched;
+      case Behavior::kMergedWithNext:
+        return left_matched && !right_matched;
+      default:
+        return false;
     }
-    pieces = std::move(cut);
+  };
+  const std::vector<Segment> segments = step.pattern->segments(piece);
+  std::string part;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const bool matched = segments[i].is_match != step.inverted;
+    if (step.behavior != Behavior::kRemoved || !matched) part += segments[i].text;
+    const bool last = i + 1 == segments.size();
+    if (!last && joined(matched, segments[i + 1].is_match != step.inverted)) continue;
+    if (!part.empty()) pieces.push_back(std::exchange(part, {}));
+  }
+}
+
+std::vector<std::string> Pretokenizer::split(std::string_view text) const {
+  std::vector<std::string> pieces;
+  if (!text.empty()) pieces.emplace_back(text);
+  for (const Step& step : steps_) {
+    std::vector<std::string> parts;
+    for (std::string& piece : pieces) cut(step, std::move(piece), parts);
+    pieces = std::move(parts);
   }
   return pieces;
 }

@@ -36,8 +36,8 @@ int recall(const RecallOptions& options) {
   const auto backend = choose_backend(options.common);
   const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
-  const RecallTask task = make_recall_task(tokenizer, model.config(), options.data, options.context,
-                                           options.common.seed);
+  const RecallTask task =
+      make_recall_task(tokenizer, options.data, options.context, options.common.seed);
   fmt::print("{} codes hidden in {} tokens; {} KV cache, pages of {} tokens; {}\n\n",
              task.facts.size(), task.text.size(),
              to_string(kv_type(options.common).value_or(backend->activation_type())),

@@ -27,9 +27,8 @@ std::vector<Fact> make_facts(const Tokenizer& tokenizer, const Reference& refere
 
 }  // namespace
 
-RecallTask make_recall_task(const Tokenizer& tokenizer, const LlamaConfig& config,
-                            const std::filesystem::path& data_folder, std::int64_t context,
-                            std::uint64_t seed) {
+RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
+                            std::int64_t context, std::uint64_t seed) {
   RecallTask task;
   task.facts = make_facts(tokenizer, load_reference(data_folder / "reference.json"));
   std::mt19937_64 random(seed);
@@ -50,8 +49,9 @@ RecallTask make_recall_task(const Tokenizer& tokenizer, const LlamaConfig& confi
     reserve = std::max(reserve, static_cast<std::int64_t>(fact.question.size() + fact.code.size()));
   }
 
-  std::vector<TokenId> haystack =
-      text_tokens(tokenizer, config, read_file(data_folder / "haystack.txt"));
+  std::vector<TokenId> haystack = tokenizer.encode(read_file(data_folder / "haystack.txt"));
+  const auto before = tokenizer.post_processor().before();
+  haystack.insert(haystack.begin(), before.begin(), before.end());
   const std::int64_t others = sentence_tokens + reserve;
   const auto most = static_cast<std::int64_t>(haystack.size()) + others;
   const auto num_facts = static_cast<std::int64_t>(task.facts.size());
@@ -72,8 +72,8 @@ RecallTask make_recall_task(const Tokenizer& tokenizer, const LlamaConfig& confi
   for (std::int64_t i = 0; i < num_facts; ++i) {
     const std::int64_t part_begin = length * i / num_facts;
     const std::int64_t part_end = length * (i + 1) / num_facts;
-    // Not before the first token, which begins every text.
-    take_until(std::max<std::int64_t>(1, part_begin + below(part_end - part_begin)));
+    // Not among the tokens that begin every text.
+    take_until(std::max(std::ssize(before), part_begin + below(part_end - part_begin)));
     Fact& fact = task.facts[i];
     const auto& sentence = sentences[i];
     fact.position = static_cast<std::int64_t>(task.text.size());

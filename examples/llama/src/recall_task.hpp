@@ -31,8 +31,7 @@ struct RecallTask {
 /// as long as leaves room in `context` tokens for the longest question and its answer, so that
 /// nothing stands beyond `context`. Errors: kCannotReadFile, kMalformedReference, kInvalidArgument
 /// for a context that is too short or longer than the haystack.
-RecallTask make_recall_task(const Tokenizer& tokenizer, const LlamaConfig& config,
-                            const std::filesystem::path& data_folder, std::int64_t context,
-                            std::uint64_t seed);
+RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
+                            std::int64_t context, std::uint64_t seed);
 
 }  // namespace llama

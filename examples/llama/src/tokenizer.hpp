@@ -1,4 +1,5 @@
-/// Byte-level BPE, as a Hugging Face tokenizer.json describes it.
+/// Byte-level BPE, as a Hugging Face tokenizer.json describes it: the tokens are those of the
+/// Python package tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "added_tokens.hpp"
+#include "bpe.hpp"
 #include "json_file.hpp"
 #include "llama_config.hpp"
+#include "normalizer.hpp"
+#include "post_processor.hpp"
 #include "pretokenizer.hpp"
 
 namespace llama {
@@ -25,42 +29,43 @@ class Tokenizer {
     return static_cast<std::int64_t>(bytes_of_.size());
   }
 
-  /// The tokens of a text. Added tokens ("<|endoftext|>") are found in it; none is put before it.
+  /// The special tokens that the post-processor puts before and after a text.
+  [[nodiscard]] const PostProcessor& post_processor() const noexcept { return post_processor_; }
+
+  /// The tokens of a part of a text. Added tokens ("<|endoftext|>") are found in it; the
+  /// post-processor's are not put around it. A byte that is not valid UTF-8 ends the text before it
+  /// and is encoded by itself.
   [[nodiscard]] std::vector<TokenId> encode(std::string_view text) const;
 
-  /// The bytes of the tokens; ids outside the vocabulary give nothing. One token may hold a part
-  /// of a UTF-8 character.
+  /// The tokens of a whole text, between those of the post-processor.
+  [[nodiscard]] std::vector<TokenId> encode_with_special_tokens(std::string_view text) const;
+
+  /// The bytes of the tokens, of special ones too; ids outside the vocabulary give nothing. One
+  /// token may hold a part of a UTF-8 character.
   [[nodiscard]] std::string decode(std::span<const TokenId> tokens) const;
 
  private:
-  struct Merge {
-    std::int32_t rank;
-    TokenId merged;
-  };
-  static std::uint64_t pair_key(TokenId left, TokenId right) noexcept {
-    return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint32_t>(right);
-  }
-
-  void read_vocab(const Fields& model, const Json* added_tokens, const std::string& where);
-  void read_merges(const Fields& model);
+  void add_tokens(const Fields& root);
+  void check_post_processor(const std::string& where) const;
   void set_bytes(TokenId token, std::string bytes);
-  void encode_piece(std::string_view piece, std::vector<TokenId>& tokens) const;
+  void encode_valid(std::string_view text, std::vector<TokenId>& tokens) const;
 
+  Normalizer normalizer_;
   Pretokenizer pretokenizer_;
-  std::vector<std::string> bytes_of_;  // by token id
-  std::unordered_map<std::string, TokenId> token_of_;
-  std::unordered_map<std::uint64_t, Merge> merges_;
-  std::vector<std::pair<std::string, TokenId>> added_tokens_;
-  TokenId token_of_byte_[256] = {};
-  bool ignore_merges_ = false;
+  Bpe model_;
+  PostProcessor post_processor_;
+  AddedTokenFinder raw_tokens_;         // found before the text is normalized
+  AddedTokenFinder normalized_tokens_;  // found after that, in what the others left
+  std::vector<std::string> bytes_of_;   // by token id
 };
 
 /// The tokenizer.json of a model folder. Also kMalformedTokenizer when it has more tokens than the
-/// model.
+/// model. Prints ignored_keys() on stderr.
 Tokenizer load_tokenizer(const std::filesystem::path& folder, const LlamaConfig& config);
 
-/// The tokens of a whole text: the model's bos token first, if it has one.
-std::vector<TokenId> text_tokens(const Tokenizer& tokenizer, const LlamaConfig& config,
-                                 std::string_view text);
+/// A sentence for each of add_bos_token and add_eos_token in a folder's tokenizer_config.json that
+/// says otherwise than the post-processor, which decides as in transformers 5.
+std::vector<std::string> ignored_keys(const std::filesystem::path& folder,
+                                      const PostProcessor& post_processor);
 
 }  // namespace llama

@@ -23,11 +23,10 @@ AttentionOptions dense_attention(std::optional<hip_attn::ElementType> kv_type) {
   return options;
 }
 
-void check_tokens(const Tokenizer& tokenizer, const LlamaConfig& config,
-                  const std::filesystem::path& data_folder, const Reference& reference,
-                  std::vector<Check>& checks) {
+void check_tokens(const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
+                  const Reference& reference, std::vector<Check>& checks) {
   const std::string haystack = read_file(data_folder / "haystack.txt");
-  const std::vector<TokenId> tokens = text_tokens(tokenizer, config, haystack);
+  const std::vector<TokenId> tokens = tokenizer.encode_with_special_tokens(haystack);
   const auto count = static_cast<std::int64_t>(tokens.size());
   checks.push_back({"tokens of the haystack", count == reference.haystack_tokens,
                     fmt::format("{} of {}", count, reference.haystack_tokens)});
@@ -36,8 +35,7 @@ void check_tokens(const Tokenizer& tokenizer, const LlamaConfig& config,
   checks.push_back({"token ids", expected == reference.haystack_ids.end(),
                     fmt::format("the first {} of {} agree", found - tokens.begin(),
                                 reference.haystack_ids.size())});
-  const bool same_text =
-      tokenizer.decode(std::span(tokens).subspan(config.bos_token ? 1 : 0)) == haystack;
+  const bool same_text = tokenizer.decode(tokenizer.encode(haystack)) == haystack;
   checks.push_back({"decoding", same_text,
                     same_text ? "the haystack's tokens give it back" : "another text came back"});
 }
@@ -106,7 +104,7 @@ std::vector<Check> verify(const Model& model, const Tokenizer& tokenizer,
       verify_tolerance(kv_type.value_or(model.backend().activation_type()));
   const Reference reference = load_reference(data_folder / "reference.json");
   std::vector<Check> checks;
-  check_tokens(tokenizer, model.config(), data_folder, reference, checks);
+  check_tokens(tokenizer, data_folder, reference, checks);
 
   EngineOptions options;
   options.max_seq_len = static_cast<std::int64_t>(reference.haystack_ids.size());
@@ -115,8 +113,8 @@ std::vector<Check> verify(const Model& model, const Tokenizer& tokenizer,
   check_nll(engine, reference, tolerance.nll, checks);
   check_logits(engine, reference, tolerance.logit, checks);
 
-  const RecallTask task = make_recall_task(tokenizer, model.config(), data_folder,
-                                           reference.recall_context, /*seed=*/1);
+  const RecallTask task =
+      make_recall_task(tokenizer, data_folder, reference.recall_context, /*seed=*/1);
   const RecallResult result =
       run_recall(model, tokenizer, task, dense_attention(kv_type), {}, "recall", false);
   checks.push_back({fmt::format("codes found in {} tokens", reference.recall_context),

@@ -96,8 +96,7 @@ TEST_CASE("gpu: a decode step from a graph is the step without one, bit for bit"
 
 TEST_CASE("gpu: recall finds what it finds on the CPU, and its selections can be drawn") {
   REQUIRE_GPU();
-  const RecallTask task =
-      make_recall_task(bundled_tokenizer(), bundled_model().config(), kDataFolder, 4096, 1);
+  const RecallTask task = make_recall_task(bundled_tokenizer(), kDataFolder, 4096, 1);
   const auto recall = [&](const Model& model) {
     hip_attn::HipConfig config = sparse_config();
     config.stages = {{32, 2048, 4}, {8, 512, 1}};

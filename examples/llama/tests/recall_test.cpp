@@ -12,8 +12,7 @@ namespace llama::test {
 namespace {
 
 RecallTask task_of(std::int64_t context, std::uint64_t seed = 1) {
-  return make_recall_task(bundled_tokenizer(), bundled_model().config(), kDataFolder, context,
-                          seed);
+  return make_recall_task(bundled_tokenizer(), kDataFolder, context, seed);
 }
 
 TEST_CASE("recall: every code stands in the text where the task says") {

@@ -43,8 +43,8 @@ const Tokenizer& bundled_tokenizer() {
 }
 
 std::vector<TokenId> haystack_tokens(std::int64_t count) {
-  std::vector<TokenId> tokens = text_tokens(bundled_tokenizer(), bundled_model().config(),
-                                            read_file(kDataFolder / "haystack.txt"));
+  std::vector<TokenId> tokens =
+      bundled_tokenizer().encode_with_special_tokens(read_file(kDataFolder / "haystack.txt"));
   tokens.resize(count);
   return tokens;
 }

@@ -2,77 +2,23 @@
 
 #include <nlohmann/json.hpp>
 
-#include "pretokenizer.hpp"
-#include "support.hpp"
+#include "tokenizer_support.hpp"
 
+/// Ids are those of the Python package tokenizers 0.23 for the same files and texts.
 namespace llama::test {
 namespace {
 
-Json bundled() { return Json::parse(read_file(kModelFolder / "tokenizer.json")); }
-
-std::vector<std::string> pieces(const Json& pre_tokenizer, const std::string& text) {
-  const Fields fields(pre_tokenizer, "pre_tokenizer", ErrorCode::kMalformedTokenizer);
-  const auto views = Pretokenizer::parse(fields).split(text);
-  return {views.begin(), views.end()};
-}
-
-using Pieces = std::vector<std::string>;
-
-const Json kByteLevel = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
-
-Json llama3_pattern() {
-  return {
-      {"type", "Sequence"},
-      {"pretokenizers",
-       {{{"type", "Split"},
-         {"pattern",
-          {{"Regex",
-            R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
-         {"behavior", "Isolated"},
-         {"invert", false}},
-        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
-}
-
-TEST_CASE("pretokenizer: the GPT-2 pattern") {
-  REQUIRE(pieces(kByteLevel, "").empty());
-  REQUIRE(pieces(kByteLevel, "Hello  world's 42 x+=1;\n\n  end ") ==
-          Pieces{"Hello", " ", " world", "'s", " 42", " x", "+=", "1", ";", "\n\n ", " end", " "});
-  // Contractions only in lower case; an apostrophe after a space is punctuation.
-  REQUIRE(pieces(kByteLevel, "IT'S 'll") == Pieces{"IT", "'", "S", " '", "ll"});
-  REQUIRE(pieces(kByteLevel, "we'll've") == Pieces{"we", "'ll", "'ve"});
-  REQUIRE(pieces(kByteLevel, "\tx\n") == Pieces{"\t", "x", "\n"});
-  // Letters and numbers of any script; an ideographic space is white space.
-  REQUIRE(pieces(kByteLevel, "naïve Ωμ ٣٤ Ⅷ½ 日本\u3000語") ==
-          Pieces{"naïve", " Ωμ", " ٣٤", " Ⅷ½", " 日本", "\u3000", "語"});
-  REQUIRE(pieces(kByteLevel, "“a”—b") == Pieces{"“", "a", "”—", "b"});
-}
-
-TEST_CASE("pretokenizer: digits one by one") {
-  Json sequence = {
-      {"type", "Sequence"},
-      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, kByteLevel}}};
-  REQUIRE(pieces(sequence, "is 945, 07") == Pieces{"is", " ", "9", "4", "5", ",", " ", "0", "7"});
-}
-
-TEST_CASE("pretokenizer: the Llama 3 pattern") {
-  REQUIRE(pieces(llama3_pattern(), "IT'S 12345 (ok)\n\n  x \n y") ==
-          Pieces{"IT", "'S", " ", "123", "45", " (", "ok", ")\n\n", " ", " x", " \n", " y"});
-  REQUIRE(pieces(llama3_pattern(), "\tint a;") == Pieces{"\tint", " a", ";"});
-}
-
-TEST_CASE("tokenizer: added tokens, any bytes and broken UTF-8 survive a round trip") {
+TEST_CASE("tokenizer: any bytes and broken UTF-8 survive a round trip") {
   const Tokenizer& tokenizer = bundled_tokenizer();
-  REQUIRE(tokenizer.encode("<|endoftext|>") == std::vector<TokenId>{0});
-  const auto tokens = tokenizer.encode("a<|endoftext|><|endoftext|>b");
-  REQUIRE(tokens.size() == 4);
-  REQUIRE(tokens[1] == 0);
-  REQUIRE(tokens[2] == 0);
   REQUIRE(tokenizer.encode("").empty());
   std::string bytes;
   for (int i = 0; i < 256; ++i) bytes.push_back(static_cast<char>(i));
   bytes += "\xf0\x9f\x98\x80\xf0\x9f\xc3";  // a whole emoji, then broken sequences
   REQUIRE(tokenizer.decode(tokenizer.encode(bytes)) == bytes);
-  REQUIRE(tokenizer.decode(std::vector<TokenId>{-1, 1 << 20}).empty());
+  REQUIRE(tokenizer.decode(Ids{-1, 1 << 20}).empty());
+  // A byte that is not valid UTF-8 is a piece of its own, between two texts.
+  const TokenId byte_ff = tokenizer.encode("\xff").at(0);
+  REQUIRE(tokenizer.encode("The\xffThe") == Ids{550, byte_ff, 550});
 }
 
 TEST_CASE("tokenizer: a piece of a million bytes is encoded in reasonable time") {
@@ -81,49 +27,102 @@ TEST_CASE("tokenizer: a piece of a million bytes is encoded in reasonable time")
 }
 
 TEST_CASE("tokenizer: merges may be written as strings, and whole words may skip them") {
-  const TemporaryFolder folder;
-  Json json = bundled();
+  Json json = bundled_json();
   for (Json& merge : json["model"]["merges"]) {
     merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   }
-  const std::string text = "The secret code for orchid is 945807. Remember it.";
-  const Tokenizer strings(folder.write("tokenizer.json", json.dump()));
-  REQUIRE(strings.encode(text) == bundled_tokenizer().encode(text));
+  json["model"]["merges"].insert(json["model"]["merges"].begin(), "#version: 0.2");
+  REQUIRE(encode(json, "The secret code") == Ids{550, 445, 1112, 84, 831});
 
   json["model"]["merges"] = Json::array();
   json["model"]["ignore_merges"] = true;
-  const Tokenizer whole_words(folder.write("tokenizer.json", json.dump()));
-  REQUIRE(whole_words.encode(" is") == bundled_tokenizer().encode(" is"));
-  REQUIRE(whole_words.encode("qzqz").size() == 4);
+  REQUIRE(encode(json, " is") == Ids{321});
+  REQUIRE(encode(json, "qzqz") == Ids{81, 90, 81, 90});
+  REQUIRE(encode(json, "isis") == Ids{73, 83, 73, 83});
+}
+
+TEST_CASE("tokenizer: the first merge goes first, and of equal ones the last counts") {
+  Json json = bundled_json();
+  const Json th = {"t", "h"};
+  const Json he = {"h", "e"};
+  json["model"]["merges"] = Json::array({th, he});
+  REQUIRE(encode(json, "the") == Ids{593, 69});
+  json["model"]["merges"] = Json::array({th, he, th});
+  REQUIRE(encode(json, "the") == Ids{84, 269});
+}
+
+TEST_CASE("tokenizer: bytes that the vocabulary lacks are dropped or become the unknown token") {
+  Json json = without_entries(bundled_json(), {"~"});
+  REQUIRE(encode(json, "a~b") == Ids{65, 66});
+  REQUIRE(encode(json, "~~").empty());
+  json["model"]["unk_token"] = "<|endoftext|>";
+  REQUIRE(encode(json, "a~~b") == Ids{65, 0, 0, 66});
+  json["model"]["fuse_unk"] = true;
+  REQUIRE(encode(json, "a~~b") == Ids{65, 0, 66});
+  REQUIRE(encode(json, "~a~") == Ids{0, 65, 0});
+}
+
+TEST_CASE("tokenizer: values that change nothing, and entries that no text gives") {
+  Json json = bundled_json();
+  json["model"].erase("type");
+  json["model"]["dropout"] = 0.0;
+  json["model"]["unk_token"] = "";
+  json["model"]["end_of_word_suffix"] = "";
+  json["model"]["vocab"]["▁the"] = 4096;
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", Json::array()}};
+  json["truncation"] = {{"max_length", 1}};
+  const Tokenizer changed = tokenizer(json);
+  const std::string text = "The secret code for orchid is 945807. ▁the";
+  REQUIRE(changed.encode(text) == bundled_tokenizer().encode(text));
+  REQUIRE(changed.decode(Ids{4096}) == "▁the");
+}
+
+TEST_CASE("tokenizer: Unicode normalization forms") {
+  const std::string text = "café cafe\u0301 ﬁ ½";
+  const auto normalized = [&](const Json& normalizer) {
+    Json json = bundled_json();
+    json["normalizer"] = normalizer;
+    return encode(json, text);
+  };
+  REQUIRE(normalized(nullptr) ==
+          Ids{826, 70, 128, 103, 277, 776, 137, 224, 221, 172, 106, 224, 221, 127, 122});
+  REQUIRE(normalized({{"type", "NFC"}}) ==
+          Ids{826, 70, 128, 103, 1244, 70, 128, 103, 221, 172, 106, 224, 221, 127, 122});
+  REQUIRE(normalized({{"type", "NFD"}}) ==
+          Ids{67, 776, 137, 224, 277, 776, 137, 224, 221, 172, 106, 224, 221, 127, 122});
+  REQUIRE(normalized({{"type", "NFKC"}}) ==
+          Ids{826, 70, 128, 103, 1244, 70, 128, 103, 276, 73, 221, 17, 159, 224, 227, 18});
+  const Ids nfkd = {67, 776, 137, 224, 277, 776, 137, 224, 276, 73, 221, 17, 159, 224, 227, 18};
+  REQUIRE(normalized({{"type", "NFKD"}}) == nfkd);
+  REQUIRE(normalized({{"type", "Sequence"},
+                      {"normalizers", {{{"type", "NFC"}}, {{"type", "NFKD"}}}}}) == nfkd);
+}
+
+TEST_CASE("tokenizer: ByteLevel's first space, once for each text between added tokens") {
+  Json json = with_added(bundled_json(), {{"<m>"}});
+  json["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", true}};
+  REQUIRE(encode(json, "is<m>is") == Ids{321, 4096, 321});
+  REQUIRE(encode(json, " is") == Ids{321});
 }
 
 TEST_CASE("tokenizer: other kinds are refused, naming what they are") {
-  constexpr auto kUnsupported = ErrorCode::kUnsupportedTokenizer;
   const auto refused = [](const char* pointer, const Json& value, const std::string& words) {
-    const TemporaryFolder folder;
-    Json json = bundled();
+    Json json = bundled_json();
     json[Json::json_pointer(pointer)] = value;
-    require_error(kUnsupported, words,
-                  [&] { Tokenizer tokenizer(folder.write("tokenizer.json", json.dump())); });
+    require_error(ErrorCode::kUnsupportedTokenizer, words, [&] { tokenizer(json); });
   };
+  refused("/version", "2.0", "version is \"2.0\"");
   refused("/model/type", "Unigram", "type is \"Unigram\"");
   refused("/model/type", "WordPiece", "type is \"WordPiece\"");
   refused("/model/byte_fallback", true, "SentencePiece");
   refused("/model/end_of_word_suffix", "</w>", "end_of_word_suffix is \"</w>\"");
-  refused("/model/dropout", 0.1, "dropout");
-  refused("/normalizer", {{"type", "NFC"}}, "normalizer is {\"type\":\"NFC\"}");
+  refused("/model/dropout", 0.1, "dropout is 0.1");
+  refused("/normalizer", {{"type", "Lowercase"}}, "normalizer: type is \"Lowercase\"");
+  refused("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Strip"}}}}},
+          "normalizer step 0: type is \"Strip\"");
   refused("/pre_tokenizer", nullptr, "pre_tokenizer is missing");
-  refused("/pre_tokenizer", {{"type", "Metaspace"}}, "type is \"Metaspace\"");
-  refused("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}},
-          "the last step, and no other, is ByteLevel");
-  refused("/pre_tokenizer/pretokenizers/0/individual_digits", false, "individual_digits is false");
-  refused("/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space is true");
-  Json other_pattern = llama3_pattern();
-  other_pattern["pretokenizers"][0]["pattern"]["Regex"] = "\\s+";
-  refused("/pre_tokenizer", other_pattern, "Split by {\"Regex\":\"\\\\s+\"}");
+  refused("/pre_tokenizer", {{"type", "Metaspace"}}, "pre_tokenizer: type is \"Metaspace\"");
   refused("/decoder/type", "WordPiece", "decoder is \"WordPiece\"");
-  refused("/added_tokens/0/lstrip", true, "lstrip true");
-  refused("/model/vocab/▁the", 17, "\"▁the\", which is not written in the characters");
 }
 
 TEST_CASE("tokenizer: malformed files are refused") {
@@ -134,7 +133,7 @@ TEST_CASE("tokenizer: malformed files are refused") {
     require_error(kMalformed, words, [&] { Tokenizer tokenizer(path); });
   };
   const auto changed = [](const char* pointer, const Json& value) {
-    Json json = bundled();
+    Json json = bundled_json();
     json[Json::json_pointer(pointer)] = value;
     return json.dump();
   };
@@ -145,14 +144,15 @@ TEST_CASE("tokenizer: malformed files are refused") {
   refused(changed("/model/vocab", 3), "vocab is 3; expected an object");
   refused(changed("/model/vocab/a", -1), "id is -1");
   refused(changed("/model/vocab/a", 1 << 30), "id is 1073741824");
+  refused(changed("/model/vocab/zzzz", 17), "\"1\" and \"zzzz\" have the same id, 17");
   refused(changed("/model/merges", "x"), "merges is \"x\"; expected a list");
   refused(changed("/model/merges/0", "nospace"), "has no space");
   refused(changed("/model/merges/0", 7), "is neither");
   refused(changed("/model/merges/0", {"q", "zqzq"}), "outside the vocabulary");
-  refused(changed("/model/merges/0", {"▁", "a"}), "byte-level characters");
-  Json no_byte = bundled();
-  no_byte["model"]["vocab"].erase("a");
-  refused(no_byte.dump(), "no token for byte 97");
+  refused(changed("/model/merges/0", "a b c"), "outside the vocabulary");
+  Json no_byte = without_entries(bundled_json(), {"~"});
+  no_byte["model"]["unk_token"] = "<unk>";
+  refused(no_byte.dump(), "no token for byte 126, nor unk_token \"<unk>\"");
 
   folder.write("tokenizer.json", changed("/model/vocab/zzzzqqqq", 5000));
   require_error(kMalformed, "vocab_size is 4096",

@@ -1,0 +1,80 @@
+#include <algorithm>
+#include <chrono>
+
+#include "json_file.hpp"
+#include "tokenizer_support.hpp"
+
+namespace llama::test {
+namespace {
+
+/// The shortest of three times, in seconds.
+template <typename Action>
+double seconds(Action&& action) {
+  double shortest = 1e9;
+  for (int i = 0; i < 3; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    [[maybe_unused]] const auto result = action();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    shortest = std::min(shortest, taken.count());
+  }
+  return shortest;
+}
+
+std::string added_token(int i) { return "<token " + std::to_string(i) + ">"; }
+
+Json with_many_added(int count) {
+  std::vector<NewToken> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back({added_token(i), "normalized"});
+  return with_added(bundled_json(), tokens);
+}
+
+/// Every 20 bytes of the haystack one of `count` added tokens.
+std::string text_with_tokens(std::size_t size, int count) {
+  const std::string haystack = read_file(kDataFolder / "haystack.txt");
+  std::string text;
+  for (int i = 0; text.size() < size; ++i) {
+    text += haystack.substr(20 * i % (haystack.size() - 20), 20) + added_token(i % count);
+  }
+  return text;
+}
+
+// Eight times the work takes about eight times as long, and would take 64 times as long if time
+// grew with the square. The bound lies between.
+constexpr double kMostFor8Times = 24;
+
+TEST_CASE("tokenizer: time is linear in the text, among added tokens that occur often") {
+  const Tokenizer many = tokenizer(with_many_added(256));
+  const std::string text = text_with_tokens(800'000, 256);
+  const double part = seconds([&] { return many.encode(text.substr(0, 100'000)); });
+  const double whole = seconds([&] { return many.encode(text); });
+  INFO(part << " s for an eighth, " << whole << " s for the whole");
+  CHECK(whole < kMostFor8Times * part);
+}
+
+TEST_CASE("tokenizer: time is linear in the text, in white space that added tokens take") {
+  const Tokenizer strip = tokenizer(with_added(bundled_json(), {{"  ", "lstrip rstrip"}}));
+  const double part = seconds([&] { return strip.encode(std::string(12'500, ' ')); });
+  const double whole = seconds([&] { return strip.encode(std::string(100'000, ' ')); });
+  INFO(part << " s for an eighth, " << whole << " s for the whole");
+  CHECK(whole < kMostFor8Times * part);
+}
+
+TEST_CASE("tokenizer: time is linear in the number of added tokens") {
+  const TemporaryFolder folder;
+  const auto few = folder.write("few.json", with_many_added(2'500).dump());
+  const auto all = folder.write("all.json", with_many_added(20'000).dump());
+  const double part = seconds([&] { return Tokenizer(few); });
+  const double whole = seconds([&] { return Tokenizer(all); });
+  INFO(part << " s for 2500, " << whole << " s for 20000");
+  CHECK(whole < kMostFor8Times * part);
+
+  // Encoding does not grow with them at all.
+  const std::string text = text_with_tokens(200'000, 256);
+  const Tokenizer with_few(few);
+  const Tokenizer with_all(all);
+  CHECK(seconds([&] { return with_all.encode(text); }) <
+        4 * seconds([&] { return with_few.encode(text); }));
+}
+
+}  // namespace
+}  // namespace llama::test
