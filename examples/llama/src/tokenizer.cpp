@@ -100,9 +100,9 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
     const std::string_view valid = valid_prefix(text);
     encode_valid(valid, tokens);
     text.remove_prefix(valid.size());
-    const std::string_view invalid_byte = text.substr(0, 1);
-    model_.encode(invalid_byte, tokens);
-    text.remove_prefix(invalid_byte.size());
+    if (text.empty()) break;
+    model_.encode(text.substr(0, 1), tokens);
+    text.remove_prefix(1);
   }
   return tokens;
 }
