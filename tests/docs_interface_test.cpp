@@ -384,7 +384,7 @@ TEST_CASE_METHOD(DocsLayer, "docs: an engine's own threads run a call in parts")
 }
 
 TEST_CASE("docs: an authors' JSON configures every layer") {
-  const std::string text = R"({"dense_layers": [0, 1], "mask_refresh_interval": [96, 24, 8],
+  const std::string text = R"({"using_extend": false, "dense_layers": [0, 1],
                                "layers": [{"stages": []}, {"second_stage_k": 4096}]})";
   const auto report = [](const std::string& message) { FAIL(message); };
   const auto parse = [&](std::int32_t layer, HipConfig& out) {
