@@ -53,7 +53,7 @@ struct AttentionStats {
   }
 };
 
-/// Called after each layer's attention with what it selected, for the layers that are not dense.
+/// Called after each layer's attention with what it selected, for the layers that select.
 using SelectionObserver =
     std::function<void(std::int64_t layer, const Batch& batch, const hip_attn::HipConfig& config,
                        const hip_attn::ConstBlockSelection& selection)>;

@@ -21,13 +21,19 @@ void draw_distinct(std::mt19937_64& random, std::int32_t first, std::int64_t siz
 }  // namespace
 
 void fill_baseline_selection(AttentionMode mode, std::uint64_t seed, std::int64_t layer,
-                             const Batch& batch, const hip_attn::HipConfig& config,
+                             const Batch& batch, const hip_attn::AttentionPlan& plan,
                              const hip_attn::BlockSelection& selection) {
+  const hip_attn::HipConfig& config = plan.config;
   const std::int64_t keep = config.stages.back().keep;
   const std::int32_t block_k = config.block_k();
   const std::int64_t num_kv_heads = selection.counts.sizes[1];
   for_each_query_block(batch, config, [&](std::int64_t row, std::int64_t b, std::int64_t p0) {
     for (std::int64_t head = 0; head < num_kv_heads; ++head) {
+      if (p0 < plan.dense_until) {
+        selection.counts(row, head) = 0;
+        selection.window_start(row, head) = static_cast<std::int32_t>(config.sink);
+        continue;
+      }
       std::int64_t window = config.window;
       std::int64_t count = 0;
       if (mode == AttentionMode::kWindow) {

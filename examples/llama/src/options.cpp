@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <utility>
@@ -80,12 +81,14 @@ std::vector<NamedConfig> named_configs(const CommonOptions& options, std::int64_
   }
   for (const auto& path : options.configs) {
     hip_attn::ModelConfig config;
-    const hip_attn::Status status = hip_attn::parse_model_config(read_file(path), config);
+    std::vector<std::string> notes;
+    const hip_attn::Status status = hip_attn::parse_model_config(read_file(path), config, &notes);
     if (!status.ok()) {
       throw Error(ErrorCode::kAttention,
                   fmt::format("{}: {}: {}", path.string(), hip_attn::to_string(status.code()),
                               status.message()));
     }
+    for (const std::string& note : notes) fmt::print(stderr, "{}: {}\n", path.string(), note);
     configs.emplace_back(path.stem().string(), std::move(config));
   }
   return configs;

@@ -49,8 +49,9 @@ std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options);
 std::unique_ptr<Backend> choose_backend(const CommonOptions& options);
 
 /// Dense once if it is asked for, then every other mode with every preset and configuration file.
-/// max_len: the length that presets which depend on one are made for. Errors: kInvalidArgument,
-/// kCannotReadFile, kAttention for a configuration that hip_attn refuses.
+/// max_len: the length that presets which depend on one are made for. What hip_attn notes of a
+/// configuration file goes to stderr. Errors: kInvalidArgument, kCannotReadFile, kAttention for a
+/// configuration that hip_attn refuses.
 std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
                                                  std::int64_t max_len);
 

@@ -47,7 +47,7 @@ class PagedAttention final : public Attention {
                                       state.prefill.plan));
       // A GPU's plan attends to short positions densely. Here every device is to select what the
       // configuration says: the tables and pictures show that.
-      state.prefill.plan.dense_until = 0;
+      state.prefill.plan.dense_until = options.config.prefill_dense_until;
       shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
       check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
                                      state.decode.plan));
@@ -70,12 +70,13 @@ class PagedAttention final : public Attention {
     const bool decode = batch.phase == Phase::kDecode;
     const Call& call = layers_[layer].of(batch.phase);
     const hip_attn::AttentionPlan& plan = call.plan;
-    const bool sparse = !plan.config.is_dense();
-    const bool searched = sparse && options_.mode == AttentionMode::kHip;
+    // Where nothing is selected, every mode is the configuration itself.
+    const bool selects = !plan.config.is_dense() && !plan.config.is_window_only();
+    const bool searched = selects && options_.mode == AttentionMode::kHip;
 
-    if (sparse && !searched) {
+    if (selects && !searched) {
       backend_.begin(Part::kOther);
-      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan.config,
+      fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan,
                               selection_.on_host(plan));
       selection_.upload();
     }
@@ -93,7 +94,7 @@ class PagedAttention final : public Attention {
     args.cu_seqlens_q = inputs_.cu_seqlens_q();
     args.counters = {counters_.data() + call.first_counter, {num_counters(plan)}};
 
-    if (sparse && !searched) {
+    if (selects && !searched) {
       args.selection = selection_.on_device(plan);
     } else if (searched && observer_) {
       args.selection_out = selection_.on_device(plan);
@@ -109,7 +110,7 @@ class PagedAttention final : public Attention {
       std::transform(out_.begin(), out_.end(), out.as<float>(),
                      [](T value) { return hip_attn::to_float(value); });
     }
-    if (observer_ && sparse) {
+    if (observer_ && selects) {
       backend_.begin(Part::kOther);
       if (searched) selection_.download();
       observer_(layer, batch, plan.config, selection_.on_host(plan));
