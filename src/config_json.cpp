@@ -39,7 +39,7 @@ class DocumentReader {
     const bool is_own = own_key != std::end(kLayerKeys);
     check_extension(top, is_own);
     const DenseSwitches dense = read_dense_switches(top);
-    LayerReader layers(reader_, read_refresh_intervals(top, is_own));
+    LayerReader layers(reader_, read_refresh_intervals(top, is_own || dense.decode));
     if (is_own)
       read_one_layer(top, *own_key, layers, config);
     else
@@ -69,11 +69,11 @@ class DocumentReader {
                      "\"using_extend\": false");
   }
 
-  RefreshIntervals read_refresh_intervals(const JsonNode& top, bool is_own) {
+  RefreshIntervals read_refresh_intervals(const JsonNode& top, bool quietly) {
     RefreshIntervals intervals;
     const auto node = find(top, "mask_refresh_interval");
     if (!node) {
-      if (!is_own)
+      if (!quietly)
         reader_.note("mask_refresh_interval is absent: it is {}",
                      fmt::join(intervals.numbers, ", "));
       return intervals;
@@ -187,9 +187,11 @@ class DocumentReader {
     const auto node = find(top, "prefill_dense_threshold");
     if (!node) return;
     config.prefill_dense_until = std::int64_t{reader_.integer<std::int32_t>(*node, -1)} + 1;
+    if (config.prefill_dense_until == 0) return;
     reader_.note(
-        "prefill_dense_threshold is honoured by callers that hand ModelConfig::prefill_dense_until "
-        "to their plans; the authors' package reads it without acting on it");
+        "prefill_dense_threshold is honoured, in layers that search, by callers that hand "
+        "ModelConfig::prefill_dense_until to their plans; the authors' package reads it without "
+        "acting on it");
   }
 
   static void make_dense(std::vector<HipConfig>& layers, std::span<const std::int32_t> numbers) {

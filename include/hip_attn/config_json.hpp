@@ -20,7 +20,7 @@ struct ModelConfig {
   std::vector<HipConfig> prefill_layers;   ///< empty: as decode_layers
   std::vector<std::int32_t> dense_layers;  ///< layer numbers; parse_model_config sorts them
   /// For the caller to hand to the plans of prefill, as AttentionPlan::dense_until or a lower bound
-  /// of it: query blocks that begin before this position attend to every key.
+  /// of it: query blocks that begin before this position attend to every key in layers that search.
   std::int64_t prefill_dense_until = 0;
 
   /// The configuration of layer `layer` (>= 0). Layers beyond a per-layer list use its last entry.
@@ -39,7 +39,8 @@ struct ModelConfig {
 ///                              presets::dense()
 ///     mask_refresh_interval    integer, or a list of one integer per stage
 ///     force_dense, decode_always_dense, prefill_always_dense     true: presets::dense()
-///     prefill_dense_threshold  tokens before a query block of prefill up to which it is dense
+///     prefill_dense_threshold  tokens before a query block of prefill up to which nothing is
+///     searched
 ///
 /// A layer object, all of whose keys are optional:
 ///
@@ -62,8 +63,8 @@ struct ModelConfig {
 ///
 /// Every stage has ScanRule::kDescent.
 ///
-/// `notes` receives a sentence for each key that was accepted without effect, or that is absent and
-/// not what one might expect; none when all was said and done.
+/// `notes`, unless null, becomes the list of what is worth a sentence: each key that has no effect
+/// here, or none in the authors' package, and each absent key that means something.
 ///
 /// Errors: kMalformedJson (not JSON, a zero byte, a key given twice, a value of the wrong type or
 /// out of range, a missing stage key), kUnknownKey (a key, a value of a known key or two keys

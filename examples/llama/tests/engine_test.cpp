@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "hip_attn/config.hpp"
+#include "hip_attn/config_json.hpp"
+#include "json_file.hpp"
 #include "sampler.hpp"
 #include "support.hpp"
 #include "text_nll.hpp"
@@ -72,6 +74,71 @@ TEST_CASE("engine: the whole program is sparse where it should be") {
   CHECK(dense.search_keys_read + window.search_keys_read + random.search_keys_read == 0);
   CHECK(window.keys_attended == hip.keys_attended);
   CHECK(random.keys_attended == hip.keys_attended);
+}
+
+TEST_CASE("engine: query blocks before prefill_dense_until attend to every key in every mode") {
+  const auto tokens = haystack_tokens(1024);
+  const auto keys_attended = [&](AttentionMode mode, std::int64_t dense_until, std::int64_t count) {
+    AttentionOptions attention = hip_attention(sparse_config());
+    attention.mode = mode;
+    attention.config.prefill_dense_until = dense_until;
+    Engine engine(bundled_model(), attention, options_for(1024));
+    Sequence sequence = engine.new_sequence();
+    engine.prefill(sequence, std::span(tokens).first(count), [](auto, auto) {});
+    return engine.attention().stats().keys_attended;
+  };
+  constexpr std::int64_t kDense = 768 * 769 / 2 * 2 * 6;  // rows of 2 KV heads in 6 layers
+  CHECK(keys_attended(AttentionMode::kDense, 0, 768) == kDense);
+  for (const auto mode : {AttentionMode::kHip, AttentionMode::kWindow, AttentionMode::kRandom}) {
+    CHECK(keys_attended(mode, 705, 768) == kDense);  // the last block begins at 704
+    CHECK(keys_attended(mode, 704, 768) < kDense);
+    CHECK(keys_attended(mode, 768, 1024) ==
+          kDense + keys_attended(mode, 0, 1024) - keys_attended(mode, 0, 768));
+  }
+}
+
+TEST_CASE("engine: a configuration file with window-only layers and a dense start runs") {
+  AttentionOptions attention;
+  const hip_attn::Status status =
+      hip_attn::parse_model_config(read_file(kConfigFolder / "dense_start.json"), attention.config);
+  INFO(status.message());
+  REQUIRE(status.ok());
+  REQUIRE(attention.config.prefill(1).is_window_only());
+  REQUIRE(attention.config.decode(2).num_stages() == 2);
+
+  const auto tokens = haystack_tokens(1024);
+  const auto prompt_stats = [&](AttentionMode mode, std::int64_t count) {
+    attention.mode = mode;
+    Engine engine(bundled_model(), attention, options_for(1024));
+    Sequence sequence = engine.new_sequence();
+    engine.prefill(sequence, std::span(tokens).first(count), [](auto, auto) {});
+    return engine.attention().stats();
+  };
+  const AttentionStats start = prompt_stats(AttentionMode::kHip, 512);
+  // In two layers of 2 KV heads the rows attend to sink and window, in four to every key.
+  constexpr std::int64_t kReach = 4 + 128;
+  constexpr std::int64_t kWindowOnly = kReach * (kReach + 1) / 2 + (512 - kReach) * kReach;
+  CHECK(start.keys_attended == kWindowOnly * 2 * 2 + 512 * 513 / 2 * 2 * 4);
+  CHECK(start.search_keys_read == 0);
+  const AttentionStats rest = prompt_stats(AttentionMode::kHip, 1024) - start;
+  CHECK(rest.search_keys_read > 0);
+  CHECK(rest.keys_attended > 512 * kReach * 2 * 2 + 512 * (64 + 256 + 256) * 2 * 4);
+  CHECK(rest.keys_attended < 512 * kReach * 2 * 2 + 512 * (64 + 256 + 256 + 71) * 2 * 4);
+  for (const auto mode : {AttentionMode::kWindow, AttentionMode::kRandom})
+    CHECK(prompt_stats(mode, 1024).keys_attended == rest.keys_attended + start.keys_attended);
+
+  // And it decodes.
+  attention.mode = AttentionMode::kHip;
+  Engine engine(bundled_model(), attention, options_for(1024));
+  Sequence sequence = engine.new_sequence();
+  engine.prefill(sequence, std::span(tokens).first(1000), [](auto, auto) {});
+  const AttentionStats before = engine.attention().stats();
+  const BatchEntry entry{&sequence, std::span(tokens).subspan(1000, 1)};
+  engine.run(Phase::kDecode, {&entry, 1});
+  const AttentionStats step = engine.attention().stats() - before;
+  CHECK(step.rows == 2 * 6);
+  CHECK(step.keys_attended > kReach * 2 * 2 + (64 + 256 + 256) * 2 * 4);
+  CHECK(step.keys_attended < kReach * 2 * 2 + (64 + 256 + 256 + 8) * 2 * 4);
 }
 
 TEST_CASE("engine: decode with reused selections predicts as well as prefill") {

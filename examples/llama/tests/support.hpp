@@ -19,6 +19,7 @@ namespace llama::test {
 
 inline const std::filesystem::path kModelFolder = LLAMA_MODEL_FOLDER;
 inline const std::filesystem::path kDataFolder = LLAMA_DATA_FOLDER;
+inline const std::filesystem::path kConfigFolder = LLAMA_CONFIG_FOLDER;
 
 Backend& cpu();
 
