@@ -12,6 +12,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
+#include "special_tokens.hpp"
 #include "stopwatch.hpp"
 #include "tokenizer.hpp"
 
@@ -30,6 +31,7 @@ int generate(GenerateOptions options) {
   const auto backend = choose_backend(options.common);
   const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
+  const std::vector<TokenId> ends = stop_tokens(options.common.model, model.config());
   if (options.prompt_file) options.prompt = read_file(*options.prompt_file);
   std::vector<TokenId> prompt = tokenizer.encode_with_special_tokens(options.prompt);
   if (prompt.empty()) {
@@ -53,7 +55,6 @@ int generate(GenerateOptions options) {
   }
   std::vector<TimedRun> runs = {watch.lap("prompt")};
 
-  const auto& ends = model.config().eos_tokens;
   TokenId token = prompt.back();
   std::int64_t generated = 0;
   while (generated < options.max_tokens) {

@@ -6,6 +6,13 @@
 #include <iterator>
 
 namespace llama {
+namespace {
+
+/// That of serde_json, which wrote the safetensors and tokenizer files. Without a limit a file
+/// could make recursive functions, such as dump, overflow the stack.
+constexpr int kMaxDepth = 128;
+
+}  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -18,14 +25,37 @@ std::string read_file(const std::filesystem::path& path) {
 }
 
 Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed) {
-  Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) throw Error(malformed, fmt::format("{} is not valid JSON", where));
+  const auto invalid = [&](const std::string& why) {
+    return Error(malformed, fmt::format("{} is not valid JSON: {}", where, why));
+  };
+  // nlohmann's lexer takes a zero byte for the end of the text and ignores what follows.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    throw invalid(fmt::format("byte {} is zero", zero));
+  }
+  const auto check_depth = [&](int containers_around, Json::parse_event_t event, const Json&) {
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    if (opens && containers_around >= kMaxDepth) {
+      throw invalid(fmt::format("it is nested deeper than {}", kMaxDepth));
+    }
+    return true;
+  };
+  Json json;
+  try {
+    json = Json::parse(text, check_depth);
+  } catch (const Json::exception& error) {
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
+    const std::string_view what = error.what();
+    throw invalid(std::string(what.substr(what.find("] ") + 2)));
+  }
   if (!json.is_object()) {
     throw Error(malformed,
                 fmt::format("{} is a JSON {}; expected an object", where, json.type_name()));
   }
   return json;
 }
+
+std::string short_text(const Json& value) { return value.dump().substr(0, 80); }
 
 Fields::Fields(const Json& object, std::string where, ErrorCode malformed)
     : object_(object), where_(std::move(where)), malformed_(malformed) {
@@ -36,10 +66,12 @@ Fields::Fields(const Json& object, std::string where, ErrorCode malformed)
 }
 
 void Fields::reject(const char* key, std::string_view accepted) const {
-  const Json* value = find(key);
-  throw Error(malformed_, fmt::format("{}: {} is {}; expected {}", where_, key,
-                                      value ? value->dump().substr(0, 80) : "missing", accepted));
+  throw Error(malformed_,
+              fmt::format("{}: {} is {}; expected {}", where_, key,
+                          has(key) ? short_text(object_.at(key)) : "missing", accepted));
 }
+
+bool Fields::has(const char* key) const { return object_.contains(key); }
 
 const Json* Fields::find(const char* key) const {
   const auto it = object_.find(key);

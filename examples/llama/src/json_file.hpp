@@ -16,8 +16,12 @@ using Json = nlohmann::json;
 /// The whole file as bytes; kCannotReadFile.
 std::string read_file(const std::filesystem::path& path);
 
-/// Throws `malformed` when the text is not a JSON object. `where` names it in messages.
+/// The one JSON parser of the engine. Throws `malformed` when the text, all of it, is not a JSON
+/// object; `where` names it in messages. Of equal keys the last counts, as in Python and Rust.
 Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed);
+
+/// A value as a message shows it: its JSON text, cut after 80 bytes.
+std::string short_text(const Json& value);
 
 /// The fields of one JSON object. A field of the wrong type, or a missing one without a default,
 /// throws `malformed` with the object's name, the field and what is accepted. null counts as
@@ -26,6 +30,8 @@ class Fields {
  public:
   Fields(const Json& object, std::string where, ErrorCode malformed);
 
+  /// Also when the value is null.
+  [[nodiscard]] bool has(const char* key) const;
   /// nullptr when missing or null.
   [[nodiscard]] const Json* find(const char* key) const;
   [[nodiscard]] const Json& at(const char* key) const;

@@ -3,62 +3,96 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
+#include <limits>
 
 #include "json_file.hpp"
+#include "special_tokens.hpp"
+#include "warning.hpp"
 
 namespace llama {
 namespace {
 
-void require(bool condition, ErrorCode code, const std::string& message) {
-  if (!condition) throw Error(code, message);
+[[noreturn]] void unsupported(const Fields& fields, const char* key, std::string_view accepted) {
+  throw Error(ErrorCode::kUnsupportedModel,
+              fmt::format("{}: {} is {}; this engine runs {}", fields.where(), key,
+                          short_text(fields.at(key)), accepted));
 }
 
-void read_rope(const Fields& fields, LlamaConfig& config) {
-  // Transformers 5 moved rope_theta and rope_scaling together into rope_parameters.
-  const bool merged = fields.find("rope_parameters") != nullptr;
-  const Fields& owner = merged ? fields.object("rope_parameters") : fields;
-  config.rope_theta = owner.positive_number("rope_theta", 10000.0);
-  if (!merged && !fields.find("rope_scaling")) return;
-
-  const Fields scaling = merged ? owner : fields.object("rope_scaling");
-  const std::string type =
-      scaling.find("rope_type") ? scaling.string("rope_type") : scaling.string("type", "default");
-  if (type == "default") return;
-  require(type == "llama3", ErrorCode::kUnsupportedRopeScaling,
-          fmt::format("{}: rope_type is \"{}\"; this engine implements \"default\" and \"llama3\"",
-                      scaling.where(), type));
-  config.rope_scaling = {scaling.positive_number("factor"),
-                         scaling.positive_number("low_freq_factor"),
-                         scaling.positive_number("high_freq_factor"),
-                         scaling.positive_number("original_max_position_embeddings")};
-  if (config.rope_scaling->high_freq_factor <= config.rope_scaling->low_freq_factor) {
-    scaling.reject("high_freq_factor", "more than low_freq_factor");
+/// Fields that Transformers obeys, and the only value other than null under which this engine
+/// computes the same.
+void check_unsupported(const Fields& fields) {
+  struct Only {
+    const char* key;
+    Json value;
+    const char* accepted;
+  };
+  static const Only kOnly[] = {
+      {"attention_bias", false, "projections without biases, false"},
+      {"mlp_bias", false, "projections without biases, false"},
+      {"is_causal", true, "causal attention, true"},
+      {"quantization_config", nullptr, "weights as they are, without it"},
+      {"per_layer_config", nullptr, "layers that are all alike, without it"},
+      {"transformers_weights", nullptr, "model.safetensors or what its index names, without it"},
+      {"configuration_files", nullptr, "what this file says, without it"},
+  };
+  for (const Only& only : kOnly) {
+    const Json* value = fields.find(only.key);
+    if (value && *value != only.value) unsupported(fields, only.key, only.accepted);
   }
 }
 
-TokenId read_token(const Fields& fields, const char* key, const Json& value,
-                   const LlamaConfig& config) {
-  if (!value.is_number_integer() || value < 0 || value >= config.vocab_size) {
-    fields.reject(key, "token ids below vocab_size");
+void check_architecture(const Fields& fields) {
+  if (fields.string("model_type") != "llama") unsupported(fields, "model_type", "\"llama\"");
+  const std::string activation = fields.string("hidden_act", "silu");
+  // The same function by two names.
+  if (activation != "silu" && activation != "swish") unsupported(fields, "hidden_act", "\"silu\"");
+  check_unsupported(fields);
+
+  const Json* architectures = fields.find("architectures");
+  const Json kLlama = "LlamaForCausalLM";
+  if (architectures &&
+      std::find(architectures->begin(), architectures->end(), kLlama) == architectures->end()) {
+    warn(fmt::format("{}: architectures is {}; the model is run as \"LlamaForCausalLM\"",
+                     fields.where(), short_text(*architectures)));
   }
-  return value.get<TokenId>();
 }
 
-void read_special_tokens(const Fields& fields, LlamaConfig& config) {
-  if (const Json* bos = fields.find("bos_token_id")) {
-    config.bos_token = read_token(fields, "bos_token_id", *bos, config);
-  }
-  const Json* eos = fields.find("eos_token_id");
-  if (!eos) return;
-  if (!eos->is_array()) {
-    config.eos_tokens = {read_token(fields, "eos_token_id", *eos, config)};
+/// Transformers' KV cache forgets what lies outside of these windows, unless layer_types says that
+/// every layer sees everything.
+void check_windows(const Fields& fields, const LlamaConfig& config) {
+  if (const Json* types = fields.find("layer_types")) {
+    const Json full(config.num_layers, Json("full_attention"));
+    if (*types != full) {
+      unsupported(fields, "layer_types", "\"full_attention\" in each of num_hidden_layers layers");
+    }
     return;
   }
-  for (const Json& token : *eos) {
-    config.eos_tokens.push_back(read_token(fields, "eos_token_id", token, config));
+  for (const char* key : {"sliding_window", "attention_chunk_size"}) {
+    if (fields.find(key) && fields.positive_integer(key) < config.max_position_embeddings) {
+      unsupported(fields, key, "full attention, null or at least max_position_embeddings");
+    }
   }
+}
+
+void read_sizes(const Fields& fields, LlamaConfig& config) {
+  const auto read = [&](const char* key, std::int64_t& size) {
+    size = fields.positive_integer(key, size);
+  };
+  read("vocab_size", config.vocab_size);
+  read("hidden_size", config.hidden_size);
+  read("num_hidden_layers", config.num_layers);
+  read("num_attention_heads", config.num_q_heads);
+  read("intermediate_size", config.intermediate_size);
+  read("max_position_embeddings", config.max_position_embeddings);
+  config.num_kv_heads = fields.positive_integer("num_key_value_heads", config.num_q_heads);
+  if (config.num_q_heads % config.num_kv_heads != 0) {
+    fields.reject("num_key_value_heads", "a divisor of num_attention_heads");
+  }
+  if (!fields.find("head_dim") && config.hidden_size % config.num_q_heads != 0) {
+    fields.reject("hidden_size", "a multiple of num_attention_heads, or head_dim beside it");
+  }
+  config.head_dim = fields.positive_integer("head_dim", config.hidden_size / config.num_q_heads);
+  if (config.head_dim % 2 != 0) fields.reject("head_dim", "an even number");
 }
 
 }  // namespace
@@ -68,57 +102,30 @@ LlamaConfig load_llama_config(const std::filesystem::path& path) {
   constexpr auto kMalformed = ErrorCode::kMalformedModelConfig;
   const Json json = parse_object(read_file(path), where, kMalformed);
   const Fields fields(json, where, kMalformed);
-
-  const std::string model_type = fields.string("model_type");
-  require(model_type == "llama", ErrorCode::kUnsupportedModel,
-          fmt::format("{}: model_type is \"{}\"; this engine runs \"llama\"", where, model_type));
-  const std::string activation = fields.string("hidden_act", "silu");
-  require(activation == "silu", ErrorCode::kUnsupportedModel,
-          fmt::format("{}: hidden_act is \"{}\"; this engine has \"silu\"", where, activation));
-  for (const char* bias : {"attention_bias", "mlp_bias"}) {
-    require(!fields.boolean(bias, false), ErrorCode::kUnsupportedModel,
-            fmt::format("{}: {} is true; this engine has no biases", where, bias));
+  // Elsewhere null means that a key is absent; Transformers refuses it for these.
+  for (const char* key : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                          "intermediate_size", "max_position_embeddings", "rms_norm_eps",
+                          "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias"}) {
+    if (fields.has(key) && !fields.find(key)) fields.reject(key, "a value, or no such key");
   }
+  check_architecture(fields);
 
   LlamaConfig config;
-  config.vocab_size = fields.positive_integer("vocab_size");
-  config.hidden_size = fields.positive_integer("hidden_size");
-  config.num_layers = fields.positive_integer("num_hidden_layers");
-  config.num_q_heads = fields.positive_integer("num_attention_heads");
-  config.num_kv_heads = fields.positive_integer("num_key_value_heads", config.num_q_heads);
-  config.intermediate_size = fields.positive_integer("intermediate_size");
-  config.rms_norm_eps = static_cast<float>(fields.positive_number("rms_norm_eps"));
-  config.tie_word_embeddings = fields.boolean("tie_word_embeddings", false);
-  if (config.num_q_heads % config.num_kv_heads != 0) {
-    fields.reject("num_key_value_heads", "a divisor of num_attention_heads");
+  read_sizes(fields, config);
+  check_windows(fields, config);
+  const double eps = fields.positive_number("rms_norm_eps", config.rms_norm_eps);
+  using Float = std::numeric_limits<float>;
+  if (eps < Float::min() || eps > Float::max()) {
+    fields.reject("rms_norm_eps", "a positive number that float32 holds");
   }
-  if (!fields.find("head_dim") && config.hidden_size % config.num_q_heads != 0) {
-    fields.reject("hidden_size", "a multiple of num_attention_heads, or head_dim beside it");
+  config.rms_norm_eps = static_cast<float>(eps);
+  config.tie_word_embeddings = fields.boolean("tie_word_embeddings", config.tie_word_embeddings);
+  config.rope = read_rope(fields, config.max_position_embeddings);
+  if (const auto bos = token_ids(fields, "bos_token_id", config.vocab_size); !bos.empty()) {
+    config.bos_token = bos.front();
   }
-  config.head_dim = fields.positive_integer("head_dim", config.hidden_size / config.num_q_heads);
-  if (config.head_dim % 2 != 0) fields.reject("head_dim", "an even number");
-  read_rope(fields, config);
-  read_special_tokens(fields, config);
+  config.eos_tokens = token_ids(fields, "eos_token_id", config.vocab_size);
   return config;
-}
-
-std::vector<float> rope_frequencies(const LlamaConfig& config) {
-  std::vector<float> frequencies(config.head_dim / 2);
-  for (std::int64_t i = 0; i < config.head_dim / 2; ++i) {
-    const double exponent = static_cast<double>(2 * i) / static_cast<double>(config.head_dim);
-    double frequency = 1.0 / std::pow(config.rope_theta, exponent);
-    if (const auto& scaling = config.rope_scaling) {
-      // How often the pair turns around within the original context decides what becomes of it.
-      const double turns =
-          scaling->original_max_position_embeddings * frequency / (2 * std::numbers::pi);
-      const double kept = std::clamp((turns - scaling->low_freq_factor) /
-                                         (scaling->high_freq_factor - scaling->low_freq_factor),
-                                     0.0, 1.0);
-      frequency *= kept + (1.0 - kept) / scaling->factor;
-    }
-    frequencies[i] = static_cast<float>(frequency);
-  }
-  return frequencies;
 }
 
 }  // namespace llama

@@ -6,43 +6,35 @@
 #include <optional>
 #include <vector>
 
+#include "rope.hpp"
+
 namespace llama {
 
 using TokenId = std::int32_t;
 
-/// "llama3" rope_scaling: low frequencies are divided by `factor`, high ones kept, those between
-/// interpolated.
-struct Llama3RopeScaling {
-  double factor;
-  double low_freq_factor;
-  double high_freq_factor;
-  double original_max_position_embeddings;
-};
-
+/// The sizes are those that an absent key stands for in Transformers.
 struct LlamaConfig {
-  std::int64_t vocab_size = 0;
-  std::int64_t hidden_size = 0;
-  std::int64_t num_layers = 0;
-  std::int64_t num_q_heads = 0;
-  std::int64_t num_kv_heads = 0;
-  std::int64_t head_dim = 0;
-  std::int64_t intermediate_size = 0;
-  double rope_theta = 0;
-  std::optional<Llama3RopeScaling> rope_scaling;
-  float rms_norm_eps = 0;
-  bool tie_word_embeddings = false;
+  std::int64_t vocab_size = 32000;
+  std::int64_t hidden_size = 4096;
+  std::int64_t num_layers = 32;
+  std::int64_t num_q_heads = 32;
+  std::int64_t num_kv_heads = 0;  ///< by default num_q_heads
+  std::int64_t head_dim = 0;      ///< by default hidden_size / num_q_heads
+  std::int64_t intermediate_size = 11008;
+  std::int64_t max_position_embeddings = 2048;
+  Rope rope;
+  float rms_norm_eps = 1e-6f;
+  bool tie_word_embeddings = false;  ///< the checkpoint has the last word: Weights
   std::optional<TokenId> bos_token;  ///< put before every text
-  std::vector<TokenId> eos_tokens;   ///< any of them ends generation
+  std::vector<TokenId> eos_tokens;   ///< end generation, unless generation_config.json decides
 
   [[nodiscard]] std::int64_t q_size() const noexcept { return num_q_heads * head_dim; }
   [[nodiscard]] std::int64_t kv_size() const noexcept { return num_kv_heads * head_dim; }
 };
 
-/// Reads a Hugging Face config.json. Errors: kCannotReadFile, kMalformedModelConfig,
-/// kUnsupportedModel, kUnsupportedRopeScaling.
+/// Reads a Hugging Face config.json as Transformers does. What would change the result and is not
+/// implemented is refused; what is decided between several values is warned of. Errors:
+/// kCannotReadFile, kMalformedModelConfig, kUnsupportedModel, kUnsupportedRopeScaling.
 LlamaConfig load_llama_config(const std::filesystem::path& path);
-
-/// The rotation per position of each pair of dimensions, [head_dim / 2].
-std::vector<float> rope_frequencies(const LlamaConfig& config);
 
 }  // namespace llama

@@ -7,7 +7,7 @@ Model::Model(const std::filesystem::path& folder, Backend& backend)
       backend_(backend),
       weights_(load_weights(folder, config_, backend)),
       rope_frequencies_(backend, hip_attn::ElementType::kFloat32, 1, config_.head_dim / 2,
-                        rope_frequencies(config_)) {}
+                        rope_frequencies(config_.rope, config_.head_dim)) {}
 
 Tensor Model::forward(const Batch& batch, Activations& activations, Attention& attention) const {
   const std::int64_t rows = batch.total_q();

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <limits>
 #include <optional>
-#include <set>
 
 #include "hip_attn/types.hpp"
 #include "json_file.hpp"
@@ -19,15 +18,31 @@ namespace {
 /// The format's own limit on headers.
 constexpr std::int64_t kMaxHeaderBytes = 100'000'000;
 
-/// Bytes per element of every type that the format knows, so that files which also hold tensors of
-/// no interest here (masks, counters) can be checked whole.
-std::optional<std::int64_t> element_bytes(const std::string& dtype) {
-  static const std::map<std::string, std::int64_t> kBytes = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
-      {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},
-      {"I32", 4},  {"F32", 4}, {"U64", 8}, {"I64", 8},     {"F64", 8}};
-  const auto it = kBytes.find(dtype);
-  return it == kBytes.end() ? std::nullopt : std::optional(it->second);
+template <typename T>
+std::vector<float> to_floats(const std::vector<char>& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    std::copy_n(bytes.data() + i * sizeof(T), sizeof(T), reinterpret_cast<char*>(&value));
+    values[i] = hip_attn::to_float(value);
+  }
+  return values;
+}
+
+/// A type that can be read. The format has others, and gets new ones; tensors of those may be in a
+/// file, as long as nothing asks for them.
+struct ReadableType {
+  std::int64_t element_bytes;
+  std::vector<float> (*to_floats)(const std::vector<char>& bytes);
+};
+
+const ReadableType* readable_type(const std::string& dtype) {
+  static const std::map<std::string, ReadableType> kTypes = {
+      {"BF16", {2, to_floats<hip_attn::bfloat16>}},
+      {"F16", {2, to_floats<hip_attn::float16>}},
+      {"F32", {4, to_floats<float>}}};
+  const auto it = kTypes.find(dtype);
+  return it == kTypes.end() ? nullptr : &it->second;
 }
 
 /// The product of the sizes and the element size, or nothing when it does not fit.
@@ -48,11 +63,8 @@ std::int64_t as_size(const Json& value) {
 }
 
 TensorEntry parse_entry(const Fields& fields, std::int64_t data_bytes) {
-  constexpr auto kInconsistent = ErrorCode::kInconsistentSafetensors;
   TensorEntry entry;
   entry.dtype = fields.string("dtype");
-  const auto element = element_bytes(entry.dtype);
-  if (!element) fields.reject("dtype", "a type of the safetensors format");
 
   const Json& shape = fields.at("shape");
   if (!shape.is_array()) fields.reject("shape", "a list of sizes");
@@ -74,9 +86,11 @@ TensorEntry parse_entry(const Fields& fields, std::int64_t data_bytes) {
                 fmt::format("{} ends at byte {} of the data, but the file holds {}", fields.where(),
                             entry.end, data_bytes));
   }
-  const auto needed = total_bytes(entry, *element);
+  const ReadableType* type = readable_type(entry.dtype);
+  if (!type) return entry;
+  const auto needed = total_bytes(entry, type->element_bytes);
   if (needed != entry.end - entry.begin) {
-    throw Error(kInconsistent,
+    throw Error(ErrorCode::kInconsistentSafetensors,
                 fmt::format("{} spans {} bytes, but {} of shape {} takes {}", fields.where(),
                             entry.end - entry.begin, entry.dtype, entry.shape,
                             needed ? fmt::to_string(*needed) : "more than 2^63"));
@@ -109,24 +123,14 @@ void check_tiling(const std::string& where, const std::map<std::string, TensorEn
   }
 }
 
-template <typename T>
-std::vector<float> convert(const std::vector<char>& bytes) {
-  std::vector<float> values(bytes.size() / sizeof(T));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    T value;
-    std::copy_n(bytes.data() + i * sizeof(T), sizeof(T), reinterpret_cast<char*>(&value));
-    values[i] = hip_attn::to_float(value);
-  }
-  return values;
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(path)) {
   const std::string where = path_.string();
   std::ifstream file(path_, std::ios::binary | std::ios::ate);
   const std::int64_t file_bytes = file ? static_cast<std::int64_t>(file.tellg()) : -1;
-  if (file_bytes < 0) {
+  // A folder can be opened like a file.
+  if (file_bytes < 0 || !std::filesystem::is_regular_file(path_)) {
     throw Error(ErrorCode::kCannotReadFile, fmt::format("cannot read {}", where));
   }
   std::array<unsigned char, 8> length_bytes{};
@@ -162,7 +166,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(p
   check_tiling(where, entries_, data_bytes);
 }
 
-std::vector<float> SafetensorsFile::read(const std::string& name) const {
+std::vector<char> SafetensorsFile::bytes(const std::string& name) const {
   const TensorEntry& entry = entries_.at(name);
   std::vector<char> bytes(entry.end - entry.begin);
   std::ifstream file(path_, std::ios::binary);
@@ -171,65 +175,18 @@ std::vector<float> SafetensorsFile::read(const std::string& name) const {
     throw Error(ErrorCode::kCannotReadFile,
                 fmt::format("cannot read tensor {} of {}", name, path_.string()));
   }
-  if (entry.dtype == "BF16") return convert<hip_attn::bfloat16>(bytes);
-  if (entry.dtype == "F16") return convert<hip_attn::float16>(bytes);
-  if (entry.dtype == "F32") return convert<float>(bytes);
-  throw Error(ErrorCode::kUnsupportedTensorType,
-              fmt::format("{}: tensor {} is {}; expected BF16, F16 or F32", path_.string(), name,
-                          entry.dtype));
+  return bytes;
 }
 
-Checkpoint::Checkpoint(const std::filesystem::path& folder) : folder_(folder) {
-  std::set<std::filesystem::path> paths;
-  const auto index_path = folder / "model.safetensors.index.json";
-  if (std::filesystem::exists(index_path)) {
-    constexpr auto kMalformed = ErrorCode::kInconsistentSafetensors;
-    const std::string where = index_path.string();
-    const Json json = parse_object(read_file(index_path), where, kMalformed);
-    const Fields weight_map = Fields(json, where, kMalformed).object("weight_map");
-    for (const auto& [name, _] : weight_map.json().items()) {
-      paths.insert(folder / weight_map.string(name.c_str()));
-    }
-  } else {
-    std::error_code error;
-    for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
-      if (file.path().extension() == ".safetensors") paths.insert(file.path());
-    }
+std::vector<float> SafetensorsFile::read(const std::string& name) const {
+  const std::string& dtype = entries_.at(name).dtype;
+  const ReadableType* type = readable_type(dtype);
+  if (!type) {
+    throw Error(
+        ErrorCode::kUnsupportedTensorType,
+        fmt::format("{}: tensor {} is {}; expected BF16, F16 or F32", path_.string(), name, dtype));
   }
-  if (paths.empty()) {
-    throw Error(ErrorCode::kCannotReadFile,
-                fmt::format("{} holds no *.safetensors file", folder.string()));
-  }
-  for (const auto& path : paths) {
-    const SafetensorsFile& shard = shards_.emplace_back(path);
-    for (const auto& [name, _] : shard.entries()) {
-      const auto [it, added] = shard_of_.emplace(name, shards_.size() - 1);
-      if (!added) {
-        throw Error(ErrorCode::kInconsistentSafetensors,
-                    fmt::format("tensor {} is in both {} and {}", name,
-                                shards_[it->second].path().string(), path.string()));
-      }
-    }
-  }
-}
-
-bool Checkpoint::contains(const std::string& name) const { return shard_of_.contains(name); }
-
-std::vector<float> Checkpoint::read(const std::string& name,
-                                    std::span<const std::int64_t> shape) const {
-  const auto it = shard_of_.find(name);
-  if (it == shard_of_.end()) {
-    throw Error(ErrorCode::kMissingTensor,
-                fmt::format("no shard in {} holds tensor {}", folder_.string(), name));
-  }
-  const SafetensorsFile& shard = shards_[it->second];
-  const TensorEntry& entry = shard.entries().at(name);
-  if (!std::equal(shape.begin(), shape.end(), entry.shape.begin(), entry.shape.end())) {
-    throw Error(ErrorCode::kWrongTensorShape,
-                fmt::format("{}: tensor {} has shape {}; config.json implies {}",
-                            shard.path().string(), name, entry.shape, shape));
-  }
-  return shard.read(name);
+  return type->to_floats(bytes(name));
 }
 
 }  // namespace llama

@@ -1,10 +1,9 @@
-/// Reads safetensors checkpoints: one file, or the shards of a folder.
+/// Reads one safetensors file.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -12,7 +11,7 @@ namespace llama {
 
 /// One tensor as the header of its file describes it; checked when the file is opened.
 struct TensorEntry {
-  std::string dtype;                ///< as written: "BF16", "F16", "F32", or one not readable here
+  std::string dtype;                ///< as written; only "BF16", "F16" and "F32" can be read
   std::vector<std::int64_t> shape;  ///< row-major
   std::int64_t begin = -1;          ///< bytes [begin, end) after the header
   std::int64_t end = -1;
@@ -29,6 +28,9 @@ class SafetensorsFile {
     return entries_;
   }
 
+  /// The tensor as the file has it. Errors: kCannotReadFile.
+  [[nodiscard]] std::vector<char> bytes(const std::string& name) const;
+
   /// The tensor as float32, row-major. Errors: kUnsupportedTensorType, kCannotReadFile.
   [[nodiscard]] std::vector<float> read(const std::string& name) const;
 
@@ -36,25 +38,6 @@ class SafetensorsFile {
   std::filesystem::path path_;
   std::int64_t data_start_ = 0;
   std::map<std::string, TensorEntry> entries_;
-};
-
-/// The tensors of a model folder.
-class Checkpoint {
- public:
-  /// Opens the shards that model.safetensors.index.json names, or every *.safetensors.
-  explicit Checkpoint(const std::filesystem::path& folder);
-
-  [[nodiscard]] bool contains(const std::string& name) const;
-
-  /// The tensor as float32, row-major. Errors: kMissingTensor, kWrongTensorShape,
-  /// kUnsupportedTensorType, kCannotReadFile.
-  [[nodiscard]] std::vector<float> read(const std::string& name,
-                                        std::span<const std::int64_t> shape) const;
-
- private:
-  std::filesystem::path folder_;
-  std::vector<SafetensorsFile> shards_;
-  std::map<std::string, std::size_t> shard_of_;
 };
 
 }  // namespace llama

@@ -1,67 +1,104 @@
 #include "llama_config.hpp"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "json_file.hpp"
-#include "support.hpp"
+#include "model_folder.hpp"
+#include "warning.hpp"
 
 namespace llama::test {
 namespace {
-
-Json bundled_config() { return Json::parse(read_file(kModelFolder / "config.json")); }
 
 LlamaConfig load(const Json& json) {
   const TemporaryFolder folder;
   return load_llama_config(folder.write("config.json", json.dump()));
 }
 
-/// The bundled config.json with one field changed; null removes it.
-Json with(const char* key, const Json& value) {
-  Json json = bundled_config();
-  json[key] = value;
-  return json;
-}
+/// The bundled config.json with one field changed or "absent".
+Json with(const char* key, const Json& value) { return changed_config({{key, value}}); }
 
 TEST_CASE("config: the bundled model's") {
-  const LlamaConfig config = load(bundled_config());
+  const CollectedWarnings warnings;
+  const LlamaConfig config = load_llama_config(kModelFolder / "config.json");
   REQUIRE(config.num_layers == 6);
   REQUIRE(config.num_q_heads == 8);
   REQUIRE(config.num_kv_heads == 2);
   REQUIRE(config.head_dim == 128);
-  REQUIRE(config.rope_theta == 500000.0);
+  REQUIRE(config.rope.theta == 500000.0);
+  REQUIRE_FALSE(config.rope.scaling);
   REQUIRE(config.tie_word_embeddings);
   REQUIRE(config.bos_token == 0);
   REQUIRE(config.eos_tokens == std::vector<TokenId>{0});
+  REQUIRE(warnings.messages().empty());
 }
 
-TEST_CASE("config: defaults and variants of Hugging Face folders") {
-  REQUIRE(load(with("num_key_value_heads", nullptr)).num_kv_heads == 8);
-  REQUIRE(load(with("head_dim", nullptr)).head_dim == 384 / 8);
-  REQUIRE(load(with("rope_theta", nullptr)).rope_theta == 10000.0);
-  REQUIRE(load(with("eos_token_id", {1, 2})).eos_tokens == std::vector<TokenId>{1, 2});
-  REQUIRE_FALSE(load(with("bos_token_id", nullptr)).bos_token);
-  Json merged = with("rope_theta", nullptr);
-  merged["rope_parameters"] = {{"rope_theta", 1e6}, {"rope_type", "default"}};
-  REQUIRE(load(merged).rope_theta == 1e6);
+TEST_CASE("config: absent keys mean what they mean to Transformers") {
+  const LlamaConfig config = load({{"model_type", "llama"}});
+  CHECK(config.vocab_size == 32000);
+  CHECK(config.hidden_size == 4096);
+  CHECK(config.intermediate_size == 11008);
+  CHECK(config.num_layers == 32);
+  CHECK(config.num_q_heads == 32);
+  CHECK(config.num_kv_heads == 32);
+  CHECK(config.head_dim == 128);
+  CHECK(config.max_position_embeddings == 2048);
+  CHECK(config.rms_norm_eps == 1e-6f);
+  CHECK(config.rope.theta == 10000.0);
+  CHECK_FALSE(config.tie_word_embeddings);
+  CHECK_FALSE(config.bos_token);
+  CHECK(config.eos_tokens.empty());
+  for (const Json& absent : {Json("absent"), Json()}) {
+    CHECK(load(with("num_key_value_heads", absent)).num_kv_heads == 8);
+    CHECK(load(with("head_dim", absent)).head_dim == 384 / 8);
+    CHECK_FALSE(load(with("bos_token_id", absent)).bos_token);
+    CHECK(load(with("eos_token_id", absent)).eos_tokens.empty());
+  }
+}
+
+TEST_CASE("config: what does not change the result is accepted") {
+  const std::pair<const char*, Json> kNeutral[] = {{"hidden_act", "swish"},
+                                                   {"pretraining_tp", 2},
+                                                   {"attention_dropout", 0.1},
+                                                   {"use_cache", false},
+                                                   {"dtype", "float16"},
+                                                   {"is_causal", true},
+                                                   {"quantization_config", nullptr},
+                                                   {"sliding_window", nullptr},
+                                                   {"sliding_window", 32768},
+                                                   {"layer_types", Json(6, "full_attention")},
+                                                   {"no_such_key", {1, 2}}};
+  for (const auto& [key, value] : kNeutral) {
+    CAPTURE(key, value);
+    const CollectedWarnings warnings;
+    CHECK(load(with(key, value)).num_layers == 6);
+    CHECK(warnings.messages().empty());
+  }
+  // Windows of layers that layer_types says are not there.
+  const Json full(6, "full_attention");
+  CHECK(load(changed_config({{"sliding_window", 64}, {"layer_types", full}})).num_layers == 6);
 }
 
 TEST_CASE("config: what this engine does not compute is refused") {
-  constexpr auto kUnsupported = ErrorCode::kUnsupportedModel;
-  const auto refused = [](ErrorCode code, const char* key, const Json& value,
-                          const std::string& words) {
-    require_error(code, words, [&] { load(with(key, value)); });
+  const auto refused = [](const char* key, const Json& value, const std::string& words) {
+    require_error(ErrorCode::kUnsupportedModel, words, [&] { load(with(key, value)); });
   };
-  refused(kUnsupported, "model_type", "gpt2", "model_type is \"gpt2\"");
-  refused(kUnsupported, "hidden_act", "gelu", "hidden_act is \"gelu\"");
-  refused(kUnsupported, "attention_bias", true, "attention_bias is true");
-  refused(kUnsupported, "mlp_bias", true, "mlp_bias is true");
-  refused(ErrorCode::kUnsupportedRopeScaling, "rope_scaling",
-          {{"rope_type", "yarn"}, {"factor", 4.0}}, "rope_type is \"yarn\"");
-  refused(ErrorCode::kUnsupportedRopeScaling, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}},
-          "rope_type is \"linear\"");
-  refused(ErrorCode::kUnsupportedRopeScaling, "rope_parameters",
-          {{"rope_theta", 1e4}, {"rope_type", "dynamic"}}, "rope_type is \"dynamic\"");
+  refused("model_type", "gpt2", "model_type is \"gpt2\"");
+  refused("hidden_act", "gelu", "hidden_act is \"gelu\"");
+  refused("attention_bias", true, "attention_bias is true");
+  refused("mlp_bias", true, "mlp_bias is true");
+  refused("is_causal", false, "is_causal is false");
+  refused("sliding_window", 4096, "sliding_window is 4096");
+  refused("attention_chunk_size", 4096, "attention_chunk_size is 4096");
+  refused("layer_types", Json(6, "sliding_attention"), "layer_types is [\"sliding_attention\"");
+  refused("layer_types", Json(5, "full_attention"), "each of num_hidden_layers layers");
+  refused("quantization_config", {{"quant_method", "fp8"}},
+          "quantization_config is {\"quant_method");
+  refused("per_layer_config", {{"0", {{"num_attention_heads", 4}}}}, "per_layer_config is");
+  refused("transformers_weights", "other.safetensors", "transformers_weights is \"other");
+  refused("configuration_files", {"config.4.0.0.json"}, "configuration_files is");
+  require_error(ErrorCode::kUnsupportedRopeScaling, "rope_type is \"yarn\"", [&] {
+    load(with("rope_scaling", {{"rope_type", "yarn"}}));
+  });
 }
 
 TEST_CASE("config: malformed files are refused, with file and field") {
@@ -73,49 +110,56 @@ TEST_CASE("config: malformed files are refused, with file and field") {
                 [&] { load_llama_config(folder.path()); });
   require_error(kMalformed, "not valid JSON",
                 [&] { load_llama_config(folder.write("config.json", "{")); });
+  require_error(kMalformed, "not valid JSON",
+                [&] { load_llama_config(folder.write("config.json", "")); });
   const auto refused = [](const char* key, const Json& value, const std::string& words) {
     require_error(kMalformed, words, [&] { load(with(key, value)); });
   };
-  refused("vocab_size", nullptr, "vocab_size is missing");
+  refused("model_type", "absent", "model_type is missing");
+  for (const char* key : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                          "intermediate_size", "max_position_embeddings", "rms_norm_eps",
+                          "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias"}) {
+    refused(key, nullptr, std::string(key) + " is null; expected a value, or no such key");
+  }
   refused("hidden_size", -1, "hidden_size is -1; expected an integer from 1");
   refused("num_hidden_layers", 1.5, "num_hidden_layers is 1.5");
+  refused("num_hidden_layers", true, "num_hidden_layers is true");
+  refused("vocab_size", 1e30, "vocab_size is 1e+30");
+  refused("vocab_size", std::uint64_t{1} << 63, "vocab_size is 9223372036854775808");
   refused("num_key_value_heads", 3, "num_key_value_heads is 3; expected a divisor");
   refused("head_dim", 7, "head_dim is 7; expected an even number");
   refused("rope_theta", "big", "rope_theta is \"big\"");
   refused("rms_norm_eps", 0, "rms_norm_eps is 0; expected a positive number");
+  refused("rms_norm_eps", 1e-50, "rms_norm_eps is 1e-50; expected a positive number that float32");
+  refused("rms_norm_eps", 1e300, "rms_norm_eps is 1e+300");
   refused("tie_word_embeddings", 1, "expected true or false");
-  refused("bos_token_id", 4096, "bos_token_id is 4096");
+  refused("sliding_window", 0, "sliding_window is 0; expected an integer from 1");
+  refused("bos_token_id", "x", "bos_token_id is \"x\"");
   refused("eos_token_id", {0, "x"}, "eos_token_id is");
-  refused("rope_scaling", {{"rope_type", "llama3"}}, "factor is missing");
-  refused("rope_scaling", "yarn", "rope_scaling is \"yarn\"; expected an object");
+  refused("eos_token_id", 1.0, "eos_token_id is 1.0");
 }
 
-TEST_CASE("config: llama3 rope scaling keeps high frequencies, divides low ones, blends between") {
-  LlamaConfig config = load(bundled_config());
-  const std::vector<float> plain = rope_frequencies(config);
-  REQUIRE(plain[0] == 1.f);
-  REQUIRE(plain[32] == Catch::Approx(std::pow(500000.0, -0.5)));
+TEST_CASE("config: what is decided is warned of") {
+  const auto warned = [](const char* key, const Json& value, const std::string& words) {
+    const CollectedWarnings warnings;
+    const LlamaConfig config = load(with(key, value));
+    REQUIRE(warnings.messages().size() == 1);
+    CHECK(warnings.messages()[0].find(words) != std::string::npos);
+    return config;
+  };
+  warned("architectures", {"LlamaForSequenceClassification"}, "run as \"LlamaForCausalLM\"");
+  // Public folders have such ids, and no model meets them.
+  CHECK_FALSE(warned("bos_token_id", -1, "token -1 is not used").bos_token);
+  CHECK(warned("eos_token_id", {4096, 7}, "token 4096 is not used").eos_tokens ==
+        std::vector<TokenId>{7});
+}
 
-  config = load(with("rope_scaling", {{"rope_type", "llama3"},
-                                      {"factor", 8.0},
-                                      {"low_freq_factor", 1.0},
-                                      {"high_freq_factor", 4.0},
-                                      {"original_max_position_embeddings", 8192}}));
-  const std::vector<float> scaled = rope_frequencies(config);
-  int blended = 0;
-  for (std::size_t i = 0; i < plain.size(); ++i) {
-    const double wavelength = 2 * 3.14159265358979 / plain[i];
-    if (wavelength < 8192 / 4.0) {
-      REQUIRE(scaled[i] == plain[i]);
-    } else if (wavelength > 8192 / 1.0) {
-      REQUIRE(scaled[i] == Catch::Approx(plain[i] / 8));
-    } else {
-      ++blended;
-      const double smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0);
-      REQUIRE(scaled[i] == Catch::Approx((1 - smooth) * plain[i] / 8 + smooth * plain[i]));
-    }
-  }
-  REQUIRE(blended > 0);
+TEST_CASE("config: rope_theta beside rope_parameters without it is not lost") {
+  const ModelFolder folder(Json{{"rope_parameters", {{"rope_type", "default"}}}});
+  CHECK(nll_of(folder.path()) == bundled_nll());
+  // Which a wrong value would not leave alone.
+  const ModelFolder other(Json{{"rope_theta", "absent"}});
+  CHECK(nll_of(other.path()) > bundled_nll() + 0.1);
 }
 
 }  // namespace

@@ -1,22 +1,19 @@
 #include "safetensors.hpp"
 
-#include <array>
-#include <bit>
-#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "support.hpp"
-#include "weights.hpp"
+#include "model_folder.hpp"
 
 namespace llama::test {
 namespace {
 
 /// A safetensors file with this header and as many bytes of data, 0 1 2 ...
 std::string file_with(const std::string& header, std::size_t data_bytes) {
-  std::string file;
-  for (int i = 0; i < 8; ++i) file.push_back(static_cast<char>(header.size() >> (8 * i) & 0xff));
-  file += header;
-  for (std::size_t i = 0; i < data_bytes; ++i) file.push_back(static_cast<char>(i));
-  return file;
+  std::string data;
+  for (std::size_t i = 0; i < data_bytes; ++i) data.push_back(static_cast<char>(i));
+  return safetensors_file(header, data);
 }
 
 void require_rejected(ErrorCode code, const std::string& words, const std::string& content) {
@@ -57,8 +54,8 @@ TEST_CASE("safetensors: headers that contradict themselves or the file are refus
   require_rejected(kInconsistent, "expected an object", file_with(R"({"a":1})", 0));
   require_rejected(kInconsistent, "dtype is missing",
                    file_with(header(R"("shape":[2],"data_offsets":[0,8])"), 8));
-  require_rejected(kInconsistent, "dtype is \"F31\"",
-                   file_with(header(R"("dtype":"F31","shape":[2],"data_offsets":[0,8])"), 8));
+  require_rejected(kInconsistent, "dtype is 31; expected a string",
+                   file_with(header(R"("dtype":31,"shape":[2],"data_offsets":[0,8])"), 8));
   require_rejected(kInconsistent, "shape is [-2]",
                    file_with(header(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), 8));
   require_rejected(kInconsistent, "data_offsets is [8,0]",
@@ -77,50 +74,40 @@ TEST_CASE("safetensors: headers that contradict themselves or the file are refus
   const std::string overlapping = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                                   R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
   require_rejected(kInconsistent, "tensor b begins at byte 4", file_with(overlapping, 12));
+  // The tensors tile the data, whatever their types.
+  const std::string gap = R"({"a":{"dtype":"NEW","shape":[2],"data_offsets":[0,8]},)"
+                          R"("b":{"dtype":"NEW","shape":[2],"data_offsets":[9,12]}})";
+  require_rejected(kInconsistent, "tensor b begins at byte 9", file_with(gap, 12));
+  require_rejected(ErrorCode::kTruncatedSafetensors, "ends at byte 12", file_with(gap, 11));
 }
 
-TEST_CASE("checkpoint: missing folders, missing and misshapen tensors are refused") {
+TEST_CASE("safetensors: types that cannot be read are no reason to refuse a file") {
   const TemporaryFolder folder;
-  require_error(ErrorCode::kCannotReadFile, "no *.safetensors",
-                [&] { Checkpoint checkpoint(folder.path()); });
-  const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-                             R"("n":{"dtype":"I64","shape":[1],"data_offsets":[8,16]}})";
-  folder.write("one.safetensors", file_with(header, 16));
-  const Checkpoint checkpoint(folder.path());
-  require_error(ErrorCode::kMissingTensor, "tensor b",
-                [&] { (void)checkpoint.read("b", std::array<std::int64_t, 1>{2}); });
-  require_error(ErrorCode::kWrongTensorShape, "has shape [2]; config.json implies [1, 2]", [&] {
-    (void)checkpoint.read("a", std::array<std::int64_t, 2>{1, 2});
-  });
-  require_error(ErrorCode::kUnsupportedTensorType, "is I64; expected BF16, F16 or F32",
-                [&] { (void)checkpoint.read("n", std::array<std::int64_t, 1>{1}); });
-
-  folder.write("two.safetensors", file_with(header, 16));
-  require_error(ErrorCode::kInconsistentSafetensors, "is in both",
-                [&] { Checkpoint twice(folder.path()); });
+  // Those of the format today, by name and bytes for two elements, and one that it may get.
+  const std::pair<const char*, int> kTypes[] = {
+      {"BOOL", 2}, {"F4", 1},          {"F6_E2M3", 2}, {"F6_E3M2", 2}, {"U8", 2},
+      {"I8", 2},   {"F8_E5M2", 2},     {"F8_E4M3", 2}, {"F8_E8M0", 2}, {"F8_E4M3FNUZ", 2},
+      {"I16", 4},  {"F8_E5M2FNUZ", 2}, {"U16", 4},     {"I32", 8},     {"U32", 8},
+      {"C64", 16}, {"F64", 16},        {"I64", 16},    {"U64", 16},    {"P3_OF_2031", 5}};
+  for (const auto& [dtype, bytes] : kTypes) {
+    const SafetensorsFile file(
+        folder.write("model.safetensors",
+                     safetensors_file({{"a", {"F32", {1}, std::string("\x00\x00\xc0\x3f", 4)}},
+                                       {"b", {dtype, {2}, std::string(bytes, 'x')}}})));
+    CHECK(file.read("a") == std::vector<float>{1.5f});
+    require_error(ErrorCode::kUnsupportedTensorType,
+                  std::string("tensor b is ") + dtype + "; expected BF16, F16 or F32",
+                  [&] { (void)file.read("b"); });
+  }
 }
 
-TEST_CASE("checkpoint: an index names the shards") {
+TEST_CASE("safetensors: files that cannot be read are refused") {
   const TemporaryFolder folder;
-  const std::string header = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
-  folder.write("one.safetensors", file_with(header, 4));
-  folder.write("other.safetensors", file_with(header, 4));  // not in the index, so no duplicate
-  folder.write("model.safetensors.index.json", R"({"weight_map":{"a":"one.safetensors"}})");
-  REQUIRE(Checkpoint(folder.path()).contains("a"));
-
-  folder.write("model.safetensors.index.json", R"({"weight_map":{"a":"gone.safetensors"}})");
-  require_error(ErrorCode::kCannotReadFile, "gone.safetensors",
-                [&] { Checkpoint checkpoint(folder.path()); });
-  folder.write("model.safetensors.index.json", R"({"weight_map":{"a":1}})");
-  require_error(ErrorCode::kInconsistentSafetensors, "a is 1; expected a string",
-                [&] { Checkpoint checkpoint(folder.path()); });
-}
-
-TEST_CASE("weights: a model that lacks a shard is refused") {
-  const TemporaryFolder folder;
-  std::filesystem::copy(kModelFolder / "model-1-of-2.safetensors", folder.path());
-  require_error(ErrorCode::kMissingTensor, "no shard",
-                [&] { (void)load_weights(folder.path(), bundled_model().config(), cpu()); });
+  for (const auto& path : {folder.path(), folder.path() / "nowhere"}) {
+    require_error(ErrorCode::kCannotReadFile, "cannot read " + path.string(),
+                  [&] { SafetensorsFile file(path); });
+  }
+  require_rejected(ErrorCode::kTruncatedSafetensors, "has 0 bytes", "");
 }
 
 }  // namespace
