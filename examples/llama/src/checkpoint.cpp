@@ -49,6 +49,14 @@ bool agree(const SafetensorsFile& a, const SafetensorsFile& b, const std::string
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
+  const fs::path adapter = folder / "adapter_config.json";
+  if (fs::exists(adapter)) {
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format("{}: this engine applies no adapter; expected a folder without it, with "
+                    "the adapter merged into the weights",
+                    adapter.string()));
+  }
   const fs::path single = folder / "model.safetensors";
   const fs::path index = folder / kIndexName;
   std::vector<fs::path> paths;
@@ -104,30 +112,38 @@ const SafetensorsFile& Checkpoint::file_of(const std::string& name) const {
     throw Error(ErrorCode::kMissingTensor,
                 fmt::format("no shard in {} holds tensor {}", folder_.string(), name));
   }
+  const std::vector<std::size_t>& copies = found->second;
   // Transformers reads the files of an index one after the other, and the last copy stays.
-  const SafetensorsFile& last = files_[found->second.back()];
+  const SafetensorsFile& last = files_[copies.back()];
+  const auto differs = [&](std::size_t i) {
+    return &files_[i] != &last && !agree(files_[i], last, name);
+  };
+
   const auto mapped = mapped_.find(name);
-  for (const std::size_t i : found->second) {
-    const SafetensorsFile& file = files_[i];
-    if (mapped == mapped_.end() || file.path() != mapped->second) continue;
-    if (&file != &last && !agree(file, last, name)) {
+  const bool is_mapped = mapped != mapped_.end();
+  const auto copy = std::find_if(copies.begin(), copies.end(), [&](std::size_t i) {
+    return is_mapped && files_[i].path() == mapped->second;
+  });
+  if (copy != copies.end()) {
+    const SafetensorsFile& file = files_[*copy];
+    if (differs(*copy)) {
       warn(
-          fmt::format("tensor {} is read from {}, as {} says; {} holds another, which Transformers "
-                      "would take",
+          fmt::format("tensor {} is read from {}, as {} says; Transformers would take another, "
+                      "which {} holds",
                       name, file.path().string(), kIndexName, last.path().string()));
     }
     return file;
   }
-  for (const std::size_t i : found->second) {
-    const SafetensorsFile& file = files_[i];
-    if (&file != &last && !agree(file, last, name)) {
-      throw Error(kInconsistent,
-                  fmt::format("tensor {} is in both {} and {}, with other values, and no {} says "
-                              "which to read",
-                              name, file.path().string(), last.path().string(), kIndexName));
-    }
+
+  const auto other = std::find_if(copies.begin(), copies.end(), differs);
+  if (other != copies.end()) {
+    throw Error(
+        kInconsistent,
+        fmt::format("tensor {} is in both {} and {}, with other values, and no {} says "
+                    "which to read",
+                    name, files_[*other].path().string(), last.path().string(), kIndexName));
   }
-  if (mapped != mapped_.end()) {
+  if (is_mapped) {
     warn(fmt::format("tensor {} is read from {}; {} says {}, which does not hold it", name,
                      last.path().string(), kIndexName, mapped->second.string()));
   }

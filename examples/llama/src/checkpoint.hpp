@@ -19,7 +19,8 @@ namespace llama {
 /// there is no index, files that hold the same tensor have to agree.
 class Checkpoint {
  public:
-  /// Errors: kCannotReadFile, kTruncatedSafetensors, kInconsistentSafetensors.
+  /// Errors: kCannotReadFile, kTruncatedSafetensors, kInconsistentSafetensors, kUnsupportedModel
+  /// for an adapter beside the weights.
   explicit Checkpoint(const std::filesystem::path& folder);
 
   [[nodiscard]] bool contains(const std::string& name) const;

@@ -15,9 +15,10 @@ enum class ErrorCode {
   kInconsistentSafetensors,  ///< a safetensors header that contradicts itself or its file
   kMissingTensor,            ///< a weight that no shard holds
   kWrongTensorShape,         ///< a weight whose shape is not what config.json implies
-  kUnsupportedTensorType,    ///< weights that are neither bf16, f16 nor f32
-  kMalformedModelConfig,     ///< config.json that is not JSON, or lacks or contradicts a field
-  kUnsupportedModel,         ///< another architecture, activation or bias
+  kUnsupportedTensorType,    ///< a used tensor that is neither bf16, f16 nor f32
+  kMalformedModelConfig,     ///< config.json or generation_config.json that is not JSON, or has a
+                             ///< field that is missing, malformed or contradicts another
+  kUnsupportedModel,         ///< a model of another architecture, or with a part not implemented
   kUnsupportedRopeScaling,   ///< a rope_scaling that is not implemented
   kMalformedTokenizer,       ///< tokenizer.json that is not JSON, or contradicts itself
   kUnsupportedTokenizer,     ///< a tokenizer of another kind than byte-level BPE

@@ -127,12 +127,13 @@ void check_tiling(const std::string& where, const std::map<std::string, TensorEn
 
 SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(path)) {
   const std::string where = path_.string();
-  std::ifstream file(path_, std::ios::binary | std::ios::ate);
-  const std::int64_t file_bytes = file ? static_cast<std::int64_t>(file.tellg()) : -1;
   // A folder can be opened like a file.
-  if (file_bytes < 0 || !std::filesystem::is_regular_file(path_)) {
+  std::ifstream file;
+  if (std::filesystem::is_regular_file(path_)) file.open(path_, std::ios::binary | std::ios::ate);
+  if (!file.is_open()) {
     throw Error(ErrorCode::kCannotReadFile, fmt::format("cannot read {}", where));
   }
+  const auto file_bytes = static_cast<std::int64_t>(file.tellg());
   std::array<unsigned char, 8> length_bytes{};
   file.seekg(0);
   if (!file.read(reinterpret_cast<char*>(length_bytes.data()), 8)) {

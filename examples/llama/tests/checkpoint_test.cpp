@@ -111,7 +111,7 @@ TEST_CASE("checkpoint: the index says where a tensor is read") {
     const CollectedWarnings warnings;
     const Checkpoint checkpoint(folder.path());
     CHECK(read(checkpoint, "a") == 1.f);
-    require_warning(warnings, "which Transformers would take");
+    require_warning(warnings, "Transformers would take another");
   }
   folder.write("overlay.safetensors", file_of({{"a", 1.f}}));
   {
@@ -166,6 +166,14 @@ TEST_CASE("checkpoint: an index that leads nowhere is refused") {
   refused(kInconsistent, index_of(Json::object()), "weight_map names no file");
   refused(kInconsistent, "{}", "weight_map is missing; expected an object");
   refused(kInconsistent, "", "not valid JSON");
+}
+
+TEST_CASE("checkpoint: an adapter beside the weights is refused") {
+  const TemporaryFolder folder;
+  folder.write("model.safetensors", file_of({{"a", 1.f}}));
+  folder.write("adapter_config.json", "{}");
+  require_error(ErrorCode::kUnsupportedModel, "adapter_config.json: this engine applies no adapter",
+                [&] { Checkpoint checkpoint(folder.path()); });
 }
 
 TEST_CASE("checkpoint: an index may lead to folders below") {
