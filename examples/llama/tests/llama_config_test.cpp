@@ -1,6 +1,7 @@
 #include "llama_config.hpp"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "json_file.hpp"
 #include "model_folder.hpp"

@@ -30,7 +30,8 @@ if int(transformers.__version__.split(".")[0]) < 5:
     sys.exit()
 
 TOKENS = 512
-TOLERANCE = 1e-3  # that of `llama verify`
+VARIANT_TOKENS = 128  # enough to tell one way of reading from another
+TOLERANCE = 1e-4  # both compute in float32
 INDEX = "model.safetensors.index.json"
 LLAMA3 = {
     "rope_type": "llama3",
@@ -77,25 +78,26 @@ class Comparison:
         self.model = model
         self.haystack = data / "haystack.txt"
         reference = json.loads((data / "reference.json").read_text())
-        self.ids = torch.tensor([reference["haystack_ids_first_4097"][: TOKENS + 1]])
+        self.ids = reference["haystack_ids_first_4097"]
         self.failures = 0
 
-    def by_transformers(self, folder):
+    def by_transformers(self, folder, tokens):
         model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        ids = torch.tensor([self.ids[: tokens + 1]])
         with torch.no_grad():
-            logits = model(self.ids).logits[0, :-1]
-        return torch.nn.functional.cross_entropy(logits, self.ids[0, 1:]).item()
+            logits = model(ids).logits[0, :-1]
+        return torch.nn.functional.cross_entropy(logits, ids[0, 1:]).item()
 
-    def by_engine(self, folder):
+    def by_engine(self, folder, tokens):
         command = [self.llama, "nll", "--model", folder, "--file", self.haystack]
-        command += ["--tokens", str(TOKENS), "--attention", "dense", "--device", "cpu"]
+        command += ["--tokens", str(tokens), "--attention", "dense", "--device", "cpu"]
         result = subprocess.run(command, capture_output=True, text=True)
-        found = re.search(rf"mean of {TOKENS} tokens: ([0-9.]+)", result.stdout)
+        found = re.search(rf"mean of {tokens} tokens: ([0-9.]+)", result.stdout)
         return float(found.group(1)) if found else result.stderr.strip()
 
-    def compare(self, name, folder):
-        expected = self.by_transformers(folder)
-        found = self.by_engine(folder)
+    def compare(self, name, folder, tokens):
+        expected = self.by_transformers(folder, tokens)
+        found = self.by_engine(folder, tokens)
         passed = isinstance(found, float) and abs(found - expected) < TOLERANCE
         self.failures += not passed
         print(f"{'ok' if passed else 'WRONG':<6} {name:<46} {expected:.5f} {found}", flush=True)
@@ -111,7 +113,7 @@ class Comparison:
             fields = {key: value for key, value in fields.items() if value is not None}
             (folder / "config.json").write_text(json.dumps(fields))
             write(folder)
-            self.compare(name, folder)
+            self.compare(name, folder, VARIANT_TOKENS)
 
     def tensors(self):
         tensors = {}
@@ -136,23 +138,24 @@ def single_file(folder, tensors):
 
 def main():
     comparison = Comparison(sys.argv[1], *(Path(folder).resolve() for folder in sys.argv[2:4]))
-    comparison.compare("the bundled model", comparison.model)
+    comparison.compare("the bundled model", comparison.model, TOKENS)
     for name, config in CONFIGS.items():
         comparison.compare_variant(name, config)
 
     tensors = comparison.tensors()
     embedding = tensors["model.embed_tokens.weight"]
     body = {name: t for name, t in tensors.items() if t is not embedding}
+    other_norm = {"model.norm.weight": 2 * tensors["model.norm.weight"]}
     tensors_of = {
         "an output that differs from the tied embedding": {"lm_head.weight": 0.5 * embedding},
         "an output that equals the tied embedding": {"lm_head.weight": embedding.clone()},
-        "an overlay of the index": {"model.norm.weight": 2 * tensors["model.norm.weight"]},
+        "an overlay of the index": other_norm,
         "a type of no interest": {"extra": torch.ones(3, dtype=torch.float8_e4m3fn)},
     }
     for name, extra in tensors_of.items():
         comparison.compare_variant(name, write=lambda folder: overlay(folder, extra))
     single = {
-        "a single file beside an index": {**tensors, "model.norm.weight": 2 * tensors["model.norm.weight"]},
+        "a single file beside an index": {**tensors, **other_norm},
         "the tied weight by the output's name": {**body, "lm_head.weight": embedding},
         "the names of the model without output": {
             name.removeprefix("model."): tensor for name, tensor in tensors.items()
