@@ -133,6 +133,7 @@ def overlay(folder, tensors):
 
 def single_file(folder, tensors):
     """Adds the file that counts before any index."""
+    (folder / "model.safetensors").unlink(missing_ok=True)  # a link to the bundled file
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
