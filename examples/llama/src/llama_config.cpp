@@ -121,9 +121,6 @@ LlamaConfig load_llama_config(const std::filesystem::path& path) {
   config.rms_norm_eps = static_cast<float>(eps);
   config.tie_word_embeddings = fields.boolean("tie_word_embeddings", config.tie_word_embeddings);
   config.rope = read_rope(fields, config.max_position_embeddings);
-  if (const auto bos = token_ids(fields, "bos_token_id", config.vocab_size); !bos.empty()) {
-    config.bos_token = bos.front();
-  }
   config.eos_tokens = token_ids(fields, "eos_token_id", config.vocab_size);
   return config;
 }

@@ -25,7 +25,6 @@ struct LlamaConfig {
   Rope rope;
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = false;  ///< the checkpoint has the last word: Weights
-  std::optional<TokenId> bos_token;  ///< put before every text
   std::vector<TokenId> eos_tokens;   ///< end generation, unless generation_config.json decides
 
   [[nodiscard]] std::int64_t q_size() const noexcept { return num_q_heads * head_dim; }

@@ -14,6 +14,7 @@
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
 #include "json_file.hpp"
+#include "warning.hpp"
 
 namespace llama {
 namespace {
@@ -88,7 +89,7 @@ std::vector<NamedConfig> named_configs(const CommonOptions& options, std::int64_
                   fmt::format("{}: {}: {}", path.string(), hip_attn::to_string(status.code()),
                               status.message()));
     }
-    for (const std::string& note : notes) fmt::print(stderr, "{}: {}\n", path.string(), note);
+    for (const std::string& note : notes) warn(fmt::format("{}: {}", path.string(), note));
     configs.emplace_back(path.stem().string(), std::move(config));
   }
   return configs;

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "byte_level.hpp"
 #include "utf8.hpp"
+#include "warning.hpp"
 
 namespace llama {
 namespace {
@@ -131,9 +131,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder, const LlamaConfig&
                                         (folder / "tokenizer.json").string(),
                                         tokenizer.vocab_size(), config.vocab_size));
   }
-  for (const std::string& note : ignored_keys(folder, tokenizer.post_processor())) {
-    fmt::print(stderr, "{}\n", note);
-  }
+  for (const std::string& note : ignored_keys(folder, tokenizer.post_processor())) warn(note);
   return tokenizer;
 }
 

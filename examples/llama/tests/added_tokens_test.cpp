@@ -113,8 +113,7 @@ TEST_CASE("added tokens: what is malformed") {
   refused("/added_tokens", 3, "added_tokens is 3; expected a list");
   refused("/added_tokens/1", "<m>", "added_tokens is a JSON string; expected an object");
   refused("/added_tokens/1/content", 3, "content is 3; expected a string");
-  refused("/added_tokens/1/normalized", nullptr,
-          "\"<m>\": normalized is missing; expected true or");
+  refused("/added_tokens/1/normalized", nullptr, "\"<m>\": normalized is null; expected true or");
   refused("/added_tokens/1/rstrip", 1, "\"<m>\": rstrip is 1; expected true or false");
   refused("/added_tokens/1/id", "x", "\"<m>\": id is \"x\"");
   // Ids that tokenizers would not give: a hole, and another than the vocabulary's.

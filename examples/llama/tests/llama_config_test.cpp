@@ -28,7 +28,6 @@ TEST_CASE("config: the bundled model's") {
   REQUIRE(config.rope.theta == 500000.0);
   REQUIRE_FALSE(config.rope.scaling);
   REQUIRE(config.tie_word_embeddings);
-  REQUIRE(config.bos_token == 0);
   REQUIRE(config.eos_tokens == std::vector<TokenId>{0});
   REQUIRE(warnings.messages().empty());
 }
@@ -46,12 +45,10 @@ TEST_CASE("config: absent keys mean what they mean to Transformers") {
   CHECK(config.rms_norm_eps == 1e-6f);
   CHECK(config.rope.theta == 10000.0);
   CHECK_FALSE(config.tie_word_embeddings);
-  CHECK_FALSE(config.bos_token);
   CHECK(config.eos_tokens.empty());
   for (const Json& absent : {Json("absent"), Json()}) {
     CHECK(load(with("num_key_value_heads", absent)).num_kv_heads == 8);
     CHECK(load(with("head_dim", absent)).head_dim == 384 / 8);
-    CHECK_FALSE(load(with("bos_token_id", absent)).bos_token);
     CHECK(load(with("eos_token_id", absent)).eos_tokens.empty());
   }
 }
@@ -135,7 +132,6 @@ TEST_CASE("config: malformed files are refused, with file and field") {
   refused("rms_norm_eps", 1e300, "rms_norm_eps is 1e+300");
   refused("tie_word_embeddings", 1, "expected true or false");
   refused("sliding_window", 0, "sliding_window is 0; expected an integer from 1");
-  refused("bos_token_id", "x", "bos_token_id is \"x\"");
   refused("eos_token_id", {0, "x"}, "eos_token_id is");
   refused("eos_token_id", 1.0, "eos_token_id is 1.0");
 }
@@ -150,7 +146,7 @@ TEST_CASE("config: what is decided is warned of") {
   };
   warned("architectures", {"LlamaForSequenceClassification"}, "run as \"LlamaForCausalLM\"");
   // Public folders have such ids, and no model meets them.
-  CHECK_FALSE(warned("bos_token_id", -1, "token -1 is not used").bos_token);
+  CHECK(warned("eos_token_id", -1, "token -1 is not used").eos_tokens.empty());
   CHECK(warned("eos_token_id", {4096, 7}, "token 4096 is not used").eos_tokens ==
         std::vector<TokenId>{7});
 }
