@@ -172,6 +172,51 @@ TEST_CASE_METHOD(EngineLayout, "docs: one pool of K and V blocks, offsets of bot
   check(args);
 }
 
+TEST_CASE_METHOD(EngineLayout, "docs: a cyclic cache") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  // Token t of a request is in slot t % window of its blocks, over the token a window before it.
+  const std::int64_t window = 64;
+  const std::int64_t blocks = window / page_size;
+  const std::vector<std::int64_t> lens{401, 640};  // the oldest token inside a block, and in front
+  std::vector<bfloat16> k_pool(num_pages * page_size * kv_row);
+  std::vector<bfloat16> v_pool(k_pool.size());
+  std::vector<std::int32_t> cyclic_blocks;  // [B, blocks]
+  for (std::int64_t b = 0; b < batch; ++b) {
+    seq_lens[b] = static_cast<std::int32_t>(lens[b]);
+    for (std::int64_t n = 0; n < blocks; ++n) {
+      cyclic_blocks.push_back(block_table[b * max_pages + n]);
+    }
+    for (std::int64_t t = 0; t < lens[b]; ++t) {
+      const std::int64_t slot =
+          cyclic_blocks[b * blocks + t % window / page_size] * page_size + t % page_size;
+      std::copy_n(&k[(b * capacity + t) * kv_row], kv_row, &k_pool[slot * kv_row]);
+      std::copy_n(&v[(b * capacity + t) * kv_row], kv_row, &v_pool[slot * kv_row]);
+    }
+  }
+  take_rows({1, 1});
+  const HipConfig sliding = presets::sliding_window(window);
+  const std::vector<std::uint16_t> whole = expected(Operator::kDecode, sliding);
+  AttentionArgs<bfloat16> args = make_args();
+  args.kv.pages =
+      kv_pages_nhd(k_pool.data(), v_pool.data(), num_pages, page_size, num_kv_heads, head_dim);
+  // [cyclic]
+  std::vector<std::int32_t> cyclic_table(batch * (blocks + 1));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int64_t oldest = lens[b] % window;  // slot of the window's first token
+    for (std::int64_t n = 0; n <= blocks; ++n) {
+      cyclic_table[b * (blocks + 1) + n] =
+          cyclic_blocks[b * blocks + (oldest / page_size + n) % blocks];
+    }
+    seq_lens[b] = static_cast<std::int32_t>(window + oldest % page_size);
+  }
+  args.kv.block_table = TensorView<const std::int32_t, 2>(cyclic_table.data(), {batch, blocks + 1});
+  // [cyclic]
+  const AttentionPlan plan = make_plan(Operator::kDecode, sliding);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  require_ok(run_decode(plan, args, workspace));
+  CHECK(bits_of(out) == whole);
+}
+
 // A tensor of ggml: sizes from the fastest dimension on, strides in bytes.
 struct ByteStridedTensor {
   void* data;

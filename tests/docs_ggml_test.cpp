@@ -1,0 +1,380 @@
+// The adapter of docs/ggml.md gives what llama.cpp's mask asks for.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "hip_attn/hip_attn.hpp"
+#include "support/built.hpp"
+#include "support/ggml_layer.hpp"
+#include "support/ggml_requests.hpp"
+#include "support/llama_problem.hpp"
+
+namespace hip_attn {
+namespace {
+
+using namespace test;
+using namespace test::ggml_adapter;
+
+void require_ok(const Status& status) {
+  INFO(status.message());
+  REQUIRE(status.ok());
+}
+
+template <Element T>
+AttentionShape shape_of(const LlamaProblem<T>& problem) {
+  return {.batch = 64,
+          .total_q = 64,
+          .max_seq_len = problem.cache.get_size(),
+          .num_q_heads = LlamaProblem<T>::kQueryHeads,
+          .num_kv_heads = LlamaProblem<T>::kKvHeads,
+          .head_dim = problem.head_dim(),
+          .num_threads = 3};
+}
+
+template <Element T>
+void make_kind(const LlamaProblem<T>& problem, const HipConfig& config, LayerKind& kind) {
+  require_ok(make_plans<T>(config, shape_of(problem), kind));
+}
+
+template <Element T>
+std::vector<Request> requests_for(const LlamaProblem<T>& problem, const LlamaMask& mask) {
+  std::vector<Request> requests;
+  require_ok(requests_of(problem.ubatch, problem.cache, mask.type, mask.n_swa, requests));
+  return requests;
+}
+
+// Attention of the ubatch through the nodes of a graph, kind.call being its requests:
+// [tokens, Hq, D].
+template <Element T>
+std::vector<float> run_graph(LlamaProblem<T>& problem, Layer& layer, bool sinks, int threads) {
+  ggml_context graph;
+  ggml_tensor q = problem.q();
+  ggml_tensor k = problem.k();
+  ggml_tensor v = problem.v();
+  ggml_tensor sink_logits = problem.sinks_tensor();
+  REQUIRE(falls_back(q, k, v, {}) == nullptr);
+  const ggml_tensor* out =
+      build_attention<T>(&graph, &q, &k, &v, sinks ? &sink_logits : nullptr, &layer);
+  compute(graph, threads);
+  require_ok(layer.kind->status);
+  const auto* values = static_cast<const float*>(out->data);
+  return {values, values + out->ne[0] * out->ne[1] * out->ne[2]};
+}
+
+// One rounding to T, and for sums in fp32 a few more of its own.
+template <Element T>
+void check_close(const std::vector<float>& out, const std::vector<double>& exact) {
+  const double rounding = std::same_as<T, float> ? 0 : std::same_as<T, float16> ? 0x1p-11 : 0x1p-8;
+  REQUIRE(out.size() == exact.size());
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    wrong += !(std::abs(out[i] - exact[i]) <= rounding * std::abs(exact[i]) + 5e-6);
+  }
+  CHECK(wrong == 0);
+}
+
+template <Element T>
+void check_ubatch(LlamaProblem<T>& problem, LayerKind& kind, const LlamaMask& mask,
+                  const LlamaLogits& logits, int threads) {
+  kind.call = call_of(requests_for(problem, mask));
+  Layer layer{&kind, logits.scale, logits.softcap, {}};
+  check_close<T>(run_graph<T>(problem, layer, logits.sinks, threads),
+                 problem.attention(mask, logits));
+}
+
+const LlamaMask kMasks[] = {{LLAMA_SWA_TYPE_NONE, 0},
+                            {LLAMA_SWA_TYPE_STANDARD, 7},
+                            {LLAMA_SWA_TYPE_CHUNKED, 8},
+                            {LLAMA_SWA_TYPE_SYMMETRIC, 9}};
+
+HIP_ATTN_TYPED_TEST_CASE("docs: llama.cpp's cells, whatever was done to them") {
+  const bool unified = GENERATE(true, false);
+  const LlamaMask mask = kMasks[GENERATE(0, 1, 2, 3)];
+  std::int64_t decodes = 0;
+  std::int64_t steps = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    LlamaProblem<TestType> problem(unified, least_head_dim(), seed);
+    const auto window = window_of(mask.type, mask.n_swa);
+    LayerKind kind;
+    make_kind(problem, window ? presets::sliding_window(*window) : presets::dense(), kind);
+    for (int step = 0; step < 12; ++step) {
+      CAPTURE(unified, static_cast<int>(mask.type), seed, step);
+      if (step > 2) edit_cells(problem, !window);
+      append_tokens(problem, step % 2 == 0 ? 12 : 2);
+      LlamaLogits logits{.sinks = step % 3 == 0};
+      if (step % 5 < 2) logits.softcap = 2.f;
+      check_ubatch<TestType>(problem, kind, mask, logits, 1 + step % 4);
+      decodes += kind.call.decode;
+      ++steps;
+    }
+  }
+  CHECK(decodes > 0);
+  CHECK(decodes < steps);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("docs: the tokens of an image share a position") {
+  LlamaProblem<TestType> problem(true, least_head_dim(), 3);
+  LayerKind kind;
+  make_kind(problem, presets::dense(), kind);
+  const auto text = [&](llama_pos first, llama_pos end) {
+    std::vector<LlamaToken> tokens;
+    for (llama_pos pos = first; pos < end; ++pos) tokens.push_back({pos, {0}, {pos, pos}});
+    problem.place(tokens, 3);
+    check_ubatch<TestType>(problem, kind, {}, {}, 2);
+  };
+  // Rows [first, end) of an image three tokens wide.
+  const auto image = [&](llama_pos pos, llama_pos first, llama_pos end) {
+    std::vector<LlamaToken> tokens;
+    for (llama_pos y = first; y < end; ++y) {
+      for (llama_pos x = 0; x < 3; ++x) tokens.push_back({pos, {0}, {pos + x, pos + y}});
+    }
+    problem.place(tokens, 3);
+    check_ubatch<TestType>(problem, kind, {}, {}, 2);
+    CHECK(kind.call.seq_lens.size() == 1);
+  };
+  text(0, 5);
+  image(5, 0, 2);
+  image(5, 2, 4);
+  text(9, 12);
+}
+
+TEST_CASE("docs: rows of a sequence are one request where they can be") {
+  LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
+  const auto rows_of = [&](const LlamaMask& mask) {
+    std::vector<std::size_t> rows;
+    for (const Request& request : requests_for(problem, mask))
+      rows.push_back(request.tokens.size());
+    return rows;
+  };
+  using Rows = std::vector<std::size_t>;
+  const auto append = [&](llama_pos first, llama_pos end) {
+    std::vector<LlamaToken> tokens;
+    for (llama_pos pos = first; pos < end; ++pos) {
+      tokens.push_back({pos, {0}});
+      tokens.push_back({pos, {1}});
+    }
+    problem.place(tokens);
+  };
+  append(0, 20);
+  for (const LlamaMask& mask : {kMasks[0], kMasks[1], kMasks[3]})
+    CHECK(rows_of(mask) == Rows{20, 20});
+  CHECK(rows_of(kMasks[2]) == Rows{8, 8, 4, 8, 8, 4});  // chunks
+  append(20, 21);
+  for (const LlamaMask& mask : kMasks) CHECK(rows_of(mask) == Rows{1, 1});
+  problem.cache.seq_rm(1, 17, 19);
+  append(21, 29);
+  CHECK(rows_of(kMasks[0]) == Rows{8, 8});
+  // Sequence 1 has no key at positions 17 and 18. The windows of 7 of its first three rows begin at
+  // positions 15, 16 and 17, and hold 5 keys each; then they grow to 7 and slide.
+  CHECK(rows_of(kMasks[1]) == Rows{8, 1, 1, 6});
+}
+
+TEST_CASE("docs: two keys at one position of a window are refused") {
+  LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
+  problem.place({{0, {0}}, {1, {0}}, {1, {0}}, {2, {0}}});
+  std::vector<Request> requests;
+  const Status status =
+      requests_of(problem.ubatch, problem.cache, LLAMA_SWA_TYPE_STANDARD, 2, requests);
+  CHECK(status.code() == StatusCode::kUnsupported);
+  LayerKind kind;
+  make_kind(problem, presets::dense(), kind);
+  check_ubatch<AnyElement>(problem, kind, {}, {}, 1);
+}
+
+const HipConfig kSparse{.sink = 8,
+                        .window = 8,
+                        .block_q = 8,
+                        .stages = {{.chunk_size = 8, .keep = 32, .query_stride = 2},
+                                   {.chunk_size = 4, .keep = 16, .query_stride = 1}},
+                        .refresh_interval = {4, 2}};
+
+// The ubatch's attention over a contiguous copy of each request's keys: T [rows, Hq, D].
+template <Element T>
+std::vector<T> attend_contiguous(LlamaProblem<T>& problem, LayerKind& kind,
+                                 const std::vector<T>& rows) {
+  const Call& call = kind.call;
+  const auto requests = std::ssize(call.seq_lens);
+  const ggml_tensor k_tensor = problem.k();
+  const ggml_tensor v_tensor = problem.v();
+  const std::int64_t row = LlamaProblem<T>::kKvHeads * problem.head_dim();
+  std::vector<T> k(requests * call.max_len * row);
+  std::vector<T> v(k.size());
+  for (std::int64_t b = 0; b < requests; ++b) {
+    for (std::int64_t i = 0; i < call.seq_lens[b]; ++i) {
+      const std::int64_t to = (b * call.max_len + i) * row;
+      const std::int64_t from = call.block_table[b * call.max_len + i] * row;
+      std::copy_n(static_cast<const T*>(k_tensor.data) + from, row, &k[to]);
+      std::copy_n(static_cast<const T*>(v_tensor.data) + from, row, &v[to]);
+    }
+  }
+  std::vector<T> out(rows.size());
+  const std::array<std::int64_t, 3> sizes{std::ssize(call.tokens), LlamaProblem<T>::kQueryHeads,
+                                          problem.head_dim()};
+  AttentionArgs<T> args;
+  args.q = {rows.data(), sizes};
+  args.kv = contiguous_kv(k.data(), v.data(), requests, call.max_len, LlamaProblem<T>::kKvHeads,
+                          problem.head_dim());
+  args.seq_lens = {call.seq_lens.data(), {requests}};
+  args.cu_seqlens_q = {call.cu_seqlens_q.data(), {requests + 1}};
+  args.out = {out.data(), sizes};
+  args.scale = LlamaLogits{}.scale;
+  require_ok(call.decode ? run_decode(kind.decode, args, kind.workspace)
+                         : run_prefill(kind.prefill, args, kind.workspace));
+  return out;
+}
+
+HIP_ATTN_TYPED_TEST_CASE("docs: a search over cells finds what it finds in a contiguous cache") {
+  LlamaProblem<TestType> problem(true, least_head_dim(), 11, 1024);
+  LayerKind kind;
+  make_kind(problem, kSparse, kind);
+  std::vector<LlamaToken> tokens;
+  for (llama_pos pos = 0; pos < 200; ++pos) {
+    tokens.push_back({pos, {0}});
+    tokens.push_back({pos, {1}});
+  }
+  problem.place(tokens);
+  problem.cache.seq_rm(0, 50, 73);
+  problem.cache.seq_cp(0, 2, 0, 190);
+  for (const llama_pos rows : {1, 20}) {
+    tokens.clear();
+    for (llama_pos i = 0; i < rows; ++i) {
+      for (const llama_seq_id seq : {2, 0, 1}) {
+        tokens.push_back({problem.cache.get_cells(seq).seq_pos_max(seq) + 1 + i, {seq}});
+      }
+    }
+    problem.place(tokens);
+    kind.call = call_of(requests_for(problem, {}));
+    Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
+    // The first node again, to get its rows.
+    ggml_tensor q = problem.q();
+    std::vector<TestType> queries(tokens.size() * q.ne[0] * q.ne[2]);
+    ggml_tensor dst{
+        problem.k().type, {q.ne[0], q.ne[2], std::ssize(tokens), 1}, {}, {&q}, queries.data()};
+    queries_op<TestType>(&dst, 0, 1, &layer);
+    const std::vector<TestType> expected = attend_contiguous(problem, kind, queries);
+
+    const std::vector<float> out = run_graph(problem, layer, false, 2);
+    const std::int64_t row = q.ne[0] * q.ne[2];
+    std::size_t different = 0;
+    for (std::int64_t r = 0; r < std::ssize(tokens); ++r) {
+      for (std::int64_t i = 0; i < row; ++i) {
+        different += out[kind.call.tokens[r] * row + i] != to_float(expected[r * row + i]);
+      }
+    }
+    CHECK(different == 0);
+    // It drops keys, or the test would say nothing.
+    const std::vector<double> dense = problem.attention({}, {});
+    CHECK(std::abs(out[0] - dense[0]) > 1e-3);
+  }
+}
+
+TEST_CASE("docs: selections are reused until the cells are edited") {
+  LlamaProblem<AnyElement> problem(true, least_head_dim(), 13);
+  LayerKind kind;
+  make_kind(problem, kSparse, kind);
+  Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
+  layer.selections.resize(kMaxSequences * kind.decode.selection_cache_slot_bytes);
+  DecodeSteps steps;
+  const auto run = [&](llama_pos first, llama_pos end) {
+    std::vector<LlamaToken> tokens;
+    for (llama_pos pos = first; pos < end; ++pos) tokens.push_back({pos, {3}});
+    problem.place(tokens);
+    const std::vector<Request> requests = requests_for(problem, {});
+    kind.call = call_of(requests);
+    steps.advance(kSparse, requests, kind.call);
+    run_graph(problem, layer, false, 1);
+    return kind.call.refresh_from.at(0);
+  };
+  run(0, 60);
+  std::vector<std::int32_t> from;
+  for (llama_pos pos = 60; pos < 66; ++pos) from.push_back(run(pos, pos + 1));
+  CHECK(from == std::vector<std::int32_t>{0, 2, 1, 2, 0, 2});
+  CHECK(run(66, 69) == 1);  // three drafted tokens,
+  problem.cache.seq_rm(3, 67, 69);
+  CHECK(run(67, 68) == 2);  // one of which was accepted
+  problem.cache.seq_rm(3, 20, 30);
+  CHECK(run(68, 69) == 0);
+  CHECK(run(69, 70) == 2);
+  run(70, 82);  // a prompt
+  CHECK(run(82, 83) == 0);
+  CHECK(run(83, 84) == 2);
+  steps.forget(3);
+  CHECK(run(84, 85) == 0);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("docs: a sink logit is a part without a value") {
+  using T = TestType;
+  const std::int64_t rows = 2;
+  const std::int64_t heads = 3;
+  const std::int64_t head_dim = least_head_dim();
+  const std::int64_t elements = rows * heads * head_dim;
+  const std::vector<float> sinks{-4.f, 0.5f, 200.f};
+  const std::vector<float> lse{1.f, 2.f, -3.f, 40.f, -200.f, 0.25f};
+  std::vector<T> attended(elements);
+  for (std::int64_t i = 0; i < elements; ++i) attended[i] = from_float<T>(gaussian(mix(1, i)));
+
+  std::vector<T> partial_out(2 * elements, from_float<T>(0.f));
+  std::ranges::copy(attended, partial_out.begin());
+  std::vector<float> partial_lse = lse;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    partial_lse.insert(partial_lse.end(), sinks.begin(), sinks.end());
+  }
+  std::vector<T> out(elements);
+  MergeStatesArgs<T> merge;
+  merge.partial_out = {partial_out.data(), {2, rows, heads, head_dim}};
+  merge.partial_lse = {partial_lse.data(), {2, rows, heads}};
+  merge.out = {out.data(), {rows, heads, head_dim}};
+  require_ok(merge_states(kCpu, merge));
+  std::vector<float> merged;
+  std::vector<double> weighted;
+  for (std::int64_t i = 0; i < elements; ++i) {
+    const std::int64_t head = i / head_dim % heads;
+    merged.push_back(to_float(out[i]));
+    weighted.push_back(weight_beside_sink(sinks[head], lse[i / head_dim]) * to_float(attended[i]));
+  }
+  check_close<T>(merged, weighted);
+}
+
+TEST_CASE("docs: what falls back to ggml") {
+  LlamaProblem<AnyElement> problem(true, least_head_dim(), 1);
+  problem.place({{0, {0}}});
+  ggml_tensor q = problem.q();
+  ggml_tensor k = problem.k();
+  ggml_tensor v = problem.v();
+  LayerTraits traits;
+  const auto reason = [&] {
+    const char* text = falls_back(q, k, v, traits);
+    return std::string(text ? text : "");
+  };
+  CHECK(reason().empty());
+  const auto check = [&](auto& field, auto value, const char* expected) {
+    const auto kept = field;
+    field = value;
+    CHECK(reason().find(expected) != std::string::npos);
+    field = kept;
+    CHECK(reason().empty());
+  };
+  check(traits.causal, false, "causal");
+  check(traits.has_bias, true, "bias");
+  check(traits.max_bias, 8.f, "bias");
+  check(traits.n_kv_max, 2048, "picks keys");
+  check(traits.on_host, false, "host");
+  check(q.type, GGML_TYPE_F16, "F32");
+  check(k.type, GGML_TYPE_Q8_0, "quantised");
+  check(v.type, GGML_TYPE_Q8_0, "type");
+  check(v.ne[0], k.ne[0] / 2, "head dim");
+  check(v.nb[0], k.nb[1], "transposed");
+  traits.has_window = true;
+  check(traits.is_2d, true, "window");
+
+  LayerKind kind;
+  AttentionShape shape = shape_of(problem);
+  shape.head_dim = 80;
+  CHECK(make_plans<AnyElement>(presets::dense(), shape, kind).code() == StatusCode::kUnsupported);
+}
+
+}  // namespace
+}  // namespace hip_attn
