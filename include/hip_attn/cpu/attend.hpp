@@ -69,14 +69,12 @@ class UnitAttention {
   void attend(std::int64_t first, std::int64_t last, const AttendState& state,
               const TileMemory& memory) const {
     KeyCursor cursor(keys_, first, last);
-    Tile tiles[2];
-    ask_for(tiles[0], cursor);
-    for (int now = 0; tiles[now].size > 0; now ^= 1) {
-      ask_for(tiles[now ^ 1], cursor);
+    Tile tile;
+    for (ask_for(tile, cursor); tile.size > 0; ask_for(tile, cursor)) {
       if (layout_.is_few()) {
-        attend_rows(tiles[now], state, memory);
+        attend_rows(tile, state, memory);
       } else {
-        attend_panels(tiles[now], state, memory);
+        attend_panels(tile, state, memory);
       }
     }
   }
