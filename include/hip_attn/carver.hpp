@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn {
 
 /// Every piece starts on kAlignment bytes, wherever the buffer starts.

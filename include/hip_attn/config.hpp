@@ -1,6 +1,7 @@
 /// What the sparse attention computes: sink, window and the stages of the tree search.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -44,6 +45,10 @@ struct HipConfig {
   std::int64_t max_first_chunks = 4096;
 
   [[nodiscard]] int num_stages() const noexcept { return static_cast<int>(stages.size()); }
+  /// Stage s, from 0 to num_stages() - 1.
+  [[nodiscard]] const ScanStage& stage(int s) const noexcept {
+    return stages[static_cast<std::size_t>(s)];
+  }
   [[nodiscard]] bool is_dense() const noexcept { return stages.empty(); }
   /// The last stage keeps nothing: no stage runs, and each row attends to the sink and to exactly
   /// its `window` latest tokens.

@@ -1,6 +1,8 @@
 /// HIP_ATTN_API marks the symbols that the compiled library exports; everything else is hidden.
 #pragma once
 
+#include "hip_attn/language.hpp"
+
 #if defined(HIP_ATTN_STATIC)
 #define HIP_ATTN_API
 #elif defined(_WIN32) && defined(HIP_ATTN_BUILDING)

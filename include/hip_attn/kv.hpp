@@ -1,8 +1,10 @@
 /// Views of a KV cache, and the operator that writes into one.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 
 #include "hip_attn/export.hpp"
 #include "hip_attn/status.hpp"
@@ -23,7 +25,8 @@ struct KvPages {
   [[nodiscard]] constexpr std::int64_t num_kv_heads() const noexcept { return k.sizes[2]; }
   [[nodiscard]] constexpr std::int64_t head_dim() const noexcept { return k.sizes[3]; }
 
-  constexpr operator KvPages<const T>() const requires(!std::is_const_v<T>) { return {k, v}; }
+  template <std::same_as<const T> ConstT>
+  requires(!std::is_const_v<T>) constexpr operator KvPages<ConstT>() const { return {k, v}; }
 };
 
 /// Pages stored [num_pages, page_size, Hk, D].

@@ -26,7 +26,7 @@ inline std::int64_t first_chunk_size(const HipConfig& config, std::int64_t candi
 /// The chunk size of stage s on `candidates` tokens.
 inline std::int64_t stage_chunk_size(const HipConfig& config, int s,
                                      std::int64_t candidates) noexcept {
-  return s == 0 ? first_chunk_size(config, candidates) : config.stages[s].chunk_size;
+  return s == 0 ? first_chunk_size(config, candidates) : config.stage(s).chunk_size;
 }
 
 /// Most candidates that a request of max_seq_len keys can have.
@@ -38,8 +38,8 @@ inline std::int64_t max_candidates(const HipConfig& config, std::int64_t max_seq
 /// Most chunks that survive stage s, for any number of candidates up to max_candidates.
 inline std::int64_t max_survivors(const HipConfig& config, int s,
                                   std::int64_t candidates) noexcept {
-  const std::int64_t all = ceil_div(candidates, config.stages[s].chunk_size);
-  return std::min(all, kept_chunks(config.stages[s], config.stages[s].chunk_size));
+  const std::int64_t all = ceil_div(candidates, config.stage(s).chunk_size);
+  return std::min(all, kept_chunks(config.stage(s), config.stage(s).chunk_size));
 }
 
 /// Most blocks of block_k that one unit selects. One stage whose chunk doubled keeps whole chunks,
@@ -48,20 +48,20 @@ inline std::int64_t max_selected_blocks(const HipConfig& config, std::int64_t ca
   if (config.is_dense() || candidates <= 0) return 1;
   const int last = config.num_stages() - 1;
   const std::int64_t tokens =
-      std::max(config.stages[last].keep, stage_chunk_size(config, last, candidates));
+      std::max(config.stage(last).keep, stage_chunk_size(config, last, candidates));
   return std::max<std::int64_t>(1, std::min(tokens, candidates) / config.block_k());
 }
 
 /// Most chunks that stage s looks at.
 inline std::int64_t max_stage_chunks(const HipConfig& config, int s,
                                      std::int64_t candidates) noexcept {
-  const std::int64_t chunks = ceil_div(candidates, config.stages[s].chunk_size);
+  const std::int64_t chunks = ceil_div(candidates, config.stage(s).chunk_size);
   if (s == 0) return std::min(config.max_first_chunks, chunks);
   // The first stage keeps at least one chunk, however large.
   const std::int64_t entering =
-      s == 1 ? std::max(config.stages[0].keep, first_chunk_size(config, candidates))
-             : config.stages[s - 1].keep;
-  return std::min(chunks, ceil_div(entering, config.stages[s].chunk_size));
+      s == 1 ? std::max(config.stage(0).keep, first_chunk_size(config, candidates))
+             : config.stage(s - 1).keep;
+  return std::min(chunks, ceil_div(entering, config.stage(s).chunk_size));
 }
 
 /// Most chunks that any stage looks at; also bounds the blocks that survivors are cut into.

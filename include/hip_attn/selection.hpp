@@ -1,8 +1,10 @@
 /// Selections: which key blocks a query block attends to, as an output, an input and a cache.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 
 #include "hip_attn/types.hpp"
 
@@ -21,7 +23,8 @@ struct SelectionView {
   TensorView<I, 2>
       window_start;  ///< [rows, Hk] W0: keys from here on are attended without selection
 
-  constexpr operator SelectionView<const I>() const requires(!std::is_const_v<I>) {
+  template <std::same_as<const I> ConstI>
+  requires(!std::is_const_v<I>) constexpr operator SelectionView<ConstI>() const {
     return {blocks, counts, window_start};
   }
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -22,7 +23,8 @@ class ThreadTeam {
  public:
   /// size: 1 to AttentionPlan::num_threads of the plans that it will run.
   explicit ThreadTeam(int size)
-      : size_(size), joined_(std::make_unique<std::uint64_t[]>(std::max(size, 0))) {}
+      : size_(size),
+        joined_(std::make_unique<std::uint64_t[]>(static_cast<std::size_t>(std::max(size, 0)))) {}
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 

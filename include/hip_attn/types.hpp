@@ -9,6 +9,8 @@
 #include <span>
 #include <type_traits>
 
+#include "hip_attn/language.hpp"
+
 // CUDA's stream type, declared rather than included: this header needs no CUDA.
 struct CUstream_st;
 
@@ -105,35 +107,37 @@ using Workspace = std::span<std::byte>;
 /// Non-owning view: sizes and strides count elements; strides[Rank - 1] must be 1.
 template <typename T, int Rank>
 struct TensorView {
+  using Extents = std::array<std::int64_t, std::size_t{Rank}>;
+
   T* data = nullptr;
-  std::array<std::int64_t, Rank> sizes{};
-  std::array<std::int64_t, Rank> strides{};
+  Extents sizes{};
+  Extents strides{};
 
   constexpr TensorView() = default;
-  constexpr TensorView(T* data_, std::array<std::int64_t, Rank> sizes_,
-                       std::array<std::int64_t, Rank> strides_)
+  constexpr TensorView(T* data_, Extents sizes_, Extents strides_)
       : data(data_), sizes(sizes_), strides(strides_) {}
 
   /// Row-major and dense.
-  constexpr TensorView(T* data_, std::array<std::int64_t, Rank> sizes_)
-      : data(data_), sizes(sizes_) {
+  constexpr TensorView(T* data_, Extents sizes_) : data(data_), sizes(sizes_) {
     std::int64_t stride = 1;
-    for (int i = Rank - 1; i >= 0; --i) {
+    for (std::size_t i = sizes.size(); i-- > 0;) {
       strides[i] = stride;
       stride *= sizes[i];
     }
   }
 
-  /// A view of T is a view of const T.
-  constexpr operator TensorView<const T, Rank>() const requires(!std::is_const_v<T>) {
+  /// A view of T is a view of const T. A template, because nvcc warns of a conversion of a class to
+  /// itself, which this would be where T is const.
+  template <std::same_as<const T> ConstT>
+  requires(!std::is_const_v<T>) constexpr operator TensorView<ConstT, Rank>() const {
     return {data, sizes, strides};
   }
 
   template <std::integral... Index>
   requires(sizeof...(Index) == Rank) constexpr T& operator()(Index... index) const {
-    const std::array<std::int64_t, Rank> at{static_cast<std::int64_t>(index)...};
+    const Extents at{static_cast<std::int64_t>(index)...};
     std::int64_t offset = 0;
-    for (int i = 0; i < Rank; ++i) offset += at[i] * strides[i];
+    for (std::size_t i = 0; i < at.size(); ++i) offset += at[i] * strides[i];
     return data[offset];
   }
 };

@@ -69,7 +69,8 @@ template <Element T>
 class alignas(64) Call {
  public:
   static std::int64_t bytes(const AttentionPlan& plan) noexcept {
-    return static_cast<std::int64_t>(sizeof(Call) + plan.num_threads * sizeof(UnitSlot<T>));
+    const auto num_slots = static_cast<std::size_t>(plan.num_threads);
+    return static_cast<std::int64_t>(sizeof(Call) + num_slots * sizeof(UnitSlot<T>));
   }
 
   /// Makes the call in the memory of a workspace, where it needs no destruction.
@@ -105,7 +106,8 @@ class alignas(64) Call {
         num_threads_(plan.num_threads),
         slots_(reinterpret_cast<UnitSlot<T>*>(workspace.call + sizeof(Call))) {
     const std::int64_t num_heads = plan.shape.num_kv_heads;
-    std::fill(workspace.zeros, workspace.zeros + plan.shape.head_dim * sizeof(float), std::byte{0});
+    const auto zero_bytes = static_cast<std::size_t>(plan.shape.head_dim) * sizeof(float);
+    std::fill(workspace.zeros, workspace.zeros + zero_bytes, std::byte{0});
     for (int i = 0; i < num_threads_; ++i) {
       ::new (static_cast<void*>(slots_ + i)) UnitSlot<T>();
       std::fill_n(memory_of(i).thread.counters, num_counters(), 0);

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn::cpu {
 
 /// Threads race to report; the first wins. The operator turns it into a Status after the call.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <optional>
 
 #if defined(_OPENMP)
@@ -22,7 +23,7 @@ class ThreadTeamPart {
   template <typename Prepare>
   ThreadTeamPart(ThreadTeam& team, int part, Prepare&& prepare) : team_(team) {
     cpu::Spin spin;
-    std::uint64_t& joined = team.joined_[part];
+    std::uint64_t& joined = team.joined_[static_cast<std::size_t>(part)];
     while (team.calls_.load(std::memory_order_acquire) != joined) spin.wait();
     ++joined;
     if (!team.claimed_.exchange(true, std::memory_order_acquire)) {

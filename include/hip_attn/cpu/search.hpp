@@ -64,7 +64,7 @@ class TreeSearch {
   /// Scores chunks [first, last) of the stage: see score_chunks. Returns the number of keys read.
   template <typename ScoreKeys>
   std::int64_t scan(std::int64_t first, std::int64_t last, ScoreKeys&& score_keys) const {
-    return score_chunks(config_->stages[stage_].rule, memory_.starts + first, last - first,
+    return score_chunks(config_->stage(stage_).rule, memory_.starts + first, last - first,
                         chunk_size_, w0_, score_keys, memory_.scores + first);
   }
 
@@ -84,7 +84,7 @@ class TreeSearch {
 
  private:
   [[nodiscard]] std::int64_t kept() const noexcept {
-    return kept_chunks(config_->stages[stage_], chunk_size_);
+    return kept_chunks(config_->stage(stage_), chunk_size_);
   }
 
   /// Cuts the chunks into chunks of `size`, dropping those that begin at or after W0.

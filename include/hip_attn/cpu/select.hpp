@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn::cpu {
 
 /// Keeps the `keep` highest of `count` scores (equal scores: the lower position), compacting

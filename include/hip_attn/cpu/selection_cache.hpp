@@ -48,7 +48,7 @@ class CacheEntry {
     const std::int32_t* stage = stage_words(s);
     const std::int64_t count = stage[0];
     if (count < 0 || count > max_survivors(config_, s, candidates_)) return false;
-    if (count > kept_chunks(config_.stages[s], chunk_size)) return false;
+    if (count > kept_chunks(config_.stage(s), chunk_size)) return false;
     std::int64_t lowest = config_.sink;
     for (std::int64_t i = 1; i <= count; ++i) {
       if (stage[i] < lowest || stage[i] >= w0) return false;

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn::cpu {
 
 /// The pieces of one phase of a unit. Whoever finishes the last of them begins the next phase.

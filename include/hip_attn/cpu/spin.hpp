@@ -3,6 +3,8 @@
 
 #include <thread>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn::cpu {
 
 /// Waits a moment; after some of them the processor goes to whoever else wants it.

@@ -141,10 +141,11 @@ class Unit {
     const std::int64_t candidates = max_candidates(config_, plan_.shape.max_seq_len);
     const std::int64_t slot =
         args_.cache->slots ? (*args_.cache->slots)(block_.request) : block_.request;
-    CacheEntry& entry = entry_.emplace(config_, candidates,
-                                       static_cast<std::byte*>(args_.cache->data) +
-                                           slot * plan_.selection_cache_slot_bytes +
-                                           kv_head_ * CacheEntry::bytes(config_, candidates));
+    const std::size_t offset =
+        static_cast<std::size_t>(slot) * plan_.selection_cache_slot_bytes +
+        static_cast<std::size_t>(kv_head_) * CacheEntry::bytes(config_, candidates);
+    CacheEntry& entry =
+        entry_.emplace(config_, candidates, static_cast<std::byte*>(args_.cache->data) + offset);
     int first_stage =
         std::clamp(args_.cache->refresh_from(block_.request), 0, config_.num_stages());
     // Empty, or ahead of the sequence after a rollback: everything runs.
@@ -171,7 +172,7 @@ class Unit {
   std::int64_t search_on(ThreadMemory& thread) {
     scanning_ = search_->next_scan(on_survivors());
     if (scanning_) {
-      use_queries(config_.stages[search_->stage()].query_stride);
+      use_queries(config_.stage(search_->stage()).query_stride);
       return ceil_div(search_->num_chunks(), kPieceChunks);
     }
     const auto [starts, count] = search_->selected();
