@@ -9,6 +9,7 @@
 #include "hip_attn/decode.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn_instantiations.hpp"
+#include "openmp_runtime.hpp"
 #include "validate.hpp"
 
 #if HIP_ATTN_HAS_CUDA
@@ -58,6 +59,7 @@ Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
 template <Element T>
 Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace) {
   HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
+  detail::keep_openmp_loaded();
   return to_status(cpu::run_attention(plan, args, workspace.data()), args.kv.pages.num_pages());
 }
 

@@ -6,6 +6,7 @@
 #include "hip_attn/cpu/merge.hpp"
 #include "hip_attn/merge.hpp"
 #include "hip_attn_instantiations.hpp"
+#include "openmp_runtime.hpp"
 #include "validate.hpp"
 
 #if HIP_ATTN_HAS_CUDA
@@ -56,6 +57,7 @@ template <Element T>
 Status merge_states(Device device, const MergeStatesArgs<T>& args, [[maybe_unused]] Stream stream) {
   HIP_ATTN_RETURN_IF_ERROR(check_args(args));
   if (device.type == DeviceType::kCpu) {
+    detail::keep_openmp_loaded();
 #pragma omp parallel for
     for (std::int64_t row = 0; row < args.out.sizes[0]; ++row) {
       for (std::int64_t head = 0; head < args.out.sizes[1]; ++head) cpu::merge_row(args, row, head);
