@@ -1,6 +1,8 @@
 # The CPU backend's tile kernels: one source, compiled once per instruction set, chosen at run time
 # in src/cpu_dispatch.cpp.
 
+set(HIP_ATTN_CPU_INSTRUCTION_SETS "")
+
 # isa is the namespace that the kernels live in; the rest are the compiler options that select it.
 function(hip_attn_add_cpu_kernels isa)
   set(target hip_attn_cpu_${isa})
@@ -8,10 +10,20 @@ function(hip_attn_add_cpu_kernels isa)
   target_link_libraries(${target} PRIVATE hip_attn_headers)
   hip_attn_configure_target(${target})
   target_compile_definitions(${target} PRIVATE HIP_ATTN_CPU_ISA=${isa})
-  # Optimised in every configuration: inline functions of headers that stay out of line would be
-  # weak symbols that use this instruction set, and the linker may keep them for everyone.
-  target_compile_options(${target} PRIVATE ${ARGN} $<$<CONFIG:Debug>:-O2>)
+  # Optimised and inlined whatever the configuration and CMAKE_CXX_FLAGS say, which stand before it:
+  # the kernels are what a program waits for, and inline functions of headers that stay out of line
+  # would be weak symbols that use this instruction set, which the linker may keep for everyone.
+  target_compile_options(
+    ${target}
+    PRIVATE
+      ${ARGN}
+      -O3
+      -finline
+      -finline-functions
+      $<$<CXX_COMPILER_ID:GNU>:-fno-keep-inline-functions>
+  )
   target_sources(hip_attn PRIVATE $<TARGET_OBJECTS:${target}>)
+  set(HIP_ATTN_CPU_INSTRUCTION_SETS ${HIP_ATTN_CPU_INSTRUCTION_SETS} ${isa} PARENT_SCOPE)
 endfunction()
 
 hip_attn_add_cpu_kernels(baseline)

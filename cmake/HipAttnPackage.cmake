@@ -15,12 +15,17 @@ install(
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
 )
+set(without_cuda "")
+if(NOT HIP_ATTN_HAS_CUDA)
+  set(without_cuda REGEX "/hip_attn/cuda$" EXCLUDE)
+endif()
 install(
   DIRECTORY include/hip_attn
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING
   PATTERN "*.hpp"
   PATTERN "*.cuh"
+  ${without_cuda}
 )
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
@@ -30,7 +35,7 @@ set(HIP_ATTN_PKG_CONFIG_CFLAGS "")
 set(HIP_ATTN_PKG_CONFIG_LIBS "")
 if(NOT BUILD_SHARED_LIBS)
   set(HIP_ATTN_PKG_CONFIG_CFLAGS " -DHIP_ATTN_STATIC")
-  if(HIP_ATTN_OPENMP)
+  if(HIP_ATTN_HAS_OPENMP)
     string(APPEND HIP_ATTN_FIND_DEPENDENCIES "find_dependency(OpenMP COMPONENTS CXX)\n")
     set(openmp_libs ${OpenMP_CXX_LIB_NAMES} ${CMAKE_DL_LIBS})
     list(TRANSFORM openmp_libs PREPEND "-l")
