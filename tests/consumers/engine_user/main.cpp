@@ -1,0 +1,3 @@
+bool engine_decodes();
+
+int main() { return engine_decodes() ? 0 : 1; }
