@@ -11,8 +11,8 @@ function(hip_attn_add_cpu_kernels isa)
   hip_attn_configure_target(${target})
   target_compile_definitions(${target} PRIVATE HIP_ATTN_CPU_ISA=${isa})
   # Optimised and inlined whatever the configuration and CMAKE_CXX_FLAGS say, which stand before it:
-  # the kernels are what a program waits for, and inline functions of headers that stay out of line
-  # would be weak symbols that use this instruction set, which the linker may keep for everyone.
+  # the kernels are what a program waits for. An inline function that is kept out of line would be a
+  # weak symbol that uses this instruction set, and the linker might choose it for everyone.
   target_compile_options(
     ${target}
     PRIVATE
