@@ -20,6 +20,10 @@ function(hip_attn_configure_private target)
         $<$<AND:$<COMPILE_LANG_AND_ID:CXX,GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>
         $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>
     )
+    if(NOT HIP_ATTN_CUDA_INSTANCES)
+      # Without an element type of 16 bits nothing calls what launches kernels of attention.
+      target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-diag-suppress=177>)
+    endif()
   else()
     # The warnings that a parent project asks for, as errors perhaps, are about its own code.
     target_compile_options(${target} PRIVATE -w)

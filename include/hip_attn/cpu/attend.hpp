@@ -109,7 +109,7 @@ class UnitAttention {
     alignas(kTileAlignment) std::int32_t begin[kLanes];
     alignas(kTileAlignment) std::int32_t end[kLanes];
 
-    [[nodiscard]] KeyMask view() const noexcept { return {always, begin, end}; }
+    [[nodiscard]] KeyMask view() noexcept { return {always, begin, end}; }
   };
 
   /// The mask of rows [first_row, first_row + count), where those behind the last are like it.
