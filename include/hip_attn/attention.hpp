@@ -72,6 +72,10 @@ struct AttentionPlan {
 
 /// Arguments of run_prefill and run_decode. All memory is on the plan's device. Data pointers and
 /// row strides are multiples of 16 bytes. Sizes marked B and total_q are this call's own.
+/// What is written has memory of its own. Where out or lse share it with q, keys, values, the
+/// workspace or each other, the call is refused (kOverlap; of views whose outer strides differ, all
+/// between first and last element counts). Of lengths, block table, selections, selection cache and
+/// counters this is not checked.
 template <Element T>
 struct AttentionArgs {
   TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
@@ -80,7 +84,7 @@ struct AttentionArgs {
   /// nothing else is looked at.
   TensorView<const std::int32_t, 1> seq_lens;
   TensorView<const std::int32_t, 1> cu_seqlens_q;  ///< [B + 1] ascending from 0 to total_q
-  TensorView<T, 3> out;  ///< [total_q, Hq, D] written; with lse, memory of its own
+  TensorView<T, 3> out;                            ///< [total_q, Hq, D] written
   std::optional<TensorView<float, 2>>
       lse;                     ///< [total_q, Hq] written: natural log of the sum of exp(logit)
   std::optional<float> scale;  ///< finite; default 1 / sqrt(D)
