@@ -1,7 +1,8 @@
 #include <bit>
 
 #include "cuda_bench_kernels.hpp"
-#include "hip_attn/cuda/mma.cuh"
+#include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/global_memory.cuh"
 
 namespace hip_attn::bench {
 namespace {

@@ -2,7 +2,7 @@
 #include <cstdint>
 
 #include "cuda_backend.hpp"
-#include "hip_attn/cuda/append_kv.cuh"
+#include "hip_attn/cuda/rows/append_kv.cuh"
 #include "launch.hpp"
 
 namespace hip_attn::cuda {

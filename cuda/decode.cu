@@ -11,7 +11,7 @@
 #include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
-#include "hip_attn/cuda/decode_layout.cuh"
+#include "hip_attn/cuda/decode/layout.cuh"
 #include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
 

@@ -2,7 +2,7 @@
 // decode_kernels.cu.in, so that they compile in parallel.
 #pragma once
 
-#include "hip_attn/cuda/decode_params.hpp"
+#include "hip_attn/cuda/decode/params.hpp"
 
 namespace hip_attn::cuda {
 

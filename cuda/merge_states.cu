@@ -1,7 +1,7 @@
 #include <cstdint>
 
 #include "cuda_backend.hpp"
-#include "hip_attn/cuda/merge.cuh"
+#include "hip_attn/cuda/attend/merge_states.cuh"
 #include "launch.hpp"
 
 namespace hip_attn::cuda {

@@ -1,0 +1,423 @@
+/// A consumer warpgroup of the Hopper attend kernel: its query rows against the tiles of a unit.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/attend/sm90/policy.cuh"
+#include "hip_attn/cuda/prefill_params.hpp"
+#include "hip_attn/cuda/ptx/barrier.cuh"
+#include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/rows/kv_rows.cuh"
+
+namespace hip_attn::cuda::hopper {
+
+/// With (g, t) = (lane / 4, lane % 4) a thread holds columns 8 j + 2 t, 8 j + 2 t + 1 of rows g and
+/// g + 8 of its warp's 16: elements 4 j, 4 j + 1 and 4 j + 2, 4 j + 3.
+template <typename T, int kHeadDim, int kTiles, typename Policy>
+class AttendConsumer {
+ public:
+  using Shared = AttendShared<Policy>;
+
+  __device__ AttendConsumer(const PrefillParams<T>& params, Shared& shared)
+      : params_(params),
+        shared_(shared),
+        warpgroup_(__shfl_sync(kAll, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0)),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        row_(static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane_ / 4) {}
+
+  __device__ void run() {
+    for (;;) {
+      wait(shared_.unit_full[unit_.slot], unit_.lap);
+      const UnitInfo& info = shared_.units[unit_.slot];
+      const UnitInfo::Task task = info.task;
+      if (task == UnitInfo::Task::kEnd) return;
+      const std::int32_t first = info.first + warpgroup_ * kRows;
+      const std::int32_t rows = info.rows * params_.group;  // (row, head) of the unit
+      if (task != UnitInfo::Task::kAttend) {
+        fill(info, first, task == UnitInfo::Task::kFillZero ? 0.f : NAN);
+      } else if (first < rows) {
+        attend(info, first);
+      } else {
+        skip(info.count);
+      }
+      arrive(shared_.unit_empty[unit_.slot]);
+      unit_.advance();
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+  static constexpr int kRows = kTiles * kRowsPerTile;
+  using Logits = float[kKeysPerTile / 2];
+  using Out = float[kHeadDim / 2];
+
+  /// Row r of the unit is query row r / group with head r % group of the KV head's.
+  __device__ std::int64_t row_of(const UnitInfo& info, std::int32_t r) const {
+    return info.first_row + r / params_.group;
+  }
+  __device__ std::int64_t head_of(const UnitInfo& info, std::int32_t r) const {
+    return std::int64_t{info.kv_head} * params_.group + r % params_.group;
+  }
+
+  __device__ void fill(const UnitInfo& info, std::int32_t first, float value) const {
+    const std::int32_t end = min(first + kRows, info.rows * params_.group);
+    const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
+#pragma unroll 1
+    for (std::int32_t r = first; r < end; ++r) {
+      const std::int64_t row = row_of(info, r);
+      const std::int64_t head = head_of(info, r);
+      for (int d = thread; d < kHeadDim; d += kWarpgroupThreads) {
+        params_.out[row * params_.out_row_stride + head * params_.out_head_stride + d] =
+            narrow<T>(value);
+      }
+      if (params_.lse && thread == 0) {
+        params_.lse[row * params_.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
+      }
+    }
+  }
+
+  /// A unit without rows for this warpgroup: its tiles pass by.
+  __device__ void skip(std::int32_t count) {
+#pragma unroll 1
+    for (std::int32_t first = 0; first < count; first += kKeysPerTile) {
+      for (int i = 0; i < 2; ++i) {
+        wait(shared_.slot_full[next_.slot], next_.lap);
+        release(next_.slot);
+        next_.advance();
+      }
+    }
+  }
+
+  __device__ void release(int slot) {
+    __syncwarp();
+    if (lane_ == 0) arrive(shared_.slot_empty[slot]);
+  }
+
+  /// The factor of products that orders logits as products are ordered: see load_queries.
+  __device__ float multiplier() const {
+    const bool plain = params_.softcap_log2 == 0.f && params_.scale_log2 != 0.f;
+    return plain ? fabsf(params_.scale_log2) : 1.f;
+  }
+
+  /// The rows from `first` on into shared memory, zeros past the unit's last. The sign of a scale
+  /// goes into them, which is exact; so does a scale of zero.
+  __device__ void load_queries(const UnitInfo& info, std::int32_t first) {
+    constexpr int kPieces = kHeadDim / 8;
+    sync_warpgroup(warpgroup_);  // the unit before is done with them
+    std::byte* tiles = shared_.queries + warpgroup_ * kTiles * Policy::QueryTile::kBytes;
+    const std::uint32_t sign = params_.scale_log2 < 0.f ? 0x80008000u : 0u;
+    const std::int32_t rows = params_.scale_log2 == 0.f ? 0 : info.rows * params_.group;
+#pragma unroll 4
+    for (int i = static_cast<int>(threadIdx.x) % kWarpgroupThreads; i < kRows * kPieces;
+         i += kWarpgroupThreads) {
+      const std::int32_t r = first + i / kPieces;
+      uint4 piece{};
+      if (r < rows) {
+        piece = *reinterpret_cast<const uint4*>(params_.q + row_of(info, r) * params_.q_row_stride +
+                                                head_of(info, r) * params_.q_head_stride +
+                                                i % kPieces * 8);
+      }
+      piece.x ^= sign;
+      piece.y ^= sign;
+      piece.z ^= sign;
+      piece.w ^= sign;
+      const int row = i / kPieces;
+      *reinterpret_cast<uint4*>(tiles + row / kRowsPerTile * Policy::QueryTile::kBytes +
+                                Policy::QueryTile::offset(row % kRowsPerTile, i % kPieces)) = piece;
+    }
+    fence_for_tensor_cores();
+    sync_warpgroup(warpgroup_);
+  }
+
+  /// Every tile of rows against every tile of keys, in steps: while a step's values are multiplied,
+  /// the logits of the next step become probabilities. One set of logits serves all steps.
+  __device__ void attend(const UnitInfo& info, std::int32_t first) {
+    load_queries(info, first);
+    const std::int32_t count = info.count;
+    const std::int32_t first_masked = info.count - (info.rows - 1);  // key that not all rows see
+    const auto is_masked = [&](std::int32_t tile) {
+      if (Policy::kRowWindows && tile < info.hidden_until && tile + kKeysPerTile > info.hidden_from)
+        return true;
+      return tile + kKeysPerTile > first_masked;
+    };
+    const std::uint32_t queries = Policy::QueryTile::columns_of(
+        shared_address(shared_.queries) + warpgroup_ * kTiles * Policy::QueryTile::kBytes);
+    const std::uint32_t slots = shared_address(shared_.slots);
+    const auto keys_in = [&](int slot) {
+      return Policy::KeyTile::columns_of(slots + slot * Policy::KeyTile::kBytes);
+    };
+    const float multiplier = this->multiplier();
+
+    Out out[kTiles];
+    float row_max[kTiles][2];
+    float row_sum[kTiles][2];
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+      for (float& element : out[m]) element = 0.f;
+      row_max[m][0] = row_max[m][1] = -INFINITY;
+      row_sum[m][0] = row_sum[m][1] = 0.f;
+    }
+    Logits logits;
+    float rescale[2];
+    const auto to_probabilities = [&](int m, std::int32_t tile) {
+      if (params_.softcap_log2 > 0.f) [[unlikely]]
+        cap(logits);
+      if (is_masked(tile)) [[unlikely]]
+        mask(info, first + m * kRowsPerTile, tile, logits);
+      softmax(logits, multiplier, row_max[m], row_sum[m], rescale);
+    };
+
+    int keys = wait_for_slot();
+    multiply_keys(queries, keys_in(keys), logits);
+    wgmma_wait<0>();
+    if (kTiles == 1) release(keys);
+    to_probabilities(0, 0);
+
+    // With kMore another step follows. What products read changes only while none runs: ptxas
+    // would serialise all of them.
+    const auto step = [&]<int m, bool kMore>(std::int32_t tile, std::uint32_t values) {
+      Packed packed;
+      pack(logits, packed);
+      bool changed = false;
+      constexpr int kNext = (m + 1) % kTiles;
+      if constexpr (kMore) {
+        if (kNext == 0) keys = wait_for_slot();
+        multiply_keys(queries + Policy::QueryTile::step(kNext * Policy::QueryTile::kBytes),
+                      keys_in(keys), logits);
+      }
+      multiply_values(packed, values, out[m]);
+      if constexpr (kMore) {
+        wgmma_wait<1>();
+        if (kNext == kTiles - 1) release(keys);
+        to_probabilities(kNext, kNext > 0 ? tile : tile + kKeysPerTile);
+        // Keeps ptxas from moving the wait for the values' product ahead of the probabilities: the
+        // sums, which are never negative, need these, and it moves no wait ahead of a branch. Of
+        // the branch nothing is left in the end but that order.
+        changed = __any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f ||
+                                       !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f));
+        if (changed) __syncwarp();
+      }
+      // All warps of the warpgroup at the same place, as PTX asks for.
+      wgmma_wait<0>();
+      if constexpr (kMore) {
+        if (changed) {
+#pragma unroll
+          for (int i = 0; i < kHeadDim / 2; ++i) out[kNext][i] *= rescale[i / 2 % 2];
+        }
+      }
+    };
+    const auto all_steps = [&]<bool kMore>(std::int32_t tile) {
+      const RingPosition<Policy::kSlots> slot = next_;
+      next_.advance();
+      wait(shared_.slot_full[slot.slot], slot.lap);
+      const std::uint32_t values =
+          Policy::KeyTile::rows_of(slots + slot.slot * Policy::KeyTile::kBytes);
+      if constexpr (kTiles == 2) step.template operator()<0, true>(tile, values);
+      step.template operator()<kTiles - 1, kMore>(tile, values);
+      if (is_masked(tile) && shared_.not_finite[slot.slot]) [[unlikely]] {
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+          add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[slot.slot][0],
+                         out[m]);
+        }
+      }
+      release(slot.slot);
+    };
+    std::int32_t tile = 0;
+#pragma unroll 1
+    for (; tile + kKeysPerTile < count; tile += kKeysPerTile) {
+      all_steps.template operator()<true>(tile);
+    }
+    all_steps.template operator()<false>(tile);
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      store(info, first + m * kRowsPerTile, multiplier, out[m], row_max[m], row_sum[m]);
+    }
+  }
+
+  /// The next slot, once it is full.
+  __device__ int wait_for_slot() {
+    const int slot = next_.slot;
+    wait(shared_.slot_full[slot], next_.lap);
+    next_.advance();
+    return slot;
+  }
+
+  /// logits [64 rows, 64 keys] = queries x keys.
+  __device__ static void multiply_keys(std::uint32_t queries, std::uint32_t keys, Logits& logits) {
+    wgmma_begin();
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      wgmma_64x64<T>(logits, Policy::QueryTile::columns(queries, i),
+                     Policy::KeyTile::columns(keys, i), i > 0);
+    }
+    wgmma_commit();
+  }
+
+  /// Probabilities as the product with the values reads them.
+  using Packed = std::uint32_t[kKeysPerTile / 16][4];
+
+  __device__ static void pack(const Logits& probabilities, Packed& packed) {
+#pragma unroll
+    for (int i = 0; i < kKeysPerTile / 16; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        packed[i][j] =
+            narrow_pair<T>(probabilities[8 * i + 2 * j], probabilities[8 * i + 2 * j + 1]);
+      }
+    }
+  }
+
+  /// out += probabilities x values.
+  __device__ static void multiply_values(const Packed& packed, std::uint32_t values, Out& out) {
+    wgmma_begin();
+#pragma unroll
+    for (int i = 0; i < kKeysPerTile / 16; ++i) {
+      wgmma_64xN<T>(out, packed[i], Policy::KeyTile::rows(values, i));
+    }
+    wgmma_commit();
+  }
+
+  /// Which of the unit's keys a row sees: all but those of the query rows after its own and those
+  /// before its window.
+  struct Visible {
+    std::int32_t end;
+    std::int32_t hidden_from;
+    std::int32_t hidden_until;
+
+    __device__ bool operator()(std::int32_t key) const {
+      return key < end && (!Policy::kRowWindows || key < hidden_from || key >= hidden_until);
+    }
+  };
+
+  /// Of a thread's row i (0, 1) of a tile.
+  __device__ Visible visible(const UnitInfo& info, std::int32_t first, int i) const {
+    const std::int32_t last_row = info.rows - 1;
+    const std::int32_t rows_after =
+        last_row - min((first + row_ + 8 * i) / params_.group, last_row);
+    return {info.count - rows_after, info.hidden_from, info.hidden_until - rows_after};
+  }
+
+  /// tanh(x) = 1 - 2 / (exp(2 x) + 1): to 1e-7 of the cap, and a tenth of tanhf's code.
+  __device__ void cap(Logits& logits) const {
+    constexpr float kTwoLog2e = 2.88539008f;
+    const float scale = fabsf(params_.scale_log2) * kTwoLog2e;
+#pragma unroll
+    for (float& logit : logits) {
+      const float tanh = 1.f - __fdividef(2.f, exp2_fast(logit * scale) + 1.f);
+      logit = params_.softcap_log2 * tanh;
+    }
+  }
+
+  __device__ void mask(const UnitInfo& info, std::int32_t first, std::int32_t tile,
+                       Logits& logits) const {
+    const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
+#pragma unroll
+    for (int i = 0; i < kKeysPerTile / 2; ++i) {
+      const std::int32_t key = tile + i / 4 * 8 + lane_ % 4 * 2 + i % 2;
+      if (!sees[i / 2 % 2](key)) logits[i] = -INFINITY;
+    }
+  }
+
+  /// Logits become probabilities relative to the largest so far; row_sum is this thread's part.
+  __device__ static void softmax(Logits& logits, float multiplier, float (&row_max)[2],
+                                 float (&row_sum)[2], float (&rescale)[2]) {
+    // Four chains per row: one alone would wait for itself.
+    float largest[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) largest[i / 4][i % 4] = logit_of(logits, i / 4, i % 4);
+#pragma unroll
+    for (int i = 8; i < kKeysPerTile / 2; ++i) {
+      float& chain = largest[i / 4 % 2][i % 4];
+      chain = fmaxf(chain, logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4));
+    }
+    float reference[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float& most = largest[row][0];
+      most = fmaxf(fmaxf(most, largest[row][1]), fmaxf(largest[row][2], largest[row][3]));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
+      most = fmaxf(most, row_max[row]);
+      reference[row] = most == -INFINITY ? 0.f : __fmul_rn(most, multiplier);
+      // Exactly 1 when the maximum stays: then nothing is rescaled.
+      rescale[row] = row_max[row] == most ? 1.f : exp2_fast((row_max[row] - most) * multiplier);
+      row_max[row] = most;
+    }
+    float sum[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < kKeysPerTile / 2; ++i) {
+      float& logit = logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4);
+      logit = exp2_fast(logit * multiplier - reference[i / 4 % 2]);
+      sum[i / 4 % 2][i % 4] += logit;
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      row_sum[row] =
+          row_sum[row] * rescale[row] + ((sum[row][0] + sum[row][1]) + (sum[row][2] + sum[row][3]));
+    }
+  }
+
+  /// Column i of row 0 or 1 of those that this thread holds.
+  __device__ static float& logit_of(Logits& logits, int row, int i) {
+    return logits[i / 2 * 4 + row * 2 + i % 2];
+  }
+
+  /// What the producer replaced by 0 reaches the rows that see it: infinities and NaN, whatever
+  /// their probability. Read again from the cache: this is rare.
+  __device__ void add_not_finite(const UnitInfo& info, std::int32_t first, std::int32_t tile,
+                                 std::int32_t masked_from, Out& out) const {
+    const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
+    const KvRows<T> kv(params_.kv, info.request, info.kv_head);
+#pragma unroll 1
+    for (int key = tile + masked_from; key < min(tile + kKeysPerTile, info.count); ++key) {
+      const auto slot = kv.slot(info.end - (info.count - key));
+      if (slot.page < 0) continue;
+      const T* value = kv.value(slot) + lane_ % 4 * 2;
+#pragma unroll
+      for (int i = 0; i < kHeadDim / 2; ++i) {
+        const float element = widen(value[i / 4 * 8 + i % 2]);
+        if (!isfinite(element) && sees[i / 2 % 2](key)) out[i] += element;
+      }
+    }
+  }
+
+  __device__ void store(const UnitInfo& info, std::int32_t first, float multiplier, const Out& out,
+                        const float (&row_max)[2], const float (&row_sum)[2]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float sum = row_sum[i];
+      sum += __shfl_xor_sync(kAll, sum, 1);
+      sum += __shfl_xor_sync(kAll, sum, 2);
+      const std::int32_t r = first + row_ + 8 * i;
+      if (r >= info.rows * params_.group) continue;
+      const std::int64_t row = row_of(info, r);
+      const std::int64_t head = head_of(info, r);
+      const float norm = sum == 0.f ? 0.f : 1.f / sum;
+      T* to = params_.out + row * params_.out_row_stride + head * params_.out_head_stride +
+              lane_ % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 8; ++j) {
+        *reinterpret_cast<std::uint32_t*>(to + 8 * j) =
+            narrow_pair<T>(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm);
+      }
+      if (params_.lse && lane_ % 4 == 0) {
+        constexpr float kLog2 = 0.693147181f;
+        params_.lse[row * params_.lse_row_stride + head] =
+            sum == 0.f ? -INFINITY : (__fmul_rn(row_max[i], multiplier) + log2f(sum)) * kLog2;
+      }
+    }
+  }
+
+  const PrefillParams<T>& params_;
+  Shared& shared_;
+  int warpgroup_;
+  int lane_;
+  int row_;  ///< the first of this thread's two rows of a tile
+  RingPosition<Policy::kSlots> next_;
+  RingPosition<kUnitsAhead> unit_;
+};
+
+}  // namespace hip_attn::cuda::hopper

@@ -1,0 +1,86 @@
+/// Tile sizes of the Hopper attend kernel, and its shared memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/ptx/wgmma.cuh"
+#include "hip_attn/cuda/rows/swizzled_tile.cuh"
+
+namespace hip_attn::cuda::hopper {
+
+inline constexpr int kWarpgroupThreads = 128;
+inline constexpr int kRowsPerTile = 64;  ///< of a product (wgmma m64)
+inline constexpr int kKeysPerTile = 64;
+inline constexpr int kProducerWarps = 4;
+/// Units whose description the producer writes ahead.
+inline constexpr int kUnitsAhead = 2;
+
+/// kWarpgroups consumer warpgroups, each with kTiles tiles of 64 query rows, and a producer
+/// warpgroup share tiles of keys and values that pass through a ring of slots.
+/// kRowWindows_: rows have windows of their own (PrefillParams::row_window). To ask so of every
+/// tile costs dense attention 4 % (H200, 128k tokens: 275 for 265 ms), so other calls have kernels
+/// without.
+template <int kHeadDim, int kWarpgroups, int kTiles, bool kRowWindows_>
+struct AttendPolicy {
+  static constexpr bool kRowWindows = kRowWindows_;
+  using QueryTile = SwizzledTile<kRowsPerTile, kHeadDim>;
+  using KeyTile = SwizzledTile<kKeysPerTile, kHeadDim>;
+
+  static constexpr int kThreads = (kWarpgroups + 1) * kWarpgroupThreads;
+  static constexpr int kRows = kWarpgroups * kTiles * kRowsPerTile;
+  static constexpr int kQueryBytes = kWarpgroups * kTiles * QueryTile::kBytes;
+  /// One consumer warpgroup leaves the tensor cores idle while it computes probabilities: then two
+  /// blocks share a multiprocessor.
+  static constexpr int kBlocksPerMultiprocessor = kWarpgroups == 1 && kHeadDim <= 128 ? 2 : 1;
+  /// Of the ring: what fits beside the queries, four tiles of keys and values at most.
+  static constexpr int kSlotsThatFit =
+      ((kBlocksPerMultiprocessor == 2 ? 112 : 224) * 1024 - kQueryBytes) / KeyTile::kBytes;
+  static constexpr int kSlots = kSlotsThatFit < 8 ? kSlotsThatFit : 8;
+  /// Slots whose copies are under way when the producer waits for the oldest of them.
+  static constexpr int kCopiesAhead = kSlots > 5 ? 3 : kSlots > 4 ? 2 : 1;
+  /// Consumers hold the values of one tile while they wait for the keys of the next.
+  static_assert(kSlots - 1 - kCopiesAhead >= 2);
+  /// Threads start with the same share of registers, 168 of three warpgroups or 128 of two times
+  /// two. Where outputs (kHeadDim / 2 * kTiles), logits (32) and probabilities (16) need more, the
+  /// producers give theirs up.
+  static constexpr bool kShiftRegisters =
+      kWarpgroups == 1 ? kHeadDim == 128 : kHeadDim * kTiles >= 256;
+  static constexpr int kConsumerRegisters = kWarpgroups == 1 ? 184 : 216;
+  static constexpr int kProducerRegisters = 72;
+};
+
+/// What the producer tells the consumers of a unit.
+struct UnitInfo {
+  enum class Task : std::int32_t { kAttend, kFillZero, kFillNan, kEnd };
+  Task task;
+  std::int32_t request;
+  std::int32_t kv_head;
+  std::int32_t first_row;  ///< in q and out
+  std::int32_t rows;       ///< query rows, each of `group` heads
+  std::int32_t first;      ///< the thread block's first (row, head), of rows * group
+  std::int32_t count;      ///< keys
+  std::int32_t end;        ///< position after the last key
+  /// The keys that the last row does not see because its window begins later; a row that stands n
+  /// before it sees the last n of them. hidden_until <= 0: none.
+  std::int32_t hidden_from;
+  std::int32_t hidden_until;
+};
+
+template <typename Policy>
+struct AttendShared {
+  std::byte queries[Policy::kQueryBytes];
+  std::byte slots[Policy::kSlots][Policy::KeyTile::kBytes];
+  std::uint64_t slot_full[Policy::kSlots];
+  std::uint64_t slot_empty[Policy::kSlots];
+  std::uint64_t unit_full[kUnitsAhead];
+  std::uint64_t unit_empty[kUnitsAhead];
+  UnitInfo units[kUnitsAhead];
+  /// First key of the slot's tile that some rows must not see; kKeysPerTile: none. Every producer
+  /// warp has its own copy.
+  std::int32_t masked_from[Policy::kSlots][kProducerWarps];
+  /// Bytes, one a producer warp: values from there on were infinite or NaN and are now 0.
+  std::uint32_t not_finite[Policy::kSlots];
+};
+
+}  // namespace hip_attn::cuda::hopper

@@ -1,0 +1,91 @@
+/// Decode as one kernel: a team of blocks takes a unit (request, KV head) through scan, select,
+/// attend and combine, meeting at a barrier after each stage of the search and in the combine.
+/// Why one kernel, and the time of every part: docs/decode-kernel.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/decode/ahead.cuh"
+#include "hip_attn/cuda/decode/attend.cuh"
+#include "hip_attn/cuda/decode/search.cuh"
+#include "hip_attn/cuda/decode/team.cuh"
+#include "hip_attn/cuda/decode/unit.cuh"
+
+namespace hip_attn::cuda {
+
+template <typename T, int kHeadDim, typename Team>
+__device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
+                                const UnitSelection& selection) {
+  const auto& out = unit.params.selection_out;
+  if (!out.blocks || unit.team.rank() != 0) [[likely]]
+    return;
+  std::int32_t* const row =
+      out.blocks + unit.request * out.blocks_row_stride + unit.kv_head * out.blocks_head_stride;
+#pragma unroll 1
+  for (std::int32_t i = unit.thread(); i < selection.count; i += kDecodeThreads) {
+    row[i] = selection.blocks[i] << selection.start_shift >> unit.params.block_shift;
+  }
+  if (unit.thread() == 0) {
+    out.counts[unit.request * out.counts_row_stride + unit.kv_head] = selection.count;
+    out.window_start[unit.request * out.window_row_stride + unit.kv_head] = selection.w0;
+  }
+}
+
+/// What follows from lengths and cache is the same in every block of the team, so that all leave
+/// here or none.
+template <bool kAtOnce, typename T, int kHeadDim, typename Team>
+__device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
+  // All that is read first is on its way before any of it is looked at.
+  DecodeSearch<T, kHeadDim, Team> search(unit);
+  DecodeAttention<T, kHeadDim, Team> of_cache(unit);
+  if (unit.params.attends_to_cache) [[likely]]
+    of_cache.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
+  unit.kv.stay_in_registers();
+  unit.look_at_lengths();
+  search.look_at_cache();
+
+  // A step that reuses its selection has a path of its own, also in the code, with few instructions
+  // between what is waited for.
+  if (unit.params.attends_to_cache && search.expects_reuse()) [[likely]] {
+    of_cache.template look_up_early<kAtOnce>(search.cached());
+    if (search.can_reuse() & of_cache.is_one_row() & (!kAtOnce || of_cache.fits_at_once()))
+        [[likely]]
+      return of_cache.template attend_early<kAtOnce>();
+  }
+
+  if (unit.rows == 0) return;
+  if (!unit.lengths_hold()) return unit.fill_rows(NAN);
+  if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
+  if (unit.rows == 1) unit.request_queries();         // what every stage uses
+  UnitSelection selection;
+  selection.w0 = unit.window_start();
+  if (unit.params.selection_in.blocks) {
+    if (!search.take_given(selection)) return unit.fill_rows(NAN);
+  } else if (unit.params.num_stages > 0) {
+    if (!search.run(selection)) return unit.fill_rows(NAN);
+  }
+  write_selection(unit, selection);
+  DecodeAttention<T, kHeadDim, Team>(unit).attend_to(selection);
+}
+
+/// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
+/// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added
+/// to one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
+template <typename T, int kHeadDim, typename Team, bool kAtOnce>
+__global__ void __launch_bounds__(kDecodeThreads, 1)
+    decode_kernel(const __grid_constant__ DecodeParams<T> params) {
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  Team team(params, shared_memory);
+  if constexpr (kAtOnce) {
+    team.wait_for_front(params, [&] { KeysAhead<T, kHeadDim, Team>(params, team).ask(); });
+  } else {
+    team.wait_for_front(params);
+  }
+  team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
+    DecodeUnit<T, kHeadDim, Team> unit(params, team, team_number, request, kv_head, shared_memory);
+    decode_unit<kAtOnce>(unit);
+  });
+}
+
+}  // namespace hip_attn::cuda

@@ -1,0 +1,60 @@
+/// Query rows of one unit in shared memory: as they are for attention, pooled for the search.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/decode/layout.cuh"
+#include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/cp_async.cuh"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
+
+namespace hip_attn::cuda {
+
+template <int kHeadDim>
+inline constexpr int kQueryPitch = query_pitch(kHeadDim);
+
+/// Rows of a unit are numbered by query row, then head of the group. Rows up to the next whole tile
+/// repeat row 0, which changes no maximum. `first` is row 0 of the group's first head.
+
+/// Starts to copy the rows as they are: they have arrived after wait_for_copies() and a barrier.
+/// Called by the whole block.
+template <typename T, int kHeadDim>
+__device__ void copy_queries(const DecodeParams<T>& params, const T* first, int rows, T* queries) {
+  constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+  const int unit_rows = rows * params.group;
+#pragma unroll 1
+  for (int i = decode_thread(); i < padded_rows(unit_rows) * kPieces; i += kDecodeThreads) {
+    const int to = i / kPieces;
+    const int unit_row = to < unit_rows ? to : 0;
+    const int row = unit_row * params.group_factor >> 16;
+    const int head = unit_row - row * params.group;
+    copy_async_16(
+        shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8),
+        first + row * params.q_row_stride + head * params.q_head_stride + i % kPieces * 8);
+  }
+  commit_copies();
+}
+
+/// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
+/// every head. Called by the whole block; returns the number of pooled rows.
+template <typename T, int kHeadDim>
+__device__ int pool_queries(const DecodeParams<T>& params, const T* first, int rows, int stride,
+                            T* queries) {
+  const int pooled = (rows + stride - 1) / stride * params.group;
+#pragma unroll 1
+  for (int i = decode_thread(); i < padded_rows(pooled) * kHeadDim; i += kDecodeThreads) {
+    const int row = i / kHeadDim;
+    const int d = i % kHeadDim;
+    const int source = row < pooled ? row : 0;
+    const int begin = source / params.group * stride;
+    const int end = min(begin + stride, rows);
+    const T* element = first + (source % params.group) * params.q_head_stride + d;
+    float sum = 0.f;
+#pragma unroll 1
+    for (int r = begin; r < end; ++r) sum += widen(element[r * params.q_row_stride]);
+    queries[row * kQueryPitch<kHeadDim> + d] = narrow<T>(sum / static_cast<float>(end - begin));
+  }
+  return pooled;
+}
+
+}  // namespace hip_attn::cuda

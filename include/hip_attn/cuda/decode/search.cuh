@@ -1,0 +1,326 @@
+/// Which blocks a unit of decode attends to: given, from the cache, or by the tree search.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/attend/attended_keys.cuh"
+#include "hip_attn/cuda/decode/register_select.cuh"
+#include "hip_attn/cuda/decode/scan.cuh"
+#include "hip_attn/cuda/decode/unit.cuh"
+#include "hip_attn/cuda/search/chunk_list.cuh"
+#include "hip_attn/cuda/search/select.cuh"
+
+namespace hip_attn::cuda {
+
+template <typename T, int kHeadDim, typename Team>
+class DecodeSearch {
+ public:
+  using Unit = DecodeUnit<T, kHeadDim, Team>;
+
+  /// Starts to read what the cache holds for this unit.
+  __device__ explicit DecodeSearch(Unit& unit) : params_(unit.params), unit_(unit) {
+    if (params_.cache.words) [[likely]]
+      read_cache();
+  }
+
+  /// What the constructor has read exists from here on.
+  __device__ void look_at_cache() {
+    cached_stages_ = __shfl_sync(0xffffffffu, word_, 0);
+    filled_ = __shfl_sync(0xffffffffu, word_, 1);
+    cached_w0_ = __shfl_sync(0xffffffffu, word_, 2);
+    cached_count_ = __shfl_sync(0xffffffffu, word_, 3);
+  }
+
+  /// The survivors of the last stage are to be used again.
+  __device__ bool expects_reuse() const {
+    return slot_holds_ & (cached_stages_ >= params_.num_stages);
+  }
+
+  /// They can be used as they lie in the cache, each still to be checked. Only where the caller's
+  /// tensors and the plan allow it, and for one query row of a request whose length holds.
+  __device__ bool can_reuse() const {
+    const std::int32_t candidates = after_sink(cached_w0_);
+    const std::int32_t most = max(unit_.seq_len - params_.window - params_.sink, 0);
+    const std::int32_t most_blocks =
+        min(params_.last_stage.max_survivors, candidates >> params_.block_shift);
+    return expects_reuse() & (filled_ != 0) & is_below(candidates, most + 1) &
+           is_whole_blocks(candidates) & is_below(cached_count_, most_blocks + 1);
+  }
+
+  __device__ bool slot_holds() const { return slot_holds_; }
+  __device__ UnitSelection cached() const {
+    return {entry_ + params_.last_stage.cache_word + 1, cached_count_, 0, cached_w0_};
+  }
+
+  /// The selection that the caller gave; false when it does not hold.
+  __device__ bool take_given(UnitSelection& selection) const {
+    const auto& given = params_.selection_in;
+    const std::int32_t count =
+        given.counts[unit_.request * given.counts_row_stride + unit_.kv_head];
+    const std::int32_t w0 =
+        given.window_start[unit_.request * given.window_row_stride + unit_.kv_head];
+    if (count < 0 || count > given.max_blocks) return false;
+    if (w0 != params_.sink && (w0 <= params_.sink || w0 > unit_.p0() + 1)) return false;
+    const std::int32_t* const blocks = given.blocks + unit_.request * given.blocks_row_stride +
+                                       unit_.kv_head * given.blocks_head_stride;
+    bool holds = true;
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < count; i += kDecodeThreads) {
+      const std::int64_t start = std::int64_t{blocks[i]} << params_.block_shift;
+      holds &= start >= params_.sink && start + (1 << params_.block_shift) <= w0;
+      holds &= i == 0 || blocks[i - 1] < blocks[i];
+    }
+    selection = {blocks, count, params_.block_shift, w0};
+    return __syncthreads_and(holds);
+  }
+
+  /// The tree search, from the stage on that the cache says; false when the cache holds no
+  /// selection of this plan.
+  __device__ bool run(UnitSelection& selection) {
+    if (!slot_holds_) return false;
+    scores_ = unit_.scores();
+    lists_[0] = unit_.lists();
+    lists_[1] = lists_[0] + params_.list_length;
+    w0_ = unit_.window_start();
+    int first_stage = 0;
+    std::int32_t count = 0;
+    if (entry_) {
+      if (entry_holds()) first_stage = min(max(cached_stages_, 0), params_.num_stages);
+      if (first_stage > 0) {
+        w0_ = cached_w0_;
+        if (!load_survivors(first_stage - 1, params_.stages[first_stage - 1], count)) return false;
+      }
+    }
+    search_from(first_stage, count);
+    select_blocks(count, selection);
+    return true;
+  }
+
+ private:
+  __device__ static int thread() { return decode_thread(); }
+
+  // ---- Cache ------------------------------------------------------------------------------------
+
+  /// Starts to read what the cache says of the whole entry and of its last stage, a word a lane.
+  __device__ void read_cache() {
+    const auto& cache = params_.cache;
+    auto slot = static_cast<std::uint32_t>(unit_.request);
+    if (cache.slots) [[unlikely]] {
+      slot = static_cast<std::uint32_t>(cache.slots[unit_.request]);
+      slot_holds_ = slot < cache.num_slots;
+      if (!slot_holds_) return;
+    }
+    entry_ = cache_entry(cache, slot, unit_.kv_head);
+    const int lane = thread() % 32;
+    const std::int32_t* const of_entry = entry_ + (lane == 3   ? params_.last_stage.cache_word
+                                                   : lane == 2 ? 1
+                                                               : 0);
+    word_ = *(lane == 0 ? cache.refresh_from + unit_.request : of_entry);
+  }
+
+  /// Puts the survivors of stage s into lists_[0]; false when they are none of this plan.
+  __device__ bool load_survivors(int s, const StageParams& stage, std::int32_t& count) {
+    const std::int32_t* const words = entry_ + stage.cache_word;
+    // On their way together with their number.
+    ListedBlock own;
+    if (thread() < stage.max_survivors) own = ListedBlock::read(words + 1, thread());
+    count = words[0];
+    bool holds = count >= 0 && count <= stage.max_survivors && w0_holds(w0_);
+    const std::int32_t chunk_size = holds ? stage_chunk_size(s, w0_ - params_.sink) : 1;
+    holds &= count <= kept_chunks(stage, chunk_size);
+    const std::int32_t last = holds ? count : 0;
+#pragma unroll 1
+    for (int i = thread(); i < last;) {
+      holds &= own.start >= params_.sink && own.start < w0_ &&
+               ((own.start - params_.sink) & (chunk_size - 1)) == 0;
+      holds &= i == 0 || own.before < own.start;
+      lists_[0][i] = own.start;
+      i += kDecodeThreads;
+      if (i >= last) [[likely]]
+        break;
+      own = ListedBlock::read(words + 1, i);
+    }
+    return __syncthreads_and(holds);
+  }
+
+  /// The cache holds a selection, and not one of a longer request.
+  __device__ bool entry_holds() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
+
+  /// A window of this plan can start there.
+  __device__ bool w0_holds(std::int32_t w0) const {
+    const std::int32_t candidates = after_sink(w0);
+    return is_below(candidates, params_.max_candidates + 1) && is_whole_blocks(candidates);
+  }
+  /// Of any word that a cache may hold.
+  __device__ std::int32_t after_sink(std::int32_t w0) const {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(w0) -
+                                     static_cast<std::uint32_t>(params_.sink));
+  }
+  __device__ bool is_whole_blocks(std::int32_t keys) const {
+    return (keys & ((1 << params_.block_shift) - 1)) == 0;
+  }
+
+  /// From the last stage's survivors in lists_[0].
+  __device__ void select_blocks(std::int32_t count, UnitSelection& selection) {
+    const std::int32_t last_chunk_size =
+        stage_chunk_size(params_.num_stages - 1, w0_ - params_.sink);
+    const std::int32_t block_k = 1 << params_.block_shift;
+    if (last_chunk_size > block_k) [[unlikely]] {  // one stage whose chunk size doubled
+      const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
+      write_down(blocks, nullptr);
+      swap_lists();
+      count = blocks.count;
+    }
+    selection = {lists_[0], count, 0, w0_};
+  }
+
+  // ---- Stages -----------------------------------------------------------------------------------
+
+  /// Leaves the last stage's survivors in lists_[0] and their number in count; count is given the
+  /// number of survivors of the stage before the first.
+  __device__ void search_from(int first_stage, std::int32_t& count) {
+    const std::int32_t candidates = w0_ - params_.sink;
+    // By every block, before one of them writes it: a scan ends with a barrier of the team.
+    bool entry_was_read = false;
+    std::int32_t chunk_size = stage_chunk_size(first_stage - 1, candidates);
+#pragma unroll 1
+    for (int s = first_stage; s < params_.num_stages; ++s) {
+      const StageParams& stage = params_.stages[s];
+      const std::int32_t stage_size = stage_chunk_size(s, candidates);
+      const ChunkList chunks =
+          s == 0
+              ? ChunkList{nullptr, params_.sink,
+                          (candidates + stage_size - 1) >> (__ffs(stage_size) - 1), stage_size, 0}
+              : ChunkList::cut(lists_[0], count, chunk_size, stage_size, w0_);
+      const std::int32_t keep = kept_chunks(stage, stage_size);
+      count = min(keep, chunks.count);
+      if (chunks.count > keep) {
+        scan(s, chunks);
+        select(s, chunks, keep);
+      } else {  // nothing can be dropped and no key is read
+        if (entry_ && !entry_was_read) unit_.team.sync();
+        write_down(chunks, stored(s));
+      }
+      entry_was_read = true;
+      if (thread() == 0 && stores()) entry_[stage.cache_word] = count;
+      swap_lists();
+      chunk_size = stage_size;
+    }
+    if (thread() == 0 && stores()) {
+      entry_[0] = 1;
+      entry_[1] = w0_;
+    }
+  }
+
+  __device__ std::int32_t stage_chunk_size(int s, std::int32_t candidates) const {
+    return s <= 0 ? first_chunk_size(params_.stages[0].chunk_size, params_.max_first_chunks,
+                                     candidates)
+                  : params_.stages[s].chunk_size;
+  }
+
+  __device__ static std::int32_t kept_chunks(const StageParams& stage, std::int32_t chunk_size) {
+    return max(1, stage.keep >> (__ffs(chunk_size) - 1));
+  }
+
+  /// Scores the chunks of stage s with the whole team; the scores are in L2 when it returns.
+  __device__ void scan(int s, const ChunkList& chunks) {
+    const StageParams& stage = params_.stages[s];
+    const int pooled = unit_.use_queries(stage.query_stride);
+    const int warp = thread() / 32;
+    constexpr int kTiles = kTileBytes<kHeadDim>;
+    const int room = params_.layout.slots * 2;  // tiles of keys
+    const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
+    const DecodeScan<T, kHeadDim> scan{unit_.kv, params_.kv.k.data, unit_.shared.queries,
+                                       padded_rows(pooled) / kRowsPerTile, chunks, w0_, scores(),
+                                       // Blocks first: few chunks are spread over all of them.
+                                       warp * unit_.team.size() + unit_.team.rank(), num_warps};
+    std::uint32_t keys_read = 0;
+    if (warp < room) {
+      std::byte* const memory = unit_.shared.slots + warp * kTiles;
+      const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
+      keys_read = stage.centre
+                      ? scan.centres(memory)
+                      : scan.descend(memory, two ? memory + kDecodeWarps * kTiles : nullptr);
+    }
+    if (params_.counters) {
+      const std::uint32_t of_warp =
+          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
+      if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
+    }
+    unit_.team.sync();
+  }
+
+  /// Every block of the team selects for itself: reading 16 KB from L2 is cheaper than a barrier.
+  __device__ void select(int s, const ChunkList& chunks, std::int32_t keep) {
+    const float* const scores = this->scores();
+    std::int32_t* const stored = this->stored(s);
+    const auto emit = [&](std::int32_t rank, std::int32_t i) {
+      put(rank, chunks.start(i), stored);
+    };
+    // Two scores to a thread in most stages; equal or infinite scores, and very many, by the other.
+    const bool done = chunks.count <= 2 * kDecodeThreads
+                          ? RegisterSelect<2>(unit_.shared.register_select())
+                                .run(scores, chunks.count, keep, emit)
+                      : chunks.count <= kRegisterScores
+                          ? RegisterSelect<kSelectItems>(unit_.shared.register_select())
+                                .run(scores, chunks.count, keep, emit)
+                          : false;
+    if (!done) [[unlikely]] {
+      __syncthreads();  // the same memory
+      // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
+      const auto score_at = [&](std::int32_t i) { return __ldcg(scores + i); };
+      select_chunks(score_at, chunks.count, keep, unit_.shared.select(), emit);
+    }
+    buffer_ ^= 1;
+  }
+
+  /// Of the stage that is at work.
+  __device__ float* scores() const { return scores_ + buffer_ * params_.max_chunks; }
+
+  __device__ void write_down(const ChunkList& chunks, std::int32_t* stored) {
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < chunks.count; i += kDecodeThreads) {
+      put(i, chunks.start(i), stored);
+    }
+  }
+
+  /// Survivor i of the stage that is at work.
+  __device__ void put(std::int32_t i, std::int32_t start, std::int32_t* stored) const {
+    lists_[1][i] = start;
+    if (stored) stored[i] = start;
+  }
+
+  /// This block writes the cache's entry.
+  __device__ bool stores() const { return entry_ && unit_.team.rank() == 0; }
+
+  /// Where it puts the survivors of stage s; null: nowhere.
+  __device__ std::int32_t* stored(int s) const {
+    return stores() ? entry_ + params_.stages[s].cache_word + 1 : nullptr;
+  }
+
+  /// What was written to lists_[1] becomes the survivors.
+  __device__ void swap_lists() {
+    __syncthreads();
+    std::int32_t* const survivors = lists_[1];
+    lists_[1] = lists_[0];
+    lists_[0] = survivors;
+  }
+
+  const DecodeParams<T>& params_;
+  Unit& unit_;
+  int buffer_ = 0;
+  float* scores_;
+  std::int32_t* lists_[2];  ///< first keys of chunks: the survivors, and those being made
+  std::int32_t w0_ = 0;
+
+  std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
+  bool slot_holds_ = true;
+  /// Lane 0: refresh_from, 1: filled, 2: W0, 3: number of the last stage's survivors.
+  std::int32_t word_ = 0;
+  std::int32_t filled_ = 0;
+  std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
+  std::int32_t cached_w0_ = 0;
+  std::int32_t cached_count_ = 0;  ///< survivors of the last stage
+};
+
+}  // namespace hip_attn::cuda

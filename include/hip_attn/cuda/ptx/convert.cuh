@@ -1,0 +1,50 @@
+/// Conversions between fp32 and the element types, and 2^x, in the GPU's own instructions.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+/// What hip_attn::to_float and from_float do, in the GPU's own instructions.
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ inline float widen(bfloat16 x) { return __bfloat162float(__ushort_as_bfloat16(x.bits)); }
+
+template <Element T>
+__device__ T narrow(float x) {
+  if constexpr (std::same_as<T, float>) {
+    return x;
+  } else if constexpr (std::same_as<T, float16>) {
+    return {__half_as_ushort(__float2half_rn(x))};
+  } else {
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+  }
+}
+
+/// {low, high} rounded to T in one register.
+template <typename T>
+__device__ inline std::uint32_t narrow_pair(float low, float high) {
+  std::uint32_t pair;
+  if constexpr (std::is_same_v<T, float16>) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  }
+  return pair;
+}
+
+/// 2^x to two units in the last place, without exp2f's care for results below 2^-126: these are 0.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+}  // namespace hip_attn::cuda

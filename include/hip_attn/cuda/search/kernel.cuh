@@ -1,0 +1,300 @@
+/// The search of prefill: one thread block, or a cluster where there are few units, takes a unit
+/// (selection row, KV head) through the scan and select of every stage. Scores, lists of chunks and
+/// pooled queries never leave shared memory, and the blocks of a multiprocessor are at different
+/// stages, so that one selects or waits for keys while another multiplies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/ptx/barrier.cuh"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/search/chunk_list.cuh"
+#include "hip_attn/cuda/search/chunk_scan.cuh"
+#include "hip_attn/cuda/search/mma_scorer.cuh"
+#include "hip_attn/cuda/search/pooled_queries.cuh"
+#include "hip_attn/cuda/search/select.cuh"
+#include "hip_attn/cuda/search/team.cuh"
+#include "hip_attn/cuda/search/wgmma_scorer.cuh"
+
+namespace hip_attn::cuda {
+
+/// Eight warps with 8 KB of keys in flight each (D = 128); two blocks fit a multiprocessor.
+inline constexpr int kSearchThreads = 256;
+template <int kHeadDim>
+inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
+
+/// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
+/// of the workspace. Pooled queries come last but for the scores, which begin where those of the
+/// stage end.
+template <typename T, int kHeadDim, typename Scorer>
+struct SearchMemory {
+  using Layout = typename Scorer::Layout;
+  static constexpr std::size_t kStagingBytes = Scorer::kStagingBytes * (kSearchThreads / 32);
+
+  std::byte* staging;      ///< kStagingBytes
+  std::int32_t* lists[2];  ///< [list_length] first keys: the survivors, and those being made
+  std::uint32_t* queries;  ///< padded to whole tiles of the layout
+
+  /// A multiple of 16.
+  __host__ __device__ static std::size_t bytes(const ScanSize* scans, int num_scans,
+                                               std::int64_t list_length) {
+    std::size_t most = 0;
+    for (int s = 0; s < num_scans; ++s) {
+      const std::size_t scan = query_bytes(Layout::padded(static_cast<int>(scans[s].rows))) +
+                               padded(scans[s].chunks * sizeof(float), 16);
+      most = scan > most ? scan : most;
+    }
+    return kStagingBytes + lists_bytes(list_length) + most;
+  }
+
+  /// `memory` starts at a multiple of Layout::kAlignment.
+  __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) : staging(memory) {
+    memory += kStagingBytes;
+    lists[0] = reinterpret_cast<std::int32_t*>(memory);
+    lists[1] = lists[0] + params.list_length;
+    queries = reinterpret_cast<std::uint32_t*>(memory + lists_bytes(params.list_length));
+  }
+
+  /// [chunks of the stage], behind so many rows of queries.
+  __device__ float* scores(int padded_rows) const {
+    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
+  }
+
+ private:
+  static_assert(kStagingBytes % Layout::kAlignment == 0);
+
+  __host__ __device__ static std::size_t query_bytes(int padded_rows) {
+    return static_cast<std::size_t>(padded_rows) * kHeadDim * sizeof(T);
+  }
+  __host__ __device__ static std::size_t lists_bytes(std::int64_t list_length) {
+    return padded(2 * list_length * sizeof(std::int32_t), Layout::kAlignment);
+  }
+  __host__ __device__ static std::size_t padded(std::size_t bytes, std::size_t to) {
+    return (bytes + to - 1) / to * to;
+  }
+};
+
+/// How many blocks a unit selects, and W0.
+template <typename T>
+__device__ void write_header(const PrefillParams<T>& params, std::int32_t selection_row,
+                             int kv_head, std::int32_t count, std::int32_t window_start) {
+  const auto& out = params.selection;
+  out.counts[selection_row * out.counts_row_stride + kv_head] = count;
+  out.window_start[selection_row * out.window_row_stride + kv_head] = window_start;
+}
+
+template <typename T, int kHeadDim, typename Scorer, typename Team>
+class SearchUnit {
+ public:
+  __device__ SearchUnit(const PrefillParams<T>& params, std::int32_t selection_row, int kv_head,
+                        const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
+                        std::byte* memory)
+      : params_(params),
+        row_(selection_row),
+        kv_head_(kv_head),
+        block_(block),
+        keys_(params.kv, block.request, kv_head, params.q + block.first_row * params.q_row_stride),
+        storage_(storage),
+        memory_(memory, params),
+        w0_(window_start(params, block.p0)) {}
+
+  __device__ void run() {
+    if (!params_.selection_in.blocks) {
+      search();
+    } else if (Team::rank() == 0) {
+      take_given_selection();
+    }
+  }
+
+ private:
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+
+  /// Copies the caller's selection when its blocks ascend and lie between sink and window.
+  __device__ void take_given_selection() {
+    const auto& given = params_.selection_in;
+    const std::int32_t count = given.counts[row_ * given.counts_row_stride + kv_head_];
+    w0_ = given.window_start[row_ * given.window_row_stride + kv_head_];
+    bool holds = count >= 0 && count <= given.max_blocks &&
+                 (w0_ == params_.sink || (w0_ > params_.sink && w0_ <= block_.p0 + 1));
+    const std::int32_t* blocks =
+        given.blocks + row_ * given.blocks_row_stride + kv_head_ * given.blocks_head_stride;
+    std::int32_t* copy = blocks_out();
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < (holds ? count : 0); i += kSearchThreads) {
+      const std::int32_t number = blocks[i];
+      const std::int64_t start = std::int64_t{number} * params_.block_k;
+      holds &= start >= params_.sink && start + params_.block_k <= w0_;
+      holds &= i == 0 || blocks[i - 1] < number;
+      if (copy != blocks) copy[i] = number;
+    }
+    write_header(__syncthreads_and(holds) ? count : -1);
+  }
+
+  __device__ void search() {
+    const std::int32_t candidates = w0_ - params_.sink;
+    std::int32_t count = 0;
+    std::int32_t chunk_size = params_.block_k;
+#pragma unroll 1
+    for (int s = 0; s < params_.num_stages; ++s) {
+      const StageParams& stage = params_.stages[s];
+      const std::int32_t stage_size =
+          s == 0 ? first_chunk_size(stage.chunk_size, params_.max_first_chunks, candidates)
+                 : stage.chunk_size;
+      const ChunkList chunks =
+          s == 0 ? ChunkList{nullptr, params_.sink, (candidates + stage_size - 1) / stage_size,
+                             stage_size, 0}
+                 : ChunkList::cut(memory_.lists[0], count, chunk_size, stage_size, w0_);
+      const std::int32_t keep = max(1, stage.keep / stage_size);
+      count = min(keep, chunks.count);
+      if (chunks.count > keep) {
+        scan(s, chunks);
+        select_chunks(
+            [&](std::int32_t i) { return scores()[i]; }, chunks.count, keep, storage_,
+            [&](std::int32_t rank, std::int32_t i) { memory_.lists[1][rank] = chunks.start(i); });
+      } else {  // nothing can be dropped and no key is read
+#pragma unroll 1
+        for (std::int32_t i = thread(); i < chunks.count; i += kSearchThreads) {
+          memory_.lists[1][i] = chunks.start(i);
+        }
+      }
+      __syncthreads();
+      std::int32_t* survivors = memory_.lists[1];
+      memory_.lists[1] = memory_.lists[0];
+      memory_.lists[0] = survivors;
+      chunk_size = stage_size;
+    }
+    if (Team::rank() != 0) return;
+    // One stage whose chunk size doubled leaves chunks of several blocks.
+    const ChunkList blocks =
+        ChunkList::cut(memory_.lists[0], count, chunk_size, params_.block_k, w0_);
+    std::int32_t* out = blocks_out();
+    const int shift = __ffs(params_.block_k) - 1;
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < blocks.count; i += kSearchThreads) {
+      out[i] = blocks.start(i) >> shift;
+    }
+    write_header(blocks.count);
+  }
+
+  /// Leaves the scores of all chunks of stage s.
+  __device__ void scan(int s, const ChunkList& chunks) {
+    const StageParams& stage = params_.stages[s];
+    if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
+      const SearchQueries<T, kHeadDim, kSearchThreads, typename Scorer::Layout> queries(
+          params_, block_, kv_head_, stage.query_stride);
+      queries.write(memory_.queries);
+      padded_rows_ = queries.padded_rows();
+      pooled_by_ = stage.query_stride;
+      if constexpr (Scorer::kWarpsTogether > 1) hopper::fence_for_tensor_cores();
+    }
+    Team::sync();  // the queries are there, and nobody needs the scores of the stage before
+    const Scorer score(memory_.queries, padded_rows_, memory_.staging);
+    const ChunkScan<T, Scorer, Team, kSearchThreads / 32> scan(keys_, score);
+    const std::uint32_t keys_read = scan.run(
+        stage.centre, chunks.count, chunks.chunk_size, w0_,
+        [&](std::int32_t i) { return chunks.start(i); }, scores());
+    if (params_.counters) {
+      const std::uint32_t of_warp =
+          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
+      if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
+    }
+    Team::sync();
+  }
+
+  __device__ float* scores() const { return memory_.scores(padded_rows_); }
+
+  __device__ std::int32_t* blocks_out() const {
+    const auto& out = params_.selection;
+    return out.blocks + row_ * out.blocks_row_stride + kv_head_ * out.blocks_head_stride;
+  }
+
+  __device__ void write_header(std::int32_t count) const {
+    if (thread() == 0) cuda::write_header(params_, row_, kv_head_, count, w0_);
+  }
+
+  const PrefillParams<T>& params_;
+  std::int32_t row_;
+  int kv_head_;
+  const QueryBlock& block_;
+  SearchKeys<T> keys_;
+  SelectStorage<kSearchThreads>& storage_;
+  SearchMemory<T, kHeadDim, Scorer> memory_;
+  std::int32_t w0_;
+  int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
+  int padded_rows_ = 0;
+};
+
+/// Takes the units of a team. The KV head changes slowest, so that the units that run at once
+/// gather keys of one head from L2; within a head the last rows, which have the most candidates,
+/// come first.
+template <typename T, int kHeadDim, typename Scorer, typename Team>
+__device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSearchThreads>& storage,
+                             std::byte* memory) {
+  const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+#pragma unroll 1
+  for (std::int64_t unit = blockIdx.x / Team::size(); unit < units;
+       unit += gridDim.x / Team::size()) {
+    const auto kv_head = static_cast<int>(unit / params.selection_rows);
+    const auto row =
+        static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
+    const QueryBlock block = find_query_block(params, row);
+    if (block.kind != QueryBlock::Kind::kAttend) continue;
+    if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
+      if (threadIdx.x == 0 && Team::rank() == 0) {
+        write_header(params, row, kv_head, 0, params.sink);
+      }
+      continue;
+    }
+    __syncthreads();  // the unit before is done with the memory
+    SearchUnit<T, kHeadDim, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
+  }
+}
+
+/// One block per unit.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_kernel(const __grid_constant__ PrefillParams<T> params) {
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  __shared__ SelectStorage<kSearchThreads> storage;
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(params, storage, shared_memory);
+}
+
+/// As many blocks as have memory in the workspace.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_in_workspace_kernel(const __grid_constant__ PrefillParams<T> params) {
+  __shared__ SelectStorage<kSearchThreads> storage;
+  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(
+      params, storage, params.search_memory + blockIdx.x * params.search_bytes);
+}
+
+template <typename T, int kHeadDim>
+std::size_t search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
+  return SearchMemory<T, kHeadDim, WarpScorer<T, kHeadDim>>::bytes(scans, num_scans, list_length);
+}
+
+template <typename T, int kHeadDim>
+std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
+  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  return Scorer::Layout::kAlignment +
+         SearchMemory<T, kHeadDim, Scorer>::bytes(scans, num_scans, list_length);
+}
+
+/// One block or cluster per unit, on compute capability 9.0. Empty in a build without code for it,
+/// which the host sees by its having no static shared memory.
+template <typename T, int kHeadDim>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
+    search_hopper_kernel(const __grid_constant__ PrefillParams<T> params) {
+#if HIP_ATTN_SM90A
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  __shared__ SelectStorage<kSearchThreads> storage;
+  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  constexpr std::uint32_t kAlignment = Scorer::Layout::kAlignment;
+  const std::uint32_t past = shared_address(shared_memory) % kAlignment;
+  search_units<T, kHeadDim, Scorer, SearchCluster>(
+      params, storage, shared_memory + (kAlignment - past) % kAlignment);
+#endif
+}
+
+}  // namespace hip_attn::cuda

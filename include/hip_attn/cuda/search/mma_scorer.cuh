@@ -1,0 +1,134 @@
+/// Scores of keys for the search by mma.sync (compute capability 8.0 and newer).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/ptx/global_memory.cuh"
+#include "hip_attn/cuda/ptx/mma.cuh"
+
+namespace hip_attn::cuda {
+
+/// Sixteen pooled rows of queries as the tensor cores take them: lane (g, t) = (lane / 4, lane % 4)
+/// of step 2 i + s reads 16 bytes, which are words 2 s and 2 s + 1 of piece 4 i + t of rows g and g
+/// + 8, alternating. Keys that lie in registers as they lie in memory meet the same columns, and no
+/// lane shares a bank with another.
+template <int kHeadDim>
+struct MmaQueries {
+  static constexpr int kRowTile = 16;
+  static constexpr std::size_t kAlignment = 16;
+  static constexpr int kWordsPerTile = kRowTile * kHeadDim / 2;
+
+  __host__ __device__ static constexpr int padded(int rows) {
+    return (rows + kRowTile - 1) / kRowTile * kRowTile;
+  }
+
+  /// Where word w of piece p of a row lies, in words.
+  __device__ static constexpr int word(int row, int piece, int w) {
+    const int step = piece / 4 * 2 + w / 2;
+    const int lane = row % 8 * 4 + piece % 4;
+    return row / kRowTile * kWordsPerTile + (step * 32 + lane) * 4 + w % 2 * 2 + row / 8 % 2;
+  }
+};
+
+/// a(j) of 32 keys per warp, the columns of the product: its key n * 8 + g is that of quad g. The
+/// keys go straight from global memory to registers: lane (g, t) = (lane / 4, lane % 4) holds 16
+/// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
+/// products; with fewer keys to a warp, shared memory would be the limit.
+template <typename T, int kHeadDim>
+class WarpScorer {
+ public:
+  using Layout = MmaQueries<kHeadDim>;
+  static constexpr int kKeysPerQuad = 4;
+  static constexpr int kWarpsTogether = 1;
+
+  static constexpr std::size_t kStagingBytes = 0;
+
+  /// `queries` are in the order of MmaQueries.
+  __device__ WarpScorer(const std::uint32_t* queries, int padded_rows, std::byte* /*staging*/)
+      : queries_(queries), padded_rows_(padded_rows) {}
+
+  /// Every lane brings the row of key lane % 4 of its quad's, and gets the scores of all.
+  /// `meanwhile` is called when the keys have been asked for.
+  template <typename Meanwhile>
+  __device__ void operator()(const T* row, float (&scores)[4], Meanwhile&& meanwhile) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const T* rows[4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      rows[n] = reinterpret_cast<const T*>(
+          __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), n, 4));
+    }
+    uint4 keys[4][kSegments];
+#pragma unroll
+    for (int i = 0; i < kSegments; ++i) {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        keys[n][i] = read_streaming_16(rows[n] + i * 32 + lane % 4 * 8);
+      }
+    }
+    meanwhile();
+
+    float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
+#pragma unroll
+    for (float& each : best) each = -INFINITY;
+    const auto* fragment = reinterpret_cast<const uint4*>(queries_) + lane;
+#pragma unroll 1
+    for (int row = 0; row < padded_rows_; row += Layout::kRowTile) {
+      float c[4][4] = {};
+#pragma unroll
+      for (int i = 0; i < kSegments; ++i) {
+        const uint4 a = fragment[i * 64];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          mma_16x8x16<T>(c[n], a.x, a.y, a.z, a.w, keys[n][i].x, keys[n][i].y);
+        }
+        const uint4 b = fragment[i * 64 + 32];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          mma_16x8x16<T>(c[n], b.x, b.y, b.z, b.w, keys[n][i].z, keys[n][i].w);
+        }
+      }
+      fragment += Layout::kWordsPerTile / 4;
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {  // fmaxf passes NaN over
+        best[2 * n] = fmaxf(best[2 * n], fmaxf(c[n][0], c[n][2]));
+        best[2 * n + 1] = fmaxf(best[2 * n + 1], fmaxf(c[n][1], c[n][3]));
+      }
+    }
+    hand_out(best, scores);
+  }
+
+ private:
+  static constexpr int kSegments = kHeadDim / 32;
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+
+  /// The maximum over the eight lanes that hold a key's products, to the quad that brought it.
+  __device__ static void hand_out(const float (&best)[8], float (&scores)[4]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int g = lane / 4;
+    // Halves are exchanged: lane (g, t) ends with key (n, 2 t + g % 2) where n = g / 2.
+    float four[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) four[i] = exchange(g & 4, 16, best[i], best[4 + i]);
+    float two[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) two[i] = exchange(g & 2, 8, four[i], four[2 + i]);
+    const float one = exchange(g & 1, 4, two[0], two[1]);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      scores[n] = __shfl_sync(kAll, one, (2 * n + g % 2) * 4 + g / 2);
+    }
+  }
+
+  /// The larger of this lane's and its partner's `upper`, or `lower` where `upper_lane` is not set.
+  __device__ static float exchange(bool upper_lane, int distance, float lower, float upper) {
+    const float other = __shfl_xor_sync(kAll, upper_lane ? lower : upper, distance);
+    return fmaxf(upper_lane ? upper : lower, other);
+  }
+
+  const std::uint32_t* queries_;
+  int padded_rows_;
+};
+
+}  // namespace hip_attn::cuda
