@@ -16,25 +16,29 @@ inline std::int32_t saturate(std::int64_t value) {
 }
 
 template <typename T>
-KvParams<T> kv_params(const PagedKv<T>& kv) {
-  const auto one = [](const TensorView<const T, 4>& pages) {
-    return PageParams<T>{pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
-  };
-  KvParams<T> params{};
-  params.k = one(kv.pages.k);
-  params.v = one(kv.pages.v);
-  params.page_size = saturate(kv.pages.page_size());
-  params.num_pages = saturate(kv.pages.num_pages());
-  const auto page_size = static_cast<std::uint32_t>(params.page_size);
-  params.column_shift = std::bit_width(page_size - 1);  // ceil(log2(page_size))
-  params.column_factor = static_cast<std::uint32_t>(
-      ((std::uint64_t{1} << (31 + params.column_shift)) + page_size - 1) / page_size);
+PageMap page_map(const PagedKv<T>& kv) {
+  PageMap map{};
+  map.page_size = saturate(kv.pages.page_size());
+  map.num_pages = saturate(kv.pages.num_pages());
+  const auto page_size = static_cast<std::uint32_t>(map.page_size);
+  map.column_shift = std::bit_width(page_size - 1);  // ceil(log2(page_size))
+  map.column_factor = static_cast<std::uint32_t>(
+      ((std::uint64_t{1} << (31 + map.column_shift)) + page_size - 1) / page_size);
+  map.table_columns = 1;
   if (kv.block_table) {
-    params.block_table = kv.block_table->data;
-    params.table_row_stride = kv.block_table->strides[0];
-    params.table_columns = kv.block_table->sizes[1];
+    map.block_table = kv.block_table->data;
+    map.table_row_stride = kv.block_table->strides[0];
+    map.table_columns = kv.block_table->sizes[1];
   }
-  return params;
+  return map;
+}
+
+template <typename T>
+KvTensors<T> kv_tensors(const PagedKv<T>& kv) {
+  const auto tensor = [](const TensorView<const T, 4>& pages) {
+    return PagedTensor<T>{pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
+  };
+  return {tensor(kv.pages.k), tensor(kv.pages.v), page_map(kv)};
 }
 
 template <typename I>

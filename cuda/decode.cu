@@ -225,8 +225,8 @@ bool attends_to_cache(const DecodeParams<T>& params) {
 // DecodeParams::keys_at_once.
 template <typename T>
 std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& params) {
-  const PageParams<T>& k = params.kv.k;
-  const PageParams<T>& v = params.kv.v;
+  const PagedTensor<T>& k = params.kv.k;
+  const PagedTensor<T>& v = params.kv.v;
   const bool lie_alike = k.page_stride == v.page_stride && k.token_stride == v.token_stride &&
                          k.head_stride == v.head_stride;
   if (!params.attends_to_cache || params.group > kRowsPerTile || !lie_alike ||
@@ -257,7 +257,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.out_head_stride = args.out.strides[1];
   params.lse = args.lse ? args.lse->data : nullptr;
   params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.kv = kv_params(args.kv);
+  params.kv = kv_tensors(args.kv);
   params.seq_lens = args.seq_lens.data;
   params.cu_seqlens_q = args.cu_seqlens_q.data;
   params.total_q = saturate(args.q.sizes[0]);
@@ -268,8 +268,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
   params.group_factor = (65536 + params.group - 1) / params.group;
   // Without a page there is no row that could be read in place of one that does not exist.
-  const std::int64_t columns = params.kv.block_table ? params.kv.table_columns : 1;
-  const std::int64_t capacity = params.kv.num_pages > 0 ? params.kv.page_size * columns : 0;
+  const std::int64_t capacity = params.kv.map.num_pages > 0 ? params.kv.map.capacity() : 0;
   params.max_seq_len = saturate(std::min(plan.shape.max_seq_len, capacity));
   const LogitScale logits = logit_scale(plan, args);
   params.scale_log2 = logits.scale_log2;

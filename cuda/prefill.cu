@@ -228,7 +228,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   params.out_head_stride = args.out.strides[1];
   params.lse = args.lse ? args.lse->data : nullptr;
   params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.kv = kv_params(args.kv);
+  params.kv = kv_tensors(args.kv);
   params.seq_lens = args.seq_lens.data;
   params.cu_seqlens_q = args.cu_seqlens_q.data;
   params.total_q = static_cast<std::int32_t>(args.q.sizes[0]);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "hip_attn/core/page_map.hpp"
+
 namespace hip_attn::cuda {
 
 /// Stages that fit a kernel's parameters; hip_classic needs log2(max_len / k) of them.
@@ -20,28 +22,21 @@ struct StageParams {
   bool centre;
 };
 
-/// One of K and V.
-template <typename T>
-struct PageParams {
-  const T* data;
+/// Rows of a paged cache: where row `offset` of a page lies for one KV head.
+template <typename Stored>
+struct PagedTensor {
+  const Stored* data;
   std::int64_t page_stride;
   std::int64_t token_stride;
   std::int64_t head_stride;
 };
 
-template <typename T>
-struct KvParams {
-  PageParams<T> k;
-  PageParams<T> v;
-  std::int32_t page_size;  ///< at most INT32_MAX: no position lies beyond
-  std::int32_t num_pages;  ///< likewise: a table names no page beyond
-  /// Of a position below 2^31: ((2 * position * column_factor) >> 32) >> column_shift is position /
-  /// page_size, for every page size.
-  std::uint32_t column_factor;
-  std::int32_t column_shift;
-  const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
-  std::int64_t table_row_stride;    ///< 0 without a table
-  std::int64_t table_columns;
+/// The cache that a call reads. `Stored` is the type of its elements.
+template <typename Stored>
+struct KvTensors {
+  PagedTensor<Stored> k;
+  PagedTensor<Stored> v;
+  PageMap map;
 };
 
 template <typename I>

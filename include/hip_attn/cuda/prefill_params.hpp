@@ -26,7 +26,7 @@ struct PrefillParams {
   std::int64_t out_head_stride;
   float* lse;  ///< [total_q, Hq], null: absent
   std::int64_t lse_row_stride;
-  KvParams<T> kv;
+  KvTensors<T> kv;
   const std::int32_t* seq_lens;      ///< [B]
   const std::int32_t* cu_seqlens_q;  ///< [B + 1]
   std::int32_t total_q;

@@ -10,8 +10,8 @@ namespace hip_attn::cuda {
 
 /// The keys of a unit, those of its last row included. With num_blocks -1 the given selection does
 /// not hold, and the unit's rows become NaN. kRowWindows: rows may have windows of their own.
-template <bool kRowWindows, typename T>
-__device__ AttendedKeys unit_keys(const PrefillParams<T>& params, const QueryBlock& block,
+template <bool kRowWindows, typename Stored>
+__device__ AttendedKeys unit_keys(const PrefillParams<Stored>& params, const QueryBlock& block,
                                   std::int32_t selection_row, int kv_head) {
   const std::int32_t end = block.p0 + block.rows;
   const int block_shift = __ffs(params.block_k) - 1;
@@ -35,8 +35,8 @@ __device__ AttendedKeys unit_keys(const PrefillParams<T>& params, const QueryBlo
 }
 
 /// Adds what a unit attends to. Called by one whole warp.
-template <bool kRowWindows, typename T>
-__device__ void count_attended(const PrefillParams<T>& params, const QueryBlock& block,
+template <bool kRowWindows, typename Stored>
+__device__ void count_attended(const PrefillParams<Stored>& params, const QueryBlock& block,
                                const AttendedKeys& keys) {
   if (!params.counters) return;
   unsigned long long triples = 0;

@@ -9,7 +9,7 @@
 #include "hip_attn/cuda/decode/params.hpp"
 #include "hip_attn/cuda/decode/unit.cuh"
 #include "hip_attn/cuda/ptx/global_memory.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 
 namespace hip_attn::cuda {
@@ -21,11 +21,13 @@ namespace hip_attn::cuda {
 /// The teams of a launch start in order, the last ones when the kernel in front has all but ended.
 /// So the first half of them asks for the keys of the second half and then for its own. It asks for
 /// few at a time: meanwhile L2 serves the kernel in front more slowly (docs/decode-kernel.md).
-template <typename T, int kHeadDim, typename Team>
+template <typename Traits, typename Team>
 class KeysAhead {
  public:
-  __device__ KeysAhead(const DecodeParams<T>& params, const Team& team)
-      : params_(params), team_(team) {}
+  using Stored = StoredOf<Traits>;
+  using Params = DecodeParams<Stored>;
+
+  __device__ KeysAhead(const Params& params, const Team& team) : params_(params), team_(team) {}
 
   /// By the last kAheadWarps warps; the others may pass.
   __device__ void ask() const {
@@ -64,7 +66,7 @@ class KeysAhead {
         !is_below(keys.num_blocks, params_.last_stage.max_survivors + 1)) {
       return;
     }
-    const KvRows<T> kv(params_.kv, request, kv_head);
+    const KvRows<Stored> kv(params_.kv, request, kv_head);
     const int warp = (decode_thread() - kFirstAheadThread) / 32;
 #pragma unroll
     for (int i = 0; i < kMostKeys / 32 / kAheadWarps; ++i) {
@@ -75,23 +77,23 @@ class KeysAhead {
     }
   }
 
-  __device__ void ask_for_key(const UncheckedKeys& keys, const KvRows<T>& kv,
+  __device__ void ask_for_key(const UncheckedKeys& keys, const KvRows<Stored>& kv,
                               std::int32_t key) const {
     const std::int32_t number = (key - keys.sink_end) >> keys.block_shift;
     ListedBlock block{0, INT_MIN};
     if (is_below(number, keys.num_blocks)) block.start = read_hint(keys.blocks + number);
     const std::int32_t position = keys.checked_position(key, block);
     if (!is_below(position, params_.max_seq_len)) return;
-    const auto where = kv.slot(position, kv.page_hint(position));
-    if (where.page < 0) return;
-    ask_for_row(kv.key(where));
-    ask_for_row(kv.value(where));
+    const RowSlot slot = kv.pages.slot(position, kv.pages.page_hint(position));
+    if (slot.page < 0) return;
+    ask_for_row(kv.keys.row(slot));
+    ask_for_row(kv.values.row(slot));
   }
 
-  __device__ static void ask_for_row(const T* row) {
-    constexpr int kLine = 128 / sizeof(T);
+  __device__ static void ask_for_row(const Stored* row) {
+    constexpr int kLine = 128 / sizeof(Stored);
 #pragma unroll
-    for (int d = 0; d < kHeadDim; d += kLine) {
+    for (int d = 0; d < Traits::kHeadDim; d += kLine) {
       asm volatile("prefetch.global.L2 [%0];" ::"l"(row + d));
     }
   }
@@ -100,7 +102,7 @@ class KeysAhead {
   static constexpr int kMostKeys = kSlotsPerWarp * kDecodeWarps * kKeysPerTile;
   static_assert(kMostKeys % (32 * kAheadWarps) == 0);
 
-  const DecodeParams<T>& params_;
+  const Params& params_;
   const Team& team_;
 };
 

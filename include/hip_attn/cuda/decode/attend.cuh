@@ -11,10 +11,13 @@
 
 namespace hip_attn::cuda {
 
-template <typename T, int kHeadDim, typename Team>
+template <typename Traits, typename Team>
 class DecodeAttention {
  public:
-  using Unit = DecodeUnit<T, kHeadDim, Team>;
+  using Element = typename Traits::Element;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+  using Unit = DecodeUnit<Traits, Team>;
 
   __device__ explicit DecodeAttention(Unit& unit) : params_(unit.params), unit_(unit) {}
 
@@ -92,7 +95,7 @@ class DecodeAttention {
               ///< many slots as tiles
   };
 
-  using Warp = WarpAttention<T, kHeadDim>;
+  using Warp = WarpAttention<Traits>;
   using Lookup = typename Warp::Lookup;
 
   /// log2 of the tiles of query rows in a pass when `num_rows` are left: the next power of two.
@@ -162,7 +165,7 @@ class DecodeAttention {
   template <Path kPath>
   __device__ void attend(const Pass& pass) {
     constexpr bool kAtOnce = kPath == Path::kAtOnce;
-    using Combine = DecodeCombine<T, kHeadDim, Team, kAtOnce>;
+    using Combine = DecodeCombine<Traits, Team, kAtOnce>;
     const PassRows rows{pass.first_row, pass.num_rows, pass.shift, pass.parts};
     // While pages are looked up.
     const typename Warp::Queries queries(query_of_lane<kPath != Path::kAny>(pass));
@@ -197,7 +200,7 @@ class DecodeAttention {
 
   /// The query row with number lane / 4 of this warp's tile; past the last one any.
   template <bool kOneRow>
-  __device__ const T* query_of_lane(const Pass& pass) const {
+  __device__ const Element* query_of_lane(const Pass& pass) const {
     const int in_tile = thread() % 32 / 4;
     if constexpr (kOneRow) {
       const int head =
@@ -316,7 +319,7 @@ class DecodeAttention {
 
   static constexpr int kSlotBytes = slot_bytes(kHeadDim);
 
-  const DecodeParams<T>& params_;
+  const DecodeParams<Stored>& params_;
   Unit& unit_;
   UncheckedKeys keys_;
   std::int32_t num_keys_ = 0;

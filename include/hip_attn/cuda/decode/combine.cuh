@@ -24,10 +24,12 @@ struct PassRows {
 
 /// kAtOnce: the team has several blocks, and a thread merges four values at most. Everything that
 /// does not depend on values is found by the constructor.
-template <typename T, int kHeadDim, typename Team, bool kAtOnce>
+template <typename Traits, typename Team, bool kAtOnce>
 class DecodeCombine {
  public:
-  using Unit = DecodeUnit<T, kHeadDim, Team>;
+  using Element = typename Traits::Element;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+  using Unit = DecodeUnit<Traits, Team>;
 
   __device__ DecodeCombine(Unit& unit, const PassRows& rows)
       : params_(unit.params),
@@ -77,7 +79,7 @@ class DecodeCombine {
 
   /// Where four dims of a row are written; lse null: not.
   struct Target {
-    T* out;
+    Element* out;
     float* lse;
   };
   using Mailbox = typename Team::Mailbox;
@@ -205,8 +207,8 @@ class DecodeCombine {
   __device__ static void write(const Target& to, const MergedState& state) {
     const float norm = state.sum == 0.f ? 0.f : __fdividef(1.f, state.sum);
     uint2 four;
-    four.x = narrow_pair<T>(state.value.x * norm, state.value.y * norm);
-    four.y = narrow_pair<T>(state.value.z * norm, state.value.w * norm);
+    four.x = narrow_pair<Element>(state.value.x * norm, state.value.y * norm);
+    four.y = narrow_pair<Element>(state.value.z * norm, state.value.w * norm);
     *reinterpret_cast<uint2*>(to.out) = four;
     if (to.lse) [[unlikely]] {
       constexpr float kLog2 = 0.693147181f;
@@ -216,7 +218,7 @@ class DecodeCombine {
 
   static constexpr int kSlotBytes = slot_bytes(kHeadDim);
 
-  const DecodeParams<T>& params_;
+  const DecodeParams<StoredOf<Traits>>& params_;
   Unit& unit_;
   PassRows rows_;
   Shares shares_;

@@ -14,8 +14,8 @@
 
 namespace hip_attn::cuda {
 
-template <typename T, int kHeadDim, typename Team>
-__device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
+template <typename Traits, typename Team>
+__device__ void write_selection(const DecodeUnit<Traits, Team>& unit,
                                 const UnitSelection& selection) {
   const auto& out = unit.params.selection_out;
   if (!out.blocks || unit.team.rank() != 0) [[likely]]
@@ -34,14 +34,15 @@ __device__ void write_selection(const DecodeUnit<T, kHeadDim, Team>& unit,
 
 /// What follows from lengths and cache is the same in every block of the team, so that all leave
 /// here or none.
-template <bool kAtOnce, typename T, int kHeadDim, typename Team>
-__device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
+template <bool kAtOnce, typename Traits, typename Team>
+__device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
   // All that is read first is on its way before any of it is looked at.
-  DecodeSearch<T, kHeadDim, Team> search(unit);
-  DecodeAttention<T, kHeadDim, Team> of_cache(unit);
+  DecodeSearch<Traits, Team> search(unit);
+  DecodeAttention<Traits, Team> of_cache(unit);
   if (unit.params.attends_to_cache) [[likely]]
     of_cache.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
-  unit.kv.stay_in_registers();
+  unit.kv.pages.stay_in_registers();
+  unit.kv.keys.stay_in_registers();
   unit.look_at_lengths();
   search.look_at_cache();
 
@@ -66,24 +67,24 @@ __device__ void decode_unit(DecodeUnit<T, kHeadDim, Team>& unit) {
     if (!search.run(selection)) return unit.fill_rows(NAN);
   }
   write_selection(unit, selection);
-  DecodeAttention<T, kHeadDim, Team>(unit).attend_to(selection);
+  DecodeAttention<Traits, Team>(unit).attend_to(selection);
 }
 
 /// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
 /// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added
 /// to one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
-template <typename T, int kHeadDim, typename Team, bool kAtOnce>
+template <typename Traits, typename Team, bool kAtOnce>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
-    decode_kernel(const __grid_constant__ DecodeParams<T> params) {
+    decode_kernel(const __grid_constant__ DecodeParams<StoredOf<Traits>> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
   Team team(params, shared_memory);
   if constexpr (kAtOnce) {
-    team.wait_for_front(params, [&] { KeysAhead<T, kHeadDim, Team>(params, team).ask(); });
+    team.wait_for_front(params, [&] { KeysAhead<Traits, Team>(params, team).ask(); });
   } else {
     team.wait_for_front(params);
   }
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
-    DecodeUnit<T, kHeadDim, Team> unit(params, team, team_number, request, kv_head, shared_memory);
+    DecodeUnit<Traits, Team> unit(params, team, team_number, request, kv_head, shared_memory);
     decode_unit<kAtOnce>(unit);
   });
 }

@@ -7,6 +7,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -18,8 +19,11 @@ inline constexpr int kQueryPitch = query_pitch(kHeadDim);
 
 /// Starts to copy the rows as they are: they have arrived after wait_for_copies() and a barrier.
 /// Called by the whole block.
-template <typename T, int kHeadDim>
-__device__ void copy_queries(const DecodeParams<T>& params, const T* first, int rows, T* queries) {
+template <typename Traits>
+__device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params,
+                             const typename Traits::Element* first, int rows,
+                             typename Traits::Element* queries) {
+  constexpr int kHeadDim = Traits::kHeadDim;
   constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
   const int unit_rows = rows * params.group;
 #pragma unroll 1
@@ -37,9 +41,12 @@ __device__ void copy_queries(const DecodeParams<T>& params, const T* first, int 
 
 /// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
 /// every head. Called by the whole block; returns the number of pooled rows.
-template <typename T, int kHeadDim>
-__device__ int pool_queries(const DecodeParams<T>& params, const T* first, int rows, int stride,
-                            T* queries) {
+template <typename Traits>
+__device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params,
+                            const typename Traits::Element* first, int rows, int stride,
+                            typename Traits::Element* queries) {
+  using Element = typename Traits::Element;
+  constexpr int kHeadDim = Traits::kHeadDim;
   const int pooled = (rows + stride - 1) / stride * params.group;
 #pragma unroll 1
   for (int i = decode_thread(); i < padded_rows(pooled) * kHeadDim; i += kDecodeThreads) {
@@ -48,11 +55,12 @@ __device__ int pool_queries(const DecodeParams<T>& params, const T* first, int r
     const int source = row < pooled ? row : 0;
     const int begin = source / params.group * stride;
     const int end = min(begin + stride, rows);
-    const T* element = first + (source % params.group) * params.q_head_stride + d;
+    const Element* element = first + (source % params.group) * params.q_head_stride + d;
     float sum = 0.f;
 #pragma unroll 1
     for (int r = begin; r < end; ++r) sum += widen(element[r * params.q_row_stride]);
-    queries[row * kQueryPitch<kHeadDim> + d] = narrow<T>(sum / static_cast<float>(end - begin));
+    queries[row * kQueryPitch<kHeadDim> + d] =
+        narrow<Element>(sum / static_cast<float>(end - begin));
   }
   return pooled;
 }

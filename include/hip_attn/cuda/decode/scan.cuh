@@ -5,7 +5,7 @@
 
 #include "hip_attn/cuda/decode/queries.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
 
@@ -19,15 +19,17 @@ namespace hip_attn::cuda {
 /// two first, while the keys of a level are on their way. So a level costs one round trip to
 /// memory, and from its scores to the copies of the next level there is little more to do than to
 /// say which lanes' rows are wanted.
-template <typename T, int kHeadDim>
+template <typename Traits>
 class Descent {
  public:
+  using Stored = StoredOf<Traits>;
+
   std::int32_t first = 0;  ///< number of the first of the eight chunks
   bool live = false;       ///< of the whole warp
   bool asked = false;      ///< the keys of a level are on their way
 
   /// The top of chunk [l, r); l == r: this quad has none.
-  __device__ void start(const KvRows<T>& kv, std::int32_t l, std::int32_t r) {
+  __device__ void start(const KvRows<Stored>& kv, std::int32_t l, std::int32_t r) {
     l_ = l;
     r_ = r;
     best_ = -INFINITY;
@@ -39,10 +41,10 @@ class Descent {
 
   /// Once the pages that were looked up are there: what the next level can ask for. `any` is a key
   /// that exists.
-  __device__ void resolve(const KvRows<T>& kv, const T* any) {
-    const auto slot = kv.slot(position_, page_);
+  __device__ void resolve(const KvRows<Stored>& kv, const Stored* any) {
+    const RowSlot slot = kv.pages.slot(position_, page_);
     const bool valid = slot.page >= 0;
-    row_ = valid ? kv.key(slot) : any;
+    row_ = valid ? kv.keys.row(slot) : any;
     valid_ = __ballot_sync(kAll, valid);
   }
 
@@ -58,7 +60,7 @@ class Descent {
   __device__ bool has_next() const { return exists_ != 0; }
 
   /// Asks for its keys and looks up those of the level that follows. Returns the keys of this quad.
-  __device__ std::uint32_t request(const KvRows<T>& kv, const SharedTile<T, kHeadDim>& tile) {
+  __device__ std::uint32_t request(const KvRows<Stored>& kv, const SharedTile<Traits>& tile) {
     // Eight lanes copy the rows of two quads, which are theirs.
     const std::uint32_t turned = __ballot_sync(kAll, to_right_);
     const int upper = lane() / 8 * 8;
@@ -95,16 +97,17 @@ class Descent {
 
   /// Even lanes the centre of the left half of [l, r), odd lanes that of the right half, where
   /// there are more than `least` keys.
-  __device__ void look_up(const KvRows<T>& kv, std::int32_t l, std::int32_t r, std::int32_t least) {
+  __device__ void look_up(const KvRows<Stored>& kv, std::int32_t l, std::int32_t r,
+                          std::int32_t least) {
     const std::int32_t m = middle(l, r);
     position_ = lane() % 2 == 0 ? middle(l, m) : middle(m, r);
     const bool exists = r - l > least;
-    page_ = kv.request_page(position_, exists);
+    page_ = kv.pages.page_where(position_, exists);
     exists_ = __ballot_sync(kAll, exists);
   }
 
-  __device__ const std::byte* row_of(int lane) const {
-    return reinterpret_cast<const std::byte*>(
+  __device__ const Stored* row_of(int lane) const {
+    return reinterpret_cast<const Stored*>(
         __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row_), lane));
   }
 
@@ -116,19 +119,23 @@ class Descent {
   // What the next level can ask for: this lane's key, and bits of all lanes
   std::int32_t position_ = 0;
   std::int32_t page_ = -1;
-  const T* row_ = nullptr;
+  const Stored* row_ = nullptr;
   std::uint32_t exists_ = 0;
   std::uint32_t valid_ = 0;  ///< and has a page
 };
 
 /// Scores the chunks of one stage with one of `num_warps` warps, up to two groups of eight chunks
 /// on the way at once.
-template <typename T, int kHeadDim>
+template <typename Traits>
 struct DecodeScan {
-  const KvRows<T>& kv;
-  const T* any;      ///< an address of a key
-  const T* queries;  ///< pooled rows in shared memory
-  int query_tiles;   ///< of kRowsPerTile rows
+  using Element = typename Traits::Element;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+
+  const KvRows<Stored>& kv;
+  const Stored* any;       ///< an address of a key
+  const Element* queries;  ///< pooled rows in shared memory
+  int query_tiles;         ///< of kRowsPerTile rows
   ChunkList chunks;
   std::int32_t end;  ///< bounds the last chunk
   float* scores;     ///< written, one per chunk; -inf up to the next multiple of 16
@@ -142,8 +149,8 @@ struct DecodeScan {
     const typename Tile::Queries first_queries(queries, kQueryPitch<kHeadDim>);
     std::uint32_t keys_read = 0;
     std::int32_t next = warp * 8;
-    Descent<T, kHeadDim> groups[2];
-    const auto start_next = [&](Descent<T, kHeadDim>& group) {
+    Descent<Traits> groups[2];
+    const auto start_next = [&](Descent<Traits>& group) {
       if (next >= chunks.count) return;
       start(group, next);
       next += num_warps * 8;
@@ -175,8 +182,8 @@ struct DecodeScan {
     for (std::int32_t first = warp * 16; first < chunks.count; first += num_warps * 16) {
       const std::int32_t upper_chunk = first + lane() / 4;
       const std::int32_t lower_chunk = upper_chunk + 8;
-      const T* const upper_row = centre_row(upper_chunk);
-      const T* const lower_row = centre_row(lower_chunk);
+      const Stored* const upper_row = centre_row(upper_chunk);
+      const Stored* const lower_row = centre_row(lower_chunk);
       const int from = lane() / 8 * 8;
       tile.copy({{row_of(upper_row, from), row_of(upper_row, from + 4), row_of(lower_row, from),
                   row_of(lower_row, from + 4)}});
@@ -196,11 +203,11 @@ struct DecodeScan {
   }
 
  private:
-  using Tile = SharedTile<T, kHeadDim>;
+  using Tile = SharedTile<Traits>;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
-  __device__ void start(Descent<T, kHeadDim>& descent, std::int32_t first) const {
+  __device__ void start(Descent<Traits>& descent, std::int32_t first) const {
     descent.first = first;
     const std::int32_t chunk = first + lane() / 4;
     const std::int32_t l = chunk < chunks.count ? chunks.start(chunk) : 0;
@@ -209,7 +216,7 @@ struct DecodeScan {
   }
 
   /// Takes the scores of a level in and asks for the next; false: there is none.
-  __device__ bool advance(Descent<T, kHeadDim>& group, const Tile& tile,
+  __device__ bool advance(Descent<Traits>& group, const Tile& tile,
                           const typename Tile::Queries& first_queries,
                           std::uint32_t& keys_read) const {
     group.resolve(kv, any);
@@ -227,16 +234,16 @@ struct DecodeScan {
     return true;
   }
 
-  __device__ const T* centre_row(std::int32_t chunk) const {
+  __device__ const Stored* centre_row(std::int32_t chunk) const {
     if (chunk >= chunks.count) return nullptr;
     const std::int32_t start = chunks.start(chunk);
-    const auto slot = kv.slot(start + (min(start + chunks.chunk_size, end) - start) / 2);
-    return slot.page < 0 ? nullptr : kv.key(slot);
+    const RowSlot slot = kv.pages.slot(start + (min(start + chunks.chunk_size, end) - start) / 2);
+    return slot.page < 0 ? nullptr : kv.keys.row(slot);
   }
 
   /// The row of another lane, some row where it has none.
-  __device__ const std::byte* row_of(const T* row, int lane) const {
-    return reinterpret_cast<const std::byte*>(
+  __device__ const Stored* row_of(const Stored* row, int lane) const {
+    return reinterpret_cast<const Stored*>(
         __shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(row ? row : any), lane));
   }
 

@@ -12,10 +12,11 @@
 
 namespace hip_attn::cuda {
 
-template <typename T, int kHeadDim, typename Team>
+template <typename Traits, typename Team>
 class DecodeSearch {
  public:
-  using Unit = DecodeUnit<T, kHeadDim, Team>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+  using Unit = DecodeUnit<Traits, Team>;
 
   /// Starts to read what the cache holds for this unit.
   __device__ explicit DecodeSearch(Unit& unit) : params_(unit.params), unit_(unit) {
@@ -230,10 +231,10 @@ class DecodeSearch {
     constexpr int kTiles = kTileBytes<kHeadDim>;
     const int room = params_.layout.slots * 2;  // tiles of keys
     const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
-    const DecodeScan<T, kHeadDim> scan{unit_.kv, params_.kv.k.data, unit_.shared.queries,
-                                       padded_rows(pooled) / kRowsPerTile, chunks, w0_, scores(),
-                                       // Blocks first: few chunks are spread over all of them.
-                                       warp * unit_.team.size() + unit_.team.rank(), num_warps};
+    const DecodeScan<Traits> scan{unit_.kv, params_.kv.k.data, unit_.shared.queries,
+                                  padded_rows(pooled) / kRowsPerTile, chunks, w0_, scores(),
+                                  // Blocks first: few chunks are spread over all of them.
+                                  warp * unit_.team.size() + unit_.team.rank(), num_warps};
     std::uint32_t keys_read = 0;
     if (warp < room) {
       std::byte* const memory = unit_.shared.slots + warp * kTiles;
@@ -306,7 +307,7 @@ class DecodeSearch {
     lists_[0] = survivors;
   }
 
-  const DecodeParams<T>& params_;
+  const DecodeParams<StoredOf<Traits>>& params_;
   Unit& unit_;
   int buffer_ = 0;
   float* scores_;

@@ -9,7 +9,7 @@
 #include "hip_attn/cuda/decode/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -33,10 +33,15 @@ struct UnitSelection {
   std::int32_t w0 = 0;
 };
 
-template <typename T, int kHeadDim, typename Team>
+template <typename Traits, typename Team>
 class DecodeUnit {
  public:
-  __device__ DecodeUnit(const DecodeParams<T>& params_, Team& team_, int team_number, int request_,
+  using Element = typename Traits::Element;
+  using Stored = StoredOf<Traits>;
+  using Params = DecodeParams<Stored>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+
+  __device__ DecodeUnit(const Params& params_, Team& team_, int team_number, int request_,
                         int kv_head_, std::byte* memory)
       : params(params_),
         team(team_),
@@ -94,7 +99,7 @@ class DecodeUnit {
   __device__ void request_queries() {
     if (pooled_by_ == 1) return;
     if (pooled_by_ != 0) await_queries();
-    copy_queries<T, kHeadDim>(params, first_query(), rows, shared.queries);
+    copy_queries<Traits>(params, first_query(), rows, shared.queries);
     pooled_rows_ = rows * params.group;
     pooled_by_ = 1;
     queries_arrived_ = false;
@@ -115,7 +120,7 @@ class DecodeUnit {
       request_queries();
     } else if (pooled_by_ != stride) {
       if (pooled_by_ != 0) await_queries();
-      pooled_rows_ = pool_queries<T, kHeadDim>(params, first_query(), rows, stride, shared.queries);
+      pooled_rows_ = pool_queries<Traits>(params, first_query(), rows, stride, shared.queries);
       pooled_by_ = stride;
       queries_arrived_ = false;
     }
@@ -140,7 +145,7 @@ class DecodeUnit {
       for (int i = thread(); i < params.group * kHeadDim; i += kDecodeThreads) {
         const std::int64_t head = kv_head * params.group + i / kHeadDim;
         params.out[row * params.out_row_stride + head * params.out_head_stride + i % kHeadDim] =
-            narrow<T>(value);
+            narrow<Element>(value);
         if (params.lse && i % kHeadDim == 0) {
           params.lse[row * params.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
         }
@@ -148,18 +153,18 @@ class DecodeUnit {
     }
   }
 
-  const DecodeParams<T>& params;
+  const Params& params;
   Team& team;
   int request;
   int kv_head;
-  KvRows<T> kv;
-  DecodeShared<T> shared;
+  KvRows<Stored> kv;
+  DecodeShared<Element> shared;
   std::int32_t seq_len = 0;
   std::int32_t first_row = 0;
   std::int32_t rows = 0;
 
  private:
-  __device__ const T* first_query() const {
+  __device__ const Element* first_query() const {
     return params.q + first_row * params.q_row_stride +
            std::int64_t{kv_head} * params.group * params.q_head_stride;
   }

@@ -8,7 +8,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 
 namespace hip_attn::cuda {
@@ -27,9 +27,13 @@ __device__ inline float soft_cap(float x_over_c, float c) {
 
 /// Online softmax of eight query rows over the tiles that one warp is given. With (g, t) = (lane /
 /// 4, lane % 4) a lane holds rows 2t and 2t + 1. Logits are in units of log 2.
-template <typename T, int kHeadDim>
+template <typename Traits>
 class WarpAttention {
  public:
+  using Element = typename Traits::Element;
+  using Stored = StoredOf<Traits>;
+  using Params = DecodeParams<Stored>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
   static_assert(kRowsPerTile * kOutPitch<kHeadDim> * 4 <= 2 * kTileBytes<kHeadDim>);
 
   /// The keys of the tiles of both slots: lane i has key i % 16 of the tile of slot i / 16.
@@ -45,14 +49,14 @@ class WarpAttention {
     std::int32_t page;
   };
 
-  using Tile = SharedTile<T, kHeadDim>;
+  using Tile = SharedTile<Traits>;
   using Queries = typename Tile::Queries;
 
   /// queries: the tile of eight rows; rows 2t and 2t + 1 see positions up to last_position.
   /// All rows see positions up to all_see, where they have no window of their own.
-  __device__ WarpAttention(const DecodeParams<T>& params, const KvRows<T>& kv,
-                           const Queries& queries, const std::int32_t (&last_position)[2],
-                           std::int32_t all_see, const AttendedKeys& keys)
+  __device__ WarpAttention(const Params& params, const KvRows<Stored>& kv, const Queries& queries,
+                           const std::int32_t (&last_position)[2], std::int32_t all_see,
+                           const AttendedKeys& keys)
       : params_(params),
         kv_(kv),
         queries_(queries),
@@ -62,17 +66,17 @@ class WarpAttention {
 
   /// Looks up a key whose place among the keys, and position or that of the last key, are given.
   /// Nothing waits for the block table, nor branches, so that all pages are on their way at once.
-  __device__ static Lookup look_up(const DecodeParams<T>& params, const KvRows<T>& kv,
+  __device__ static Lookup look_up(const Params& params, const KvRows<Stored>& kv,
                                    std::int32_t index, std::int32_t position) {
     // Lengths need not have been checked.
     const bool exists =
         static_cast<std::uint32_t>(position) < static_cast<std::uint32_t>(params.max_seq_len);
-    return {index, position, kv.request_page(position, exists)};
+    return {index, position, kv.pages.page_where(position, exists)};
   }
 
   /// What attend() needs to know of the tiles looked up, of `count` keys.
   __device__ Keys keys_at(const Lookup& of, std::int32_t count) const {
-    const bool bad = kv_.slot(of.position, of.page).page < 0;
+    const bool bad = kv_.pages.slot(of.position, of.page).page < 0;
     return {of.index < count ? of.position : INT32_MAX, __ballot_sync(kAll, bad)};
   }
 
@@ -80,18 +84,19 @@ class WarpAttention {
 
   /// The rows of a key that was looked up and of its value; any that exist when it has no page.
   struct Place {
-    const T* key;
-    const T* value;
+    const Stored* key;
+    const Stored* value;
   };
-  __device__ static Place place_of(const KvRows<T>& kv, const Lookup& of) {
-    const auto slot = kv.existing(kv.slot(of.position, of.page));
-    return {kv.key(slot), kv.value(slot)};
+  __device__ static Place place_of(const KvRows<Stored>& kv, const Lookup& of) {
+    RowSlot slot = kv.pages.slot(of.position, of.page);
+    if (slot.page < 0) slot = {0, 0};
+    return {kv.keys.row(slot), kv.values.row(slot)};
   }
 
   /// Lanes tell one another the rows that they looked up, in kListBytes of shared memory, complete
   /// after __syncwarp(). Returns where.
   static constexpr int kListBytes = 32 * 8;
-  __device__ static std::uint32_t list(std::byte* memory, const T* row) {
+  __device__ static std::uint32_t list(std::byte* memory, const Stored* row) {
     const std::uint32_t rows = shared_address(memory);
     store_shared_8(rows + lane() * 8, row);
     return rows;
@@ -231,13 +236,13 @@ class WarpAttention {
         keep_out(logits, position, s, for_some, values);
     }
     // [keys, rows] as a product leaves it, to [rows, keys] as the next product reads it.
-    const std::uint32_t b0 = transpose_8x8(narrow_pair<T>(logits[0], logits[1]));
-    const std::uint32_t b1 = transpose_8x8(narrow_pair<T>(logits[2], logits[3]));
+    const std::uint32_t b0 = transpose_8x8(narrow_pair<Element>(logits[0], logits[1]));
+    const std::uint32_t b1 = transpose_8x8(narrow_pair<Element>(logits[2], logits[3]));
 #pragma unroll
     for (int m = 0; m < kHeadDim / 16; ++m) {
       std::uint32_t a[4];
       values.load_transposed(m, a);
-      mma_16x8x16<T>(out_[m], a[0], a[1], a[2], a[3], b0, b1);
+      mma_16x8x16<Element>(out_[m], a[0], a[1], a[2], a[3], b0, b1);
     }
   }
 
@@ -276,8 +281,8 @@ class WarpAttention {
     __syncwarp();
   }
 
-  const DecodeParams<T>& params_;
-  const KvRows<T>& kv_;
+  const Params& params_;
+  const KvRows<Stored>& kv_;
   Queries queries_;
   std::int32_t last_position_[2];
   std::int32_t all_see_;

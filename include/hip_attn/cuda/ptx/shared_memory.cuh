@@ -47,8 +47,9 @@ __device__ inline void read_shared(float2& value, std::uint32_t address, bool wa
 __device__ inline void store_shared_8(std::uint32_t address, const void* value) {
   asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }
-__device__ inline void load_shared_addresses(std::uint32_t address, const std::byte*& first,
-                                             const std::byte*& second) {
+template <typename T>
+__device__ inline void load_shared_addresses(std::uint32_t address, const T*& first,
+                                             const T*& second) {
   asm volatile("ld.shared.v2.u64 {%0,%1}, [%2];"
                : "=l"(first), "=l"(second)
                : "r"(address)

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/prefill_params.hpp"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -22,8 +22,9 @@ struct QueryBlock {
 /// The query block of a selection row. Requests without keys have blocks too (kPadding), counted
 /// from their first row; so have those whose lengths do not hold (kRefused: their rows become NaN).
 /// Cost: log2(batch) dependent loads.
-template <typename T>
-__device__ QueryBlock find_query_block(const PrefillParams<T>& params, std::int32_t selection_row) {
+template <typename Stored>
+__device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
+                                       std::int32_t selection_row) {
   const auto first_selection_row = [&](std::int32_t b) {
     return params.cu_seqlens_q[b] / params.block_q + 2 * b;
   };
@@ -48,7 +49,7 @@ __device__ QueryBlock find_query_block(const PrefillParams<T>& params, std::int3
     return block;
 
   const bool holds = seq_len >= 0 && seq_len <= params.max_seq_len &&
-                     seq_len <= capacity(params.kv) && (seq_len == 0 || q_len <= seq_len);
+                     seq_len <= params.kv.map.capacity() && (seq_len == 0 || q_len <= seq_len);
   const std::int32_t first_position = holds && seq_len > 0 ? seq_len - q_len : 0;
   const std::int32_t anchor = first_position % params.block_q;  // of the first block
   const std::int64_t row = n == 0 ? 0 : std::int64_t{n} * params.block_q - anchor;
@@ -63,8 +64,8 @@ __device__ QueryBlock find_query_block(const PrefillParams<T>& params, std::int3
 }
 
 /// W0 of a query block (docs/algorithm.md, "What a row attends to").
-template <typename T>
-__device__ std::int32_t window_start(const PrefillParams<T>& params, std::int32_t p0) {
+template <typename Stored>
+__device__ std::int32_t window_start(const PrefillParams<Stored>& params, std::int32_t p0) {
   const std::int32_t w = p0 + 1 - params.window;
   if (w <= params.sink) return params.sink;
   return params.sink + (w - params.sink) / params.window_step * params.window_step;

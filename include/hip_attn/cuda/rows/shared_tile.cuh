@@ -8,6 +8,7 @@
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -27,14 +28,19 @@ __host__ __device__ constexpr int slot_bytes(int head_dim) {
 /// rows 0 to 7, and in its highest bit between rows 2m and 2m + 1: eight lanes that write one row,
 /// read four pieces of two neighbouring rows each (mma of keys) or one piece of eight rows each
 /// (matrix loads of values) use all banks once.
-template <typename T, int kHeadDim>
+template <typename Traits>
 class SharedTile {
  public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+
   __device__ explicit SharedTile(std::byte* memory) : address_(shared_address(memory)) {}
 
   /// Addresses of the rows that one lane copies: 2m, 2m + 1, 2m + 8, 2m + 9 for m = lane / 8.
   struct Rows {
-    const std::byte* row[4];
+    const Stored* row[4];
 
     /// From a list of all 16 in shared memory.
     __device__ static Rows from_list(std::uint32_t list) {
@@ -51,7 +57,9 @@ class SharedTile {
     __device__ Rows operator+(std::ptrdiff_t bytes) const {
       Rows moved = *this;
 #pragma unroll
-      for (const std::byte*& one : moved.row) one += bytes;
+      for (const Stored*& row : moved.row) {
+        row = reinterpret_cast<const Stored*>(reinterpret_cast<const std::byte*>(row) + bytes);
+      }
       return moved;
     }
   };
@@ -60,13 +68,13 @@ class SharedTile {
   /// which is what one request to L2 can bring: with 64 bytes for each, decode of 1M tokens took 92
   /// instead of 80 us (H200).
   __device__ void copy(const Rows& rows) const {
-    each_piece(rows, [](std::uint32_t to, const std::byte* from, int) { copy_async_16(to, from); });
+    each_piece(rows, [](std::uint32_t to, const Stored* from, int) { Loader::copy(to, from); });
   }
 
   /// The same of the first `count` rows; the others become zeros.
   __device__ void copy(const Rows& rows, std::int32_t count) const {
-    each_piece(rows, [&](std::uint32_t to, const std::byte* from, int row) {
-      copy_async_16(to, from, row < count);
+    each_piece(rows, [&](std::uint32_t to, const Stored* from, int row) {
+      Loader::copy(to, from, row < count);
     });
   }
 
@@ -75,11 +83,11 @@ class SharedTile {
   struct Queries {
     uint4 piece[kHeadDim / 32];
 
-    __device__ Queries(const T* queries, int pitch)
+    __device__ Queries(const Element* queries, int pitch)
         : Queries(queries + static_cast<int>(threadIdx.x % 32) / 4 * pitch) {}
 
     /// query: the row with number lane / 4.
-    __device__ explicit Queries(const T* query) {
+    __device__ explicit Queries(const Element* query) {
       query += threadIdx.x % 4 * 8;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 32; ++i) {
@@ -102,8 +110,8 @@ class SharedTile {
       const std::uint32_t at = (i % 2 == 0 ? even : even ^ 64u) + i / 2 * 128;
       const uint4 upper = load_shared_16(at);
       const uint4 lower = load_shared_16(at + 8 * kRowBytes);
-      mma_16x8x16<T>(c, upper.x, lower.x, upper.y, lower.y, b.x, b.y);
-      mma_16x8x16<T>(odd, upper.z, lower.z, upper.w, lower.w, b.z, b.w);
+      mma_16x8x16<Element>(c, upper.x, lower.x, upper.y, lower.y, b.x, b.y);
+      mma_16x8x16<Element>(odd, upper.z, lower.z, upper.w, lower.w, b.z, b.w);
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) c[i] += odd[i];
@@ -116,7 +124,7 @@ class SharedTile {
                  : "=h"(bits)
                  : "r"(piece_address(row, column / 8) + column % 8 * 2)
                  : "memory");
-    return widen(T{bits});
+    return widen(Element{bits});
   }
   __device__ void clear_row(int row) const {
     const int piece = static_cast<int>(threadIdx.x % 32);
@@ -134,7 +142,7 @@ class SharedTile {
   }
 
  private:
-  /// put(to, from, row) for each 16 bytes that this lane copies.
+  /// put(to, from, row) for each piece of eight elements that this lane copies.
   template <typename Put>
   __device__ void each_piece(const Rows& rows, Put&& put) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
@@ -143,12 +151,12 @@ class SharedTile {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int p = i % 2;
-      const std::byte* const source = rows.row[i] + piece * 16;
+      const Stored* const source = rows.row[i] + piece * 8;
       const std::uint32_t to =
           address_ + 2 * m * kRowBytes + ((piece ^ m ^ (p * 4)) * 16) + (p + i / 2 * 8) * kRowBytes;
 #pragma unroll
       for (int h = 0; h < kHeadDim / 64; ++h) {
-        put(to + h * 128, source + h * 128, 2 * m + p + i / 2 * 8);
+        put(to + h * 128, source + h * 64, 2 * m + p + i / 2 * 8);
       }
     }
   }

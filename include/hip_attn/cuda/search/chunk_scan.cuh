@@ -5,45 +5,30 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
 
 namespace hip_attn::cuda {
 
-/// The keys of one request and KV head by position, in two steps, so that the latency of the block
-/// table can be hidden.
-template <typename T>
-class SearchKeys {
- public:
-  /// any_row: D elements that may be read where there is no key to read.
-  __device__ SearchKeys(const KvParams<T>& params, int request, int kv_head, const T* any_row)
-      : params_(params),
-        keys_(params.k.data + kv_head * params.k.head_stride),
-        table_(params.block_table ? params.block_table + request * params.table_row_stride
-                                  : nullptr),
-        any_row_(any_row),
-        request_(request) {}
+/// The keys of one request and KV head by position, and a row that may be read where there is no
+/// key.
+template <typename Stored>
+struct SearchKeys {
+  RequestPages pages;
+  PagedRows<Stored> keys;
+  const Stored* fallback_row;
 
-  /// What the block table says of a position, valid or not.
-  __device__ std::int32_t page(std::int32_t position) const {
-    return table_ ? __ldg(table_ + page_column(params_, position)) : request_;
-  }
+  __device__ SearchKeys(const KvTensors<Stored>& kv, int request, int kv_head,
+                        const Stored* fallback_row_)
+      : pages(kv.map, request), keys(kv.k, kv_head), fallback_row(fallback_row_) {}
 
-  /// The key of a position on this page; another row and true in `none` where there is none to
+  /// The key of a position on this page; the fallback row and true in `none` where there is none to
   /// read.
-  __device__ const T* row(bool wanted, std::int32_t position, std::int32_t page, bool& none) const {
-    const std::int32_t offset = position - page_column(params_, position) * params_.page_size;
-    none = !wanted ||
-           static_cast<std::uint32_t>(page) >= static_cast<std::uint32_t>(params_.num_pages);
-    return none ? any_row_
-                : keys_ + (page * params_.k.page_stride + offset * params_.k.token_stride);
+  __device__ const Stored* row(bool wanted, std::int32_t position, std::int32_t page,
+                               bool& none) const {
+    const RowSlot slot = pages.slot(position, page);
+    none = !wanted || slot.page < 0;
+    return none ? fallback_row : keys.row(slot);
   }
-
- private:
-  const KvParams<T>& params_;
-  const T* keys_;
-  const std::int32_t* table_;
-  const T* any_row_;
-  int request_;
 };
 
 /// A chunk [l, r) on its way down.
@@ -63,13 +48,13 @@ struct ChunkDescent {
 
 /// Scores chunks with the warps of a team of thread blocks. Scorer gives the scores of kKeysPerQuad
 /// keys to every quad of lanes, and kWarpsTogether warps must call it together.
-template <typename T, typename Scorer, typename Team, int kWarps>
+template <typename Stored, typename Scorer, typename Team, int kWarps>
 class ChunkScan {
   static constexpr int kKeys = Scorer::kKeysPerQuad;
   static constexpr int kChunks = kKeys / 2;  ///< of a quad in a descent
 
  public:
-  __device__ ChunkScan(const SearchKeys<T>& keys, const Scorer& score)
+  __device__ ChunkScan(const SearchKeys<Stored>& keys, const Scorer& score)
       : keys_(keys), score_(score) {}
 
   /// scores[i] of all chunks i < count, after Team::sync(); start_of(i) is chunk i's first key,
@@ -112,7 +97,7 @@ class ChunkScan {
   __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
                              float (&scores)[kKeys], Meanwhile&& meanwhile) const {
     bool none;
-    const T* row = keys_.row(wanted, position, page, none);
+    const Stored* row = keys_.row(wanted, position, page, none);
     const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
     score_(row, scores, meanwhile);
 #pragma unroll
@@ -129,7 +114,7 @@ class ChunkScan {
     const std::int32_t mine = first + quad() * kKeys + key();
     const std::int32_t centre = chunk_at(mine).middle();
     float a[kKeys];
-    score_quad(mine < count, centre, mine < count ? keys_.page(centre) : 0, a, [] {});
+    score_quad(mine < count, centre, mine < count ? keys_.pages.page(centre) : 0, a, [] {});
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
       const std::int32_t at = first + quad() * kKeys + n;
@@ -154,7 +139,7 @@ class ChunkScan {
     const auto position = [](const ChunkDescent& chunk, bool right) {
       return right ? chunk.right() : chunk.left();
     };
-    std::int32_t page = mine().size() > 0 ? keys_.page(position(mine(), t % 2)) : 0;
+    std::int32_t page = mine().size() > 0 ? keys_.pages.page(position(mine(), t % 2)) : 0;
     // The last chunk may be shorter than the others: it has its bottom sooner, and where it is
     // one key from the start, that key stands for both.
     std::int32_t least = 1;
@@ -166,7 +151,7 @@ class ChunkScan {
 #pragma unroll
         for (int i = 0; i < kChunks; ++i) {
           const ChunkDescent half = chunks[i].half(t >= 2);
-          if (size > 2 && half.size() > 0) next_page[i] = keys_.page(position(half, t % 2));
+          if (size > 2 && half.size() > 0) next_page[i] = keys_.pages.page(position(half, t % 2));
         }
       });
 #pragma unroll
@@ -197,7 +182,7 @@ class ChunkScan {
     return keys_read;
   }
 
-  const SearchKeys<T>& keys_;
+  const SearchKeys<Stored>& keys_;
   const Scorer& score_;
 };
 

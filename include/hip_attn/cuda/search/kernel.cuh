@@ -27,9 +27,10 @@ inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
 /// of the workspace. Pooled queries come last but for the scores, which begin where those of the
 /// stage end.
-template <typename T, int kHeadDim, typename Scorer>
+template <typename Traits, typename Scorer>
 struct SearchMemory {
   using Layout = typename Scorer::Layout;
+  using Params = PrefillParams<StoredOf<Traits>>;
   static constexpr std::size_t kStagingBytes = Scorer::kStagingBytes * (kSearchThreads / 32);
 
   std::byte* staging;      ///< kStagingBytes
@@ -49,7 +50,7 @@ struct SearchMemory {
   }
 
   /// `memory` starts at a multiple of Layout::kAlignment.
-  __device__ SearchMemory(std::byte* memory, const PrefillParams<T>& params) : staging(memory) {
+  __device__ SearchMemory(std::byte* memory, const Params& params) : staging(memory) {
     memory += kStagingBytes;
     lists[0] = reinterpret_cast<std::int32_t*>(memory);
     lists[1] = lists[0] + params.list_length;
@@ -65,7 +66,8 @@ struct SearchMemory {
   static_assert(kStagingBytes % Layout::kAlignment == 0);
 
   __host__ __device__ static std::size_t query_bytes(int padded_rows) {
-    return static_cast<std::size_t>(padded_rows) * kHeadDim * sizeof(T);
+    return static_cast<std::size_t>(padded_rows) * Traits::kHeadDim *
+           sizeof(typename Traits::Element);
   }
   __host__ __device__ static std::size_t lists_bytes(std::int64_t list_length) {
     return padded(2 * list_length * sizeof(std::int32_t), Layout::kAlignment);
@@ -76,25 +78,29 @@ struct SearchMemory {
 };
 
 /// How many blocks a unit selects, and W0.
-template <typename T>
-__device__ void write_header(const PrefillParams<T>& params, std::int32_t selection_row,
+template <typename Stored>
+__device__ void write_header(const PrefillParams<Stored>& params, std::int32_t selection_row,
                              int kv_head, std::int32_t count, std::int32_t window_start) {
   const auto& out = params.selection;
   out.counts[selection_row * out.counts_row_stride + kv_head] = count;
   out.window_start[selection_row * out.window_row_stride + kv_head] = window_start;
 }
 
-template <typename T, int kHeadDim, typename Scorer, typename Team>
+template <typename Traits, typename Scorer, typename Team>
 class SearchUnit {
  public:
-  __device__ SearchUnit(const PrefillParams<T>& params, std::int32_t selection_row, int kv_head,
+  using Stored = StoredOf<Traits>;
+  using Params = PrefillParams<Stored>;
+
+  __device__ SearchUnit(const Params& params, std::int32_t selection_row, int kv_head,
                         const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
                         std::byte* memory)
       : params_(params),
         row_(selection_row),
         kv_head_(kv_head),
         block_(block),
-        keys_(params.kv, block.request, kv_head, params.q + block.first_row * params.q_row_stride),
+        keys_(params.kv, block.request, kv_head,
+              reinterpret_cast<const Stored*>(params.q + block.first_row * params.q_row_stride)),
         storage_(storage),
         memory_(memory, params),
         w0_(window_start(params, block.p0)) {}
@@ -181,7 +187,7 @@ class SearchUnit {
   __device__ void scan(int s, const ChunkList& chunks) {
     const StageParams& stage = params_.stages[s];
     if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
-      const SearchQueries<T, kHeadDim, kSearchThreads, typename Scorer::Layout> queries(
+      const PooledQueries<Traits, kSearchThreads, typename Scorer::Layout> queries(
           params_, block_, kv_head_, stage.query_stride);
       queries.write(memory_.queries);
       padded_rows_ = queries.padded_rows();
@@ -190,7 +196,7 @@ class SearchUnit {
     }
     Team::sync();  // the queries are there, and nobody needs the scores of the stage before
     const Scorer score(memory_.queries, padded_rows_, memory_.staging);
-    const ChunkScan<T, Scorer, Team, kSearchThreads / 32> scan(keys_, score);
+    const ChunkScan<Stored, Scorer, Team, kSearchThreads / 32> scan(keys_, score);
     const std::uint32_t keys_read = scan.run(
         stage.centre, chunks.count, chunks.chunk_size, w0_,
         [&](std::int32_t i) { return chunks.start(i); }, scores());
@@ -213,13 +219,13 @@ class SearchUnit {
     if (thread() == 0) cuda::write_header(params_, row_, kv_head_, count, w0_);
   }
 
-  const PrefillParams<T>& params_;
+  const Params& params_;
   std::int32_t row_;
   int kv_head_;
   const QueryBlock& block_;
-  SearchKeys<T> keys_;
+  SearchKeys<Stored> keys_;
   SelectStorage<kSearchThreads>& storage_;
-  SearchMemory<T, kHeadDim, Scorer> memory_;
+  SearchMemory<Traits, Scorer> memory_;
   std::int32_t w0_;
   int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
   int padded_rows_ = 0;
@@ -228,9 +234,9 @@ class SearchUnit {
 /// Takes the units of a team. The KV head changes slowest, so that the units that run at once
 /// gather keys of one head from L2; within a head the last rows, which have the most candidates,
 /// come first.
-template <typename T, int kHeadDim, typename Scorer, typename Team>
-__device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSearchThreads>& storage,
-                             std::byte* memory) {
+template <typename Traits, typename Scorer, typename Team>
+__device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
+                             SelectStorage<kSearchThreads>& storage, std::byte* memory) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
 #pragma unroll 1
   for (std::int64_t unit = blockIdx.x / Team::size(); unit < units;
@@ -247,53 +253,53 @@ __device__ void search_units(const PrefillParams<T>& params, SelectStorage<kSear
       continue;
     }
     __syncthreads();  // the unit before is done with the memory
-    SearchUnit<T, kHeadDim, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
+    SearchUnit<Traits, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
   }
 }
 
 /// One block per unit.
-template <typename T, int kHeadDim>
-__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
-    search_kernel(const __grid_constant__ PrefillParams<T> params) {
+template <typename Traits>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
+    search_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(params, storage, shared_memory);
+  search_units<Traits, MmaScorer<Traits>, LoneBlock>(params, storage, shared_memory);
 }
 
 /// As many blocks as have memory in the workspace.
-template <typename T, int kHeadDim>
-__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
-    search_in_workspace_kernel(const __grid_constant__ PrefillParams<T> params) {
+template <typename Traits>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
+    search_in_workspace_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<T, kHeadDim, WarpScorer<T, kHeadDim>, LoneBlock>(
+  search_units<Traits, MmaScorer<Traits>, LoneBlock>(
       params, storage, params.search_memory + blockIdx.x * params.search_bytes);
 }
 
-template <typename T, int kHeadDim>
+template <typename Traits>
 std::size_t search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
-  return SearchMemory<T, kHeadDim, WarpScorer<T, kHeadDim>>::bytes(scans, num_scans, list_length);
+  return SearchMemory<Traits, MmaScorer<Traits>>::bytes(scans, num_scans, list_length);
 }
 
-template <typename T, int kHeadDim>
+template <typename Traits>
 std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
-  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  using Scorer = WgmmaScorer<Traits>;
   return Scorer::Layout::kAlignment +
-         SearchMemory<T, kHeadDim, Scorer>::bytes(scans, num_scans, list_length);
+         SearchMemory<Traits, Scorer>::bytes(scans, num_scans, list_length);
 }
 
 /// One block or cluster per unit, on compute capability 9.0. Empty in a build without code for it,
 /// which the host sees by its having no static shared memory.
-template <typename T, int kHeadDim>
-__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<kHeadDim>)
-    search_hopper_kernel(const __grid_constant__ PrefillParams<T> params) {
+template <typename Traits>
+__global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
+    search_hopper_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
 #if HIP_ATTN_SM90A
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
-  using Scorer = WarpgroupScorer<T, kHeadDim>;
+  using Scorer = WgmmaScorer<Traits>;
   constexpr std::uint32_t kAlignment = Scorer::Layout::kAlignment;
   const std::uint32_t past = shared_address(shared_memory) % kAlignment;
-  search_units<T, kHeadDim, Scorer, SearchCluster>(
-      params, storage, shared_memory + (kAlignment - past) % kAlignment);
+  search_units<Traits, Scorer, SearchCluster>(params, storage,
+                                              shared_memory + (kAlignment - past) % kAlignment);
 #endif
 }
 

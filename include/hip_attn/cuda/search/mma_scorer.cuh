@@ -6,6 +6,7 @@
 
 #include "hip_attn/cuda/ptx/global_memory.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -35,9 +36,13 @@ struct MmaQueries {
 /// keys go straight from global memory to registers: lane (g, t) = (lane / 4, lane % 4) holds 16
 /// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
 /// products; with fewer keys to a warp, shared memory would be the limit.
-template <typename T, int kHeadDim>
-class WarpScorer {
+template <typename Traits>
+class MmaScorer {
  public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
   using Layout = MmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 4;
   static constexpr int kWarpsTogether = 1;
@@ -45,18 +50,18 @@ class WarpScorer {
   static constexpr std::size_t kStagingBytes = 0;
 
   /// `queries` are in the order of MmaQueries.
-  __device__ WarpScorer(const std::uint32_t* queries, int padded_rows, std::byte* /*staging*/)
+  __device__ MmaScorer(const std::uint32_t* queries, int padded_rows, std::byte* /*staging*/)
       : queries_(queries), padded_rows_(padded_rows) {}
 
   /// Every lane brings the row of key lane % 4 of its quad's, and gets the scores of all.
   /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const T* row, float (&scores)[4], Meanwhile&& meanwhile) const {
+  __device__ void operator()(const Stored* row, float (&scores)[4], Meanwhile&& meanwhile) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const T* rows[4];
+    const Stored* rows[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      rows[n] = reinterpret_cast<const T*>(
+      rows[n] = reinterpret_cast<const Stored*>(
           __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), n, 4));
     }
     uint4 keys[4][kSegments];
@@ -64,7 +69,7 @@ class WarpScorer {
     for (int i = 0; i < kSegments; ++i) {
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        keys[n][i] = read_streaming_16(rows[n] + i * 32 + lane % 4 * 8);
+        keys[n][i] = Loader::read(rows[n] + i * 32 + lane % 4 * 8);
       }
     }
     meanwhile();
@@ -81,12 +86,12 @@ class WarpScorer {
         const uint4 a = fragment[i * 64];
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
-          mma_16x8x16<T>(c[n], a.x, a.y, a.z, a.w, keys[n][i].x, keys[n][i].y);
+          mma_16x8x16<Element>(c[n], a.x, a.y, a.z, a.w, keys[n][i].x, keys[n][i].y);
         }
         const uint4 b = fragment[i * 64 + 32];
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
-          mma_16x8x16<T>(c[n], b.x, b.y, b.z, b.w, keys[n][i].z, keys[n][i].w);
+          mma_16x8x16<Element>(c[n], b.x, b.y, b.z, b.w, keys[n][i].z, keys[n][i].w);
         }
       }
       fragment += Layout::kWordsPerTile / 4;

@@ -7,6 +7,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/global_memory.cuh"
 #include "hip_attn/cuda/rows/query_block.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -20,11 +21,13 @@ inline constexpr int kRowPieces = kHeadDim / 8;
 /// of these, which changes no maximum. Layout::word(row, piece, w) says where word w of a piece of
 /// 16 bytes goes, in words. A thread asks for several pieces before it waits for one: one after the
 /// other they took a quarter of the search of 128k tokens on an H200.
-template <typename T, int kHeadDim, int kThreads, typename Layout>
-class SearchQueries {
+template <typename Traits, int kThreads, typename Layout>
+class PooledQueries {
  public:
-  __device__ SearchQueries(const PrefillParams<T>& params, const QueryBlock& block, int kv_head,
-                           int stride)
+  using Element = typename Traits::Element;
+  using Params = PrefillParams<StoredOf<Traits>>;
+
+  __device__ PooledQueries(const Params& params, const QueryBlock& block, int kv_head, int stride)
       : params_(params),
         first_(params.q + block.first_row * params.q_row_stride +
                std::int64_t{kv_head} * params.group * params.q_head_stride),
@@ -45,14 +48,14 @@ class SearchQueries {
   }
 
  private:
-  static constexpr int kPieces = kRowPieces<kHeadDim>;
+  static constexpr int kPieces = kRowPieces<Traits::kHeadDim>;
   static_assert(kThreads % kPieces == 0);  // a thread has the same piece of every row
   static constexpr int kRowsApart = kThreads / kPieces;
 
   __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kPieces; }
   __device__ static int piece() { return static_cast<int>(threadIdx.x) % kPieces; }
 
-  __device__ const T* source(int row, int head) const {
+  __device__ const Element* source(int row, int head) const {
     return first_ + row * params_.q_row_stride + head * params_.q_head_stride + piece() * 8;
   }
 
@@ -91,7 +94,7 @@ class SearchQueries {
       float sums[8] = {};
 #pragma unroll 1
       for (int r = begin; r < end; r += kTogether) {
-        T values[kTogether][8];
+        Element values[kTogether][8];
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
           *reinterpret_cast<uint4*>(values[j]) =
@@ -111,14 +114,14 @@ class SearchQueries {
 #pragma unroll
       for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
 #pragma unroll
-      for (int w = 0; w < 4; ++w) words[w] = narrow_pair<T>(sums[2 * w], sums[2 * w + 1]);
+      for (int w = 0; w < 4; ++w) words[w] = narrow_pair<Element>(sums[2 * w], sums[2 * w + 1]);
 #pragma unroll 1
       for (int at = row; at < padded_rows(); at += pooled_) store(queries, at, words);
     }
   }
 
-  const PrefillParams<T>& params_;
-  const T* first_;
+  const Params& params_;
+  const Element* first_;
   int rows_;
   int stride_;
   int anchor_;

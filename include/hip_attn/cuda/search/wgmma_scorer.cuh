@@ -9,6 +9,7 @@
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -34,16 +35,20 @@ struct WgmmaQueries {
 /// for 128 bytes of a key together, as much as one request to L2 brings. (Straight to registers, as
 /// in search_mma.cuh, a quad can ask for 64.) A warp copies and reads its own keys, so nothing but
 /// the product itself waits for other warps.
-template <typename T, int kHeadDim>
-class WarpgroupScorer {
+template <typename Traits>
+class WgmmaScorer {
  public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
   using Layout = WgmmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 2;
   static constexpr int kWarpsTogether = 4;
-  static constexpr std::size_t kStagingBytes = 16 * kHeadDim * sizeof(T);  ///< of a warp
+  static constexpr std::size_t kStagingBytes = 16 * kHeadDim * sizeof(Element);  ///< of a warp
 
   /// `queries` are in the order of WgmmaQueries; `staging` is that of all warps.
-  __device__ WarpgroupScorer(const std::uint32_t* queries, int padded_rows, std::byte* staging)
+  __device__ WgmmaScorer(const std::uint32_t* queries, int padded_rows, std::byte* staging)
       : queries_(shared_address(queries)),
         padded_rows_(padded_rows),
         staging_(shared_address(staging) + threadIdx.x / 32 * Keys::kBytes) {}
@@ -51,7 +56,7 @@ class WarpgroupScorer {
   /// Every lane brings the row of key lane % 2 of its quad's, and gets the scores of both.
   /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const T* row, float (&scores)[2], Meanwhile&& meanwhile) const {
+  __device__ void operator()(const Stored* row, float (&scores)[2], Meanwhile&& meanwhile) const {
     ask(row);
     meanwhile();
     std::uint32_t keys[kSteps][4];
@@ -93,17 +98,17 @@ class WarpgroupScorer {
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
-  __device__ void ask(const T* row) const {
+  __device__ void ask(const Stored* row) const {
     const int piece = lane() % 8;
     __syncwarp();  // all have read the keys before
 #pragma unroll
     for (int i = 0; i < kKeys; i += 4) {
       const int key = i + lane() / 8;
-      const auto from = reinterpret_cast<const T*>(
+      const auto from = reinterpret_cast<const Stored*>(
           __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), key % 8 * 4 + key / 8));
 #pragma unroll
       for (int p = 0; p < kHeadDim / 8; p += 8) {
-        copy_async_16(staging_ + Keys::offset(key, p + piece), from + (p + piece) * 8);
+        Loader::copy(staging_ + Keys::offset(key, p + piece), from + (p + piece) * 8);
       }
     }
   }
@@ -115,7 +120,7 @@ class WarpgroupScorer {
     hopper::wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
-      hopper::wgmma_64x64<T>(c, keys[i], Layout::Tile::columns(columns, i), i > 0);
+      hopper::wgmma_64x64<Element>(c, keys[i], Layout::Tile::columns(columns, i), i > 0);
     }
     hopper::wgmma_commit();
     hopper::wgmma_wait<0>();

@@ -11,7 +11,8 @@
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
 
@@ -33,12 +34,13 @@ struct SharedRows {
   __device__ std::uint32_t address(int row, int p) const { return shared_address(piece(row, p)); }
 };
 
-template <typename T, int kHeadDim>
+template <typename Traits>
 struct AttendShared {
+  static constexpr int kHeadDim = Traits::kHeadDim;
   /// Tiles of keys and values in flight; one where two would not fit the 99 KB of a block on
   /// compute capability 8.6.
   static constexpr int kBuffers = kHeadDim <= 128 ? 2 : 1;
-  static constexpr std::size_t kRowBytes = kHeadDim * sizeof(T);
+  static constexpr std::size_t kRowBytes = kHeadDim * sizeof(typename Traits::Element);
 
   struct Tile {
     std::byte keys[kAttendKeys * kRowBytes];
@@ -53,14 +55,19 @@ struct AttendShared {
 };
 
 /// 64 rows of one unit.
-template <typename T, int kHeadDim>
+template <typename Traits>
 class AttendTile {
-  using Shared = AttendShared<T, kHeadDim>;
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  using Params = PrefillParams<Stored>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+  using Shared = AttendShared<Traits>;
   static constexpr std::uint32_t kAll = 0xffffffffu;
   static constexpr int kPieces = kHeadDim / 8;
 
  public:
-  __device__ AttendTile(const PrefillParams<T>& params, const QueryBlock& block,
+  __device__ AttendTile(const Params& params, const QueryBlock& block,
                         const AttendedKeys& unit_keys, int kv_head, int first_row, Shared& shared)
       : params_(params),
         block_(block),
@@ -119,7 +126,7 @@ class AttendTile {
     return position >= 0 && position <= block_.p0 && !before_a_window;
   }
 
-  __device__ const T* query(int row) const {
+  __device__ const Element* query(int row) const {
     const int unit_row = first_row_ + row;
     return params_.q + (block_.first_row + unit_row / params_.group) * params_.q_row_stride +
            (kv_head_ * params_.group + unit_row % params_.group) * params_.q_head_stride;
@@ -140,8 +147,8 @@ class AttendTile {
   /// Where one key of a tile lies; lane i holds key i % 16 of its warp's sixteen.
   struct Place {
     std::int32_t position = INT32_MAX;
-    const T* key = nullptr;  ///< null: nothing to read
-    const T* value = nullptr;
+    const Stored* key = nullptr;  ///< null: nothing to read
+    const Stored* value = nullptr;
   };
 
   /// Apart from load(), so that block table entries arrive while a tile is worked on.
@@ -150,12 +157,12 @@ class AttendTile {
     const std::int32_t index = first + warp() * 16 + lane() % 16;
     if (index >= count_) return place;
     place.position = keys_.position(index);
-    const auto slot = kv_.slot(place.position);
+    const RowSlot slot = kv_.pages.slot(place.position);
     if (slot.page < 0) {
       place.position = ~place.position;
     } else {
-      place.key = kv_.key(slot);
-      place.value = kv_.value(slot);
+      place.key = kv_.keys.row(slot);
+      place.value = kv_.values.row(slot);
     }
     return place;
   }
@@ -171,10 +178,10 @@ class AttendTile {
       const int piece = (i * 32 + lane()) % kPieces;
       const auto* key = shuffle(place.key, row);
       const auto* value = shuffle(place.value, row);
-      const T* any = params_.q;
-      copy_async_16(keys.address(warp() * 16 + row, piece), key ? key + piece * 8 : any, key);
-      copy_async_16(values.address(warp() * 16 + row, piece), value ? value + piece * 8 : any,
-                    value);
+      const auto* fallback = reinterpret_cast<const Stored*>(params_.q);
+      Loader::copy(keys.address(warp() * 16 + row, piece), key ? key + piece * 8 : fallback, key);
+      Loader::copy(values.address(warp() * 16 + row, piece), value ? value + piece * 8 : fallback,
+                   value);
     }
     commit_copies();
     const bool masked = __any_sync(kAll, !is_for_every_row(place.position));
@@ -182,8 +189,8 @@ class AttendTile {
     if (lane() == 0) tile.masked[warp()] = masked;
   }
 
-  __device__ static const T* shuffle(const T* pointer, int from_lane) {
-    return reinterpret_cast<const T*>(
+  __device__ static const Stored* shuffle(const Stored* pointer, int from_lane) {
+    return reinterpret_cast<const Stored*>(
         __shfl_sync(kAll, reinterpret_cast<unsigned long long>(pointer), from_lane));
   }
 
@@ -204,7 +211,7 @@ class AttendTile {
   /// Of keys that not every row sees: 0 times infinity is NaN, so a probability of 0 does not keep
   /// such a value out of a row's sum. Puts zeros in their place and returns their keys.
   __device__ unsigned long long take_out_values_not_finite(typename Shared::Tile& tile) {
-    constexpr std::uint32_t kExponent = std::is_same_v<T, float16> ? 0x7c00u : 0x7f80u;
+    constexpr std::uint32_t kExponent = std::is_same_v<Element, float16> ? 0x7c00u : 0x7f80u;
     if (thread() == 0) shared_.not_finite = 0;
     __syncthreads();
     const SharedRows<kHeadDim> values{tile.values};
@@ -249,8 +256,8 @@ class AttendTile {
         std::uint32_t b[4];
         load_matrices(b,
                       keys.address(n * 8 + lane() / 16 * 8 + lane() % 8, k * 2 + lane() / 8 % 2));
-        mma_16x8x16<T>(p[n], a[0], a[1], a[2], a[3], b[0], b[1]);
-        mma_16x8x16<T>(p[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+        mma_16x8x16<Element>(p[n], a[0], a[1], a[2], a[3], b[0], b[1]);
+        mma_16x8x16<Element>(p[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
       }
     }
   }
@@ -327,16 +334,16 @@ class AttendTile {
     const SharedRows<kHeadDim> values{const_cast<std::byte*>(tile.values)};
 #pragma unroll
     for (int k = 0; k < kAttendKeys / 16; ++k) {
-      const std::uint32_t a[4] = {narrow_pair<T>(p[2 * k][0], p[2 * k][1]),
-                                  narrow_pair<T>(p[2 * k][2], p[2 * k][3]),
-                                  narrow_pair<T>(p[2 * k + 1][0], p[2 * k + 1][1]),
-                                  narrow_pair<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
+      const std::uint32_t a[4] = {narrow_pair<Element>(p[2 * k][0], p[2 * k][1]),
+                                  narrow_pair<Element>(p[2 * k][2], p[2 * k][3]),
+                                  narrow_pair<Element>(p[2 * k + 1][0], p[2 * k + 1][1]),
+                                  narrow_pair<Element>(p[2 * k + 1][2], p[2 * k + 1][3])};
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; n += 2) {
         std::uint32_t b[4];
         load_matrices_transposed(b, values.address(k * 16 + lane() % 16, n + lane() / 16));
-        mma_16x8x16<T>(out_[n], a[0], a[1], a[2], a[3], b[0], b[1]);
-        mma_16x8x16<T>(out_[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+        mma_16x8x16<Element>(out_[n], a[0], a[1], a[2], a[3], b[0], b[1]);
+        mma_16x8x16<Element>(out_[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
       }
     }
   }
@@ -357,12 +364,12 @@ class AttendTile {
       const int source = (lane() & ~3) + key % 8 / 2;
       weights[0] = __shfl_sync(kAll, weights[0], source);
       weights[1] = __shfl_sync(kAll, weights[1], source);
-      const T* value = kv_.value(kv_.slot(tile.positions[key]));
+      const Stored* value = kv_.values.row(kv_.pages.slot(tile.positions[key]));
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const float x = widen(value[n * 8 + lane() % 4 * 2 + i]);
+          const float x = Loader::element(value + n * 8 + lane() % 4 * 2 + i);
           if (isfinite(x)) continue;
           if (weights[0] != 0.f) out_[n][i] += weights[0] * x;
           if (weights[1] != 0.f) out_[n][2 + i] += weights[1] * x;
@@ -383,12 +390,12 @@ class AttendTile {
       const std::int64_t q_row = block_.first_row + unit_row / params_.group;
       const std::int64_t head = kv_head_ * params_.group + unit_row % params_.group;
       const float norm = sum == 0.f ? 0.f : 1.f / sum;
-      T* out = params_.out + q_row * params_.out_row_stride + head * params_.out_head_stride +
-               lane() % 4 * 2;
+      Element* out = params_.out + q_row * params_.out_row_stride + head * params_.out_head_stride +
+                     lane() % 4 * 2;
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n) {
         *reinterpret_cast<std::uint32_t*>(out + n * 8) =
-            narrow_pair<T>(out_[n][2 * half] * norm, out_[n][2 * half + 1] * norm);
+            narrow_pair<Element>(out_[n][2 * half] * norm, out_[n][2 * half + 1] * norm);
       }
       if (params_.lse && lane() % 4 == 0) {
         constexpr float kLog2 = 0.693147181f;
@@ -398,9 +405,9 @@ class AttendTile {
     }
   }
 
-  const PrefillParams<T>& params_;
+  const Params& params_;
   const QueryBlock& block_;
-  KvRows<T> kv_;
+  KvRows<Stored> kv_;
   int kv_head_;
   int first_row_;
   int num_rows_;
@@ -413,29 +420,30 @@ class AttendTile {
 };
 
 /// out = value and the lse of nothing (0) or of NaN, for 64 rows of a unit.
-template <typename T, int kHeadDim>
-__device__ void fill_attend_rows(const PrefillParams<T>& params, const QueryBlock& block,
-                                 int kv_head, int first_row, float value) {
+template <typename Traits>
+__device__ void fill_attend_rows(const PrefillParams<StoredOf<Traits>>& params,
+                                 const QueryBlock& block, int kv_head, int first_row, float value) {
   const int rows = min(kAttendRows, block.rows * params.group - first_row);
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < rows * kHeadDim; i += kAttendThreads) {
-    const int unit_row = first_row + i / kHeadDim;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * Traits::kHeadDim; i += kAttendThreads) {
+    const int unit_row = first_row + i / Traits::kHeadDim;
     const std::int64_t q_row = block.first_row + unit_row / params.group;
     const std::int64_t head = kv_head * params.group + unit_row % params.group;
-    params.out[q_row * params.out_row_stride + head * params.out_head_stride + i % kHeadDim] =
-        narrow<T>(value);
-    if (params.lse && i % kHeadDim == 0) {
+    params
+        .out[q_row * params.out_row_stride + head * params.out_head_stride + i % Traits::kHeadDim] =
+        narrow<typename Traits::Element>(value);
+    if (params.lse && i % Traits::kHeadDim == 0) {
       params.lse[q_row * params.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
     }
   }
 }
 
 /// One block per tile of rows. The order of units is the search's.
-template <typename T, int kHeadDim>
+template <typename Traits>
 __global__ void __launch_bounds__(kAttendThreads)
-    attend_kernel(const __grid_constant__ PrefillParams<T> params) {
+    attend_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
-  auto& shared = *reinterpret_cast<AttendShared<T, kHeadDim>*>(shared_memory);
+  auto& shared = *reinterpret_cast<AttendShared<Traits>*>(shared_memory);
   const int row_tiles = (params.max_rows + kAttendRows - 1) / kAttendRows;
   const std::int64_t tiles = std::int64_t{params.selection_rows} * params.num_kv_heads * row_tiles;
 #pragma unroll 1
@@ -449,17 +457,17 @@ __global__ void __launch_bounds__(kAttendThreads)
     if (first_row >= block.rows * params.group) continue;  // kNone among them
     if (block.kind != QueryBlock::Kind::kAttend) {
       const float value = block.kind == QueryBlock::Kind::kPadding ? 0.f : NAN;
-      fill_attend_rows<T, kHeadDim>(params, block, kv_head, first_row, value);
+      fill_attend_rows<Traits>(params, block, kv_head, first_row, value);
       continue;
     }
     const AttendedKeys keys = unit_keys<true>(params, block, row, kv_head);
     if (keys.num_blocks < 0) {
-      fill_attend_rows<T, kHeadDim>(params, block, kv_head, first_row, NAN);
+      fill_attend_rows<Traits>(params, block, kv_head, first_row, NAN);
       continue;
     }
     if (first_row == 0 && threadIdx.x < 32) count_attended<true>(params, block, keys);
     __syncthreads();  // the tile before is done with the memory
-    AttendTile<T, kHeadDim>(params, block, keys, kv_head, first_row, shared).run();
+    AttendTile<Traits>(params, block, keys, kv_head, first_row, shared).run();
   }
 }
 

@@ -8,18 +8,24 @@
 #include "hip_attn/cuda/ptx/barrier.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda::hopper {
 
 /// With (g, t) = (lane / 4, lane % 4) a thread holds columns 8 j + 2 t, 8 j + 2 t + 1 of rows g and
 /// g + 8 of its warp's 16: elements 4 j, 4 j + 1 and 4 j + 2, 4 j + 3.
-template <typename T, int kHeadDim, int kTiles, typename Policy>
+template <typename Traits, int kTiles, typename Policy>
 class AttendConsumer {
  public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  using Params = PrefillParams<Stored>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
   using Shared = AttendShared<Policy>;
 
-  __device__ AttendConsumer(const PrefillParams<T>& params, Shared& shared)
+  __device__ AttendConsumer(const Params& params, Shared& shared)
       : params_(params),
         shared_(shared),
         warpgroup_(__shfl_sync(kAll, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0)),
@@ -69,7 +75,7 @@ class AttendConsumer {
       const std::int64_t head = head_of(info, r);
       for (int d = thread; d < kHeadDim; d += kWarpgroupThreads) {
         params_.out[row * params_.out_row_stride + head * params_.out_head_stride + d] =
-            narrow<T>(value);
+            narrow<Element>(value);
       }
       if (params_.lse && thread == 0) {
         params_.lse[row * params_.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
@@ -250,8 +256,8 @@ class AttendConsumer {
     wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
-      wgmma_64x64<T>(logits, Policy::QueryTile::columns(queries, i),
-                     Policy::KeyTile::columns(keys, i), i > 0);
+      wgmma_64x64<Element>(logits, Policy::QueryTile::columns(queries, i),
+                           Policy::KeyTile::columns(keys, i), i > 0);
     }
     wgmma_commit();
   }
@@ -265,7 +271,7 @@ class AttendConsumer {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         packed[i][j] =
-            narrow_pair<T>(probabilities[8 * i + 2 * j], probabilities[8 * i + 2 * j + 1]);
+            narrow_pair<Element>(probabilities[8 * i + 2 * j], probabilities[8 * i + 2 * j + 1]);
       }
     }
   }
@@ -275,7 +281,7 @@ class AttendConsumer {
     wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kKeysPerTile / 16; ++i) {
-      wgmma_64xN<T>(out, packed[i], Policy::KeyTile::rows(values, i));
+      wgmma_64xN<Element>(out, packed[i], Policy::KeyTile::rows(values, i));
     }
     wgmma_commit();
   }
@@ -370,15 +376,15 @@ class AttendConsumer {
   __device__ void add_not_finite(const UnitInfo& info, std::int32_t first, std::int32_t tile,
                                  std::int32_t masked_from, Out& out) const {
     const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
-    const KvRows<T> kv(params_.kv, info.request, info.kv_head);
+    const KvRows<Stored> kv(params_.kv, info.request, info.kv_head);
 #pragma unroll 1
     for (int key = tile + masked_from; key < min(tile + kKeysPerTile, info.count); ++key) {
-      const auto slot = kv.slot(info.end - (info.count - key));
+      const RowSlot slot = kv.pages.slot(info.end - (info.count - key));
       if (slot.page < 0) continue;
-      const T* value = kv.value(slot) + lane_ % 4 * 2;
+      const Stored* const value = kv.values.row(slot) + lane_ % 4 * 2;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; ++i) {
-        const float element = widen(value[i / 4 * 8 + i % 2]);
+        const float element = Loader::element(value + i / 4 * 8 + i % 2);
         if (!isfinite(element) && sees[i / 2 % 2](key)) out[i] += element;
       }
     }
@@ -396,12 +402,12 @@ class AttendConsumer {
       const std::int64_t row = row_of(info, r);
       const std::int64_t head = head_of(info, r);
       const float norm = sum == 0.f ? 0.f : 1.f / sum;
-      T* to = params_.out + row * params_.out_row_stride + head * params_.out_head_stride +
-              lane_ % 4 * 2;
+      Element* to = params_.out + row * params_.out_row_stride + head * params_.out_head_stride +
+                    lane_ % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
         *reinterpret_cast<std::uint32_t*>(to + 8 * j) =
-            narrow_pair<T>(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm);
+            narrow_pair<Element>(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm);
       }
       if (params_.lse && lane_ % 4 == 0) {
         constexpr float kLog2 = 0.693147181f;
@@ -411,7 +417,7 @@ class AttendConsumer {
     }
   }
 
-  const PrefillParams<T>& params_;
+  const Params& params_;
   Shared& shared_;
   int warpgroup_;
   int lane_;

@@ -8,13 +8,13 @@
 
 namespace hip_attn::cuda::hopper {
 
-template <typename T, int kHeadDim, int kWarpgroups, int kTiles, bool kRowWindows>
+template <typename Traits, int kWarpgroups, int kTiles, bool kRowWindows>
 __global__ void __launch_bounds__(
-    AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>::kThreads,
-    AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>::kBlocksPerMultiprocessor)
-    attend_kernel(const __grid_constant__ PrefillParams<T> params) {
+    AttendPolicy<Traits::kHeadDim, kWarpgroups, kTiles, kRowWindows>::kThreads,
+    AttendPolicy<Traits::kHeadDim, kWarpgroups, kTiles, kRowWindows>::kBlocksPerMultiprocessor)
+    attend_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
 #if HIP_ATTN_SM90A
-  using Policy = AttendPolicy<kHeadDim, kWarpgroups, kTiles, kRowWindows>;
+  using Policy = AttendPolicy<Traits::kHeadDim, kWarpgroups, kTiles, kRowWindows>;
   extern __shared__ __align__(1024) std::byte memory[];
   auto& shared = *reinterpret_cast<AttendShared<Policy>*>(memory);
   if (threadIdx.x == 0) {
@@ -33,12 +33,12 @@ __global__ void __launch_bounds__(
     if constexpr (Policy::kShiftRegisters) {
       asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Policy::kConsumerRegisters));
     }
-    AttendConsumer<T, kHeadDim, kTiles, Policy>(params, shared).run();
+    AttendConsumer<Traits, kTiles, Policy>(params, shared).run();
   } else {
     if constexpr (Policy::kShiftRegisters) {
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Policy::kProducerRegisters));
     }
-    AttendProducer<T, kHeadDim, Policy>(params, shared).run();
+    AttendProducer<Traits, Policy>(params, shared).run();
   }
 #else
   __trap();  // compiled for every architecture, launched on none but sm_90

@@ -9,7 +9,8 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
-#include "hip_attn/cuda/rows/kv_rows.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda::hopper {
 
@@ -18,8 +19,8 @@ namespace hip_attn::cuda::hopper {
 /// backwards, so that no block gets the longer unit each time.
 class UnitSchedule {
  public:
-  template <typename T>
-  __device__ UnitSchedule(const PrefillParams<T>& params, int tiles)
+  template <typename Stored>
+  __device__ UnitSchedule(const PrefillParams<Stored>& params, int tiles)
       : rows_(params.selection_rows),
         tiles_(tiles),
         heads_(params.num_kv_heads),
@@ -61,12 +62,16 @@ class UnitSchedule {
 };
 
 /// One of the warps: it copies 16 rows of every tile, and warp 0 also announces the units.
-template <typename T, int kHeadDim, typename Policy>
+template <typename Traits, typename Policy>
 class AttendProducer {
  public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  using Params = PrefillParams<Stored>;
   using Shared = AttendShared<Policy>;
 
-  __device__ AttendProducer(const PrefillParams<T>& params, Shared& shared)
+  __device__ AttendProducer(const Params& params, Shared& shared)
       : params_(params),
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
@@ -119,7 +124,7 @@ class AttendProducer {
   /// A lane copies every fourth piece of two rows, eight apart: neighbouring lanes read 64 bytes of
   /// a row together, and all addresses are one per row plus constants.
   static constexpr int kRowsPerLane = 2;
-  static constexpr int kPiecesPerLane = kHeadDim / 8 / 4;
+  static constexpr int kPiecesPerLane = Traits::kHeadDim / 8 / 4;
   static_assert(kRows == 16);
 
   __device__ int row_of_tile(int i) const { return warp_ * kRows + i * 8 + lane_ / 4; }
@@ -148,7 +153,7 @@ class AttendProducer {
   /// selection and the block table arrive while earlier tiles are copied. Rows after the last key
   /// repeat it: no query row sees them.
   __device__ void gather(const AttendedKeys& keys, const UnitInfo& info) {
-    const KvRows<T> kv(params_.kv, info.request, info.kv_head);
+    const KvRows<Stored> kv(params_.kv, info.request, info.kv_head);
     const std::int32_t first_masked = info.count - (info.rows - 1);
     std::int32_t positions[3][kRowsPerLane];  // of this tile and the next two
     std::int32_t pages[2][kRowsPerLane];
@@ -162,11 +167,11 @@ class AttendProducer {
     find_positions(0, positions[0]);
     find_positions(kKeysPerTile, positions[1]);
 #pragma unroll
-    for (int i = 0; i < kRowsPerLane; ++i) pages[0][i] = kv.page(positions[0][i]);
+    for (int i = 0; i < kRowsPerLane; ++i) pages[0][i] = kv.pages.page(positions[0][i]);
 #pragma unroll 1
     for (std::int32_t first = 0; first < info.count; first += kKeysPerTile) {
 #pragma unroll
-      for (int i = 0; i < kRowsPerLane; ++i) pages[1][i] = kv.page(positions[1][i]);
+      for (int i = 0; i < kRowsPerLane; ++i) pages[1][i] = kv.pages.page(positions[1][i]);
       find_positions(first + 2 * kKeysPerTile, positions[2]);
       copy<true>(kv, positions[0], pages[0], kKeysPerTile);
       std::int32_t masked_from = min(max(first_masked - first, 0), kKeysPerTile);
@@ -188,14 +193,14 @@ class AttendProducer {
   /// Starts copying a tile of keys or values into the next slot, and passes on the oldest one under
   /// way.
   template <bool kKeys>
-  __device__ void copy(const KvRows<T>& kv, const std::int32_t (&positions)[kRowsPerLane],
+  __device__ void copy(const KvRows<Stored>& kv, const std::int32_t (&positions)[kRowsPerLane],
                        const std::int32_t (&pages)[kRowsPerLane], std::int32_t masked_from) {
     wait(shared_.slot_empty[next_.slot], next_.lap ^ 1u);
     if (lane_ == 0) shared_.masked_from[next_.slot][warp_] = masked_from;
     const std::uint32_t tile = shared_address(shared_.slots[next_.slot]);
 #pragma unroll
     for (int i = 0; i < kRowsPerLane; ++i) {
-      const auto slot = kv.slot(positions[i], pages[i]);
+      const RowSlot slot = kv.pages.slot(positions[i], pages[i]);
       if (slot.page < 0) {
         // No such page: a key of NaN makes the rows that see it NaN.
         const std::uint32_t word = kKeys ? 0x7fff7fffu : 0u;
@@ -208,10 +213,10 @@ class AttendProducer {
         }
         continue;
       }
-      const T* row = (kKeys ? kv.key(slot) : kv.value(slot)) + lane_ % 4 * 8;
+      const Stored* const row = (kKeys ? kv.keys : kv.values).row(slot) + lane_ % 4 * 8;
 #pragma unroll
       for (int j = 0; j < kPiecesPerLane; ++j) {
-        copy_async_16(tile + offset_in_tile(i, j), row + j * 32);
+        Loader::copy(tile + offset_in_tile(i, j), row + j * 32);
       }
     }
     commit_copies();
@@ -249,12 +254,12 @@ class AttendProducer {
       if (row_of_tile(i) < masked_from) continue;
 #pragma unroll 1
       for (int j = 0; j < kPiecesPerLane; ++j) {
-        auto* elements = reinterpret_cast<T*>(  // that this lane copied
+        auto* elements = reinterpret_cast<Element*>(  // that this lane copied
             shared_.slots[done_.slot] + offset_in_tile(i, j));
 #pragma unroll 1
         for (int e = 0; e < 8; ++e) {
           if (isfinite(widen(elements[e]))) continue;
-          elements[e] = T{0};
+          elements[e] = Element{0};
           found = true;
         }
       }
@@ -266,7 +271,7 @@ class AttendProducer {
     __syncwarp();
   }
 
-  const PrefillParams<T>& params_;
+  const Params& params_;
   Shared& shared_;
   int lane_;
   int warp_;

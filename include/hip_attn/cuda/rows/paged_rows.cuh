@@ -1,0 +1,86 @@
+/// Rows of a paged cache by position: the one way to find a key or a value.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/ptx/global_memory.cuh"
+#include "hip_attn/cuda/ptx/register.cuh"
+
+namespace hip_attn::cuda {
+
+/// A row's page, negative where the block table names none, and its place there.
+struct RowSlot {
+  std::int32_t page;
+  std::int32_t offset;
+};
+
+/// The pages of one request. A table entry that is not a page gives a negative slot, which callers
+/// turn into NaN (attention) or -inf (search): no memory outside the pages is read.
+class RequestPages {
+ public:
+  __device__ RequestPages(const PageMap& map, int request)
+      : map_(map), table_(map.block_table + request * map.table_row_stride), request_(request) {}
+
+  /// Where the table begins is found now, and not again at every use.
+  __device__ void stay_in_registers() { table_ = in_register(table_); }
+
+  __device__ RowSlot slot(std::int32_t position) const { return slot(position, page(position)); }
+
+  /// The same in two steps, for those who hide the block table's latency.
+  __device__ std::int32_t page(std::int32_t position) const {
+    return table_ ? __ldg(table_ + map_.column(position)) : request_;
+  }
+  /// page(position), or -1 where it is not wanted. Read in place, so that nothing waits for it
+  /// here.
+  __device__ std::int32_t page_where(std::int32_t position, bool wanted) const {
+    std::int32_t page = wanted ? request_ : -1;
+    const auto* const entry = table_ + map_.column(position);
+    read_in_place(page, entry, wanted && table_);
+    return page;
+  }
+  /// page(position) of a table that is perhaps being written.
+  __device__ std::int32_t page_hint(std::int32_t position) const {
+    return table_ ? read_hint(table_ + map_.column(position)) : request_;
+  }
+  __device__ RowSlot slot(std::int32_t position, std::int32_t page) const {
+    return {page < map_.num_pages ? page : -1, map_.offset(position)};
+  }
+
+ private:
+  const PageMap& map_;
+  const std::int32_t* table_;
+  int request_;
+};
+
+/// The rows of one KV head in a paged tensor.
+template <typename Stored>
+class PagedRows {
+ public:
+  __device__ PagedRows(const PagedTensor<Stored>& tensor, int kv_head)
+      : tensor_(tensor), head_(tensor.data + kv_head * tensor.head_stride) {}
+
+  __device__ void stay_in_registers() { head_ = in_register(head_); }
+
+  /// Of a slot that has a page.
+  __device__ const Stored* row(RowSlot slot) const {
+    return head_ + (slot.page * tensor_.page_stride + slot.offset * tensor_.token_stride);
+  }
+
+ private:
+  const PagedTensor<Stored>& tensor_;
+  const Stored* head_;
+};
+
+/// Keys and values of one request and KV head.
+template <typename Stored>
+struct KvRows {
+  RequestPages pages;
+  PagedRows<Stored> keys;
+  PagedRows<Stored> values;
+
+  __device__ KvRows(const KvTensors<Stored>& kv, int request, int kv_head)
+      : pages(kv.map, request), keys(kv.k, kv_head), values(kv.v, kv_head) {}
+};
+
+}  // namespace hip_attn::cuda

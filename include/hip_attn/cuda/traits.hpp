@@ -1,0 +1,22 @@
+/// What the attention kernels are made for: a plain list of types and numbers, for the host too.
+#pragma once
+
+#include "hip_attn/types.hpp"
+
+namespace hip_attn::cuda {
+
+template <typename T>
+struct CopyLoader;  // rows/tile_loader.cuh
+
+/// The traits of the library's own kernels. Whoever instantiates the kernels for something else
+/// (docs/extending.md) derives from them or lists the same names.
+template <typename T, int kHeadDim_>
+struct AttentionTraits {
+  /// Of products: float16 or bfloat16.
+  using Element = T;
+  /// Brings rows of the cache into tiles of `Element`; its `Stored` is the type of the cache.
+  using Loader = CopyLoader<T>;
+  static constexpr int kHeadDim = kHeadDim_;
+};
+
+}  // namespace hip_attn::cuda
