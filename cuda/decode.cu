@@ -291,7 +291,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
         saturate(stage.keep),
         static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
         static_cast<std::int32_t>(cpu::CacheEntry::stage_word(config, s, sizes.candidates)),
-        stage.rule == ScanRule::kCentre};
+        static_cast<std::int32_t>(stage.rule)};
     params.last_stage = params.stages[s];
   }
 

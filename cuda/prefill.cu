@@ -261,7 +261,7 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
                         saturate(stage.keep),
                         0,
                         0,
-                        stage.rule == ScanRule::kCentre};
+                        static_cast<std::int32_t>(stage.rule)};
   }
 
   params.selection_rows = saturate(selection_row(params.total_q, params.batch, 0, config.block_q));

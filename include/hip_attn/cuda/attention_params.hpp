@@ -18,8 +18,8 @@ struct StageParams {
   std::int32_t keep;
   std::int32_t max_survivors;
   std::int32_t
-      cache_word;  ///< where the stage's count stands in a decode cache entry; survivors follow
-  bool centre;
+      cache_word;     ///< where the stage's count stands in a decode cache entry; survivors follow
+  std::int32_t rule;  ///< ScanRule
 };
 
 /// Rows of a paged cache: where row `offset` of a page lies for one KV head.

@@ -7,6 +7,11 @@ namespace hip_attn::cuda {
 
 template <typename T>
 struct CopyLoader;  // rows/tile_loader.cuh
+template <typename... Rules>
+struct RuleList;  // search/rules.cuh
+struct DescentRule;
+struct CentreRule;
+struct Maximum;  // search/reduction.cuh
 
 /// The traits of the library's own kernels. Whoever instantiates the kernels for something else
 /// (docs/extending.md) derives from them or lists the same names.
@@ -17,6 +22,9 @@ struct AttentionTraits {
   /// Brings rows of the cache into tiles of `Element`; its `Stored` is the type of the cache.
   using Loader = CopyLoader<T>;
   static constexpr int kHeadDim = kHeadDim_;
+  /// Of the search's stages, in the order of ScanRule.
+  using Rules = RuleList<DescentRule, CentreRule>;
+  using Reduction = Maximum;
 };
 
 }  // namespace hip_attn::cuda

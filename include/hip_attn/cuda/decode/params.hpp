@@ -106,6 +106,7 @@ struct DecodeParams {
   float* scores;                 ///< [teams, 2, max_chunks]
   float* exchange;               ///< [teams, team_size, exchange_floats], without clusters
   std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
+  float* row_states;        ///< [teams, team_size, max_rows]; null: the reduction has none
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
   StageParams stages[kMaxStages];
 };

@@ -8,6 +8,8 @@
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
+#include "hip_attn/cuda/search/reduction.cuh"
+#include "hip_attn/cuda/search/rules.cuh"
 
 namespace hip_attn::cuda {
 
@@ -28,23 +30,22 @@ class Descent {
   bool live = false;       ///< of the whole warp
   bool asked = false;      ///< the keys of a level are on their way
 
-  /// The top of chunk [l, r); l == r: this quad has none.
-  __device__ void start(const KvRows<Stored>& kv, std::int32_t l, std::int32_t r) {
-    l_ = l;
-    r_ = r;
+  /// The top of a chunk; an empty one: this quad has none.
+  __device__ void start(const KvRows<Stored>& kv, const ChunkRange& chunk) {
+    chunk_ = chunk;
     best_ = -INFINITY;
     live = true;
     asked = false;
     to_right_ = false;
-    look_up(kv, l, r, lane() % 2 == 0 ? 0 : 1);  // one key: the left
+    look_up(kv, chunk, lane() % 2 == 0 ? 0 : 1);  // one key: the left
   }
 
-  /// Once the pages that were looked up are there: what the next level can ask for. `any` is a key
-  /// that exists.
-  __device__ void resolve(const KvRows<Stored>& kv, const Stored* any) {
+  /// Once the pages that were looked up are there: what the next level can ask for. `fallback` is a
+  /// row that exists.
+  __device__ void resolve(const KvRows<Stored>& kv, const Stored* fallback) {
     const RowSlot slot = kv.pages.slot(position_, page_);
     const bool valid = slot.page >= 0;
-    row_ = valid ? kv.keys.row(slot) : any;
+    row_ = valid ? kv.keys.row(slot) : fallback;
     valid_ = __ballot_sync(kAll, valid);
   }
 
@@ -72,18 +73,9 @@ class Descent {
     const int own = lane() / 4 * 4 + (to_right_ ? 2 : 0);
     has_ = valid_ >> own;
     const std::uint32_t keys_read = __popc(exists_ >> own & 3u);
-    if (asked) {
-      const std::int32_t m = middle(l_, r_);
-      if (to_right_) {
-        l_ = m;
-      } else {
-        r_ = m;
-      }
-    }
+    if (asked) chunk_ = chunk_.half(to_right_);
     asked = true;
-    const std::int32_t m = middle(l_, r_);
-    const bool of_right = lane() % 4 >= 2;
-    look_up(kv, of_right ? m : l_, of_right ? r_ : m, 1);
+    look_up(kv, chunk_.half(lane() % 4 >= 2), 1);
     return keys_read;
   }
 
@@ -93,15 +85,12 @@ class Descent {
   static constexpr std::uint32_t kAll = 0xffffffffu;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
-  __device__ static std::int32_t middle(std::int32_t l, std::int32_t r) { return l + (r - l) / 2; }
 
-  /// Even lanes the centre of the left half of [l, r), odd lanes that of the right half, where
-  /// there are more than `least` keys.
-  __device__ void look_up(const KvRows<Stored>& kv, std::int32_t l, std::int32_t r,
-                          std::int32_t least) {
-    const std::int32_t m = middle(l, r);
-    position_ = lane() % 2 == 0 ? middle(l, m) : middle(m, r);
-    const bool exists = r - l > least;
+  /// Even lanes the key in the left half of a chunk, odd lanes that in the right half, where there
+  /// are more than `least` keys.
+  __device__ void look_up(const KvRows<Stored>& kv, const ChunkRange& chunk, std::int32_t least) {
+    position_ = lane() % 2 == 0 ? chunk.left() : chunk.right();
+    const bool exists = chunk.size() > least;
     page_ = kv.pages.page_where(position_, exists);
     exists_ = __ballot_sync(kAll, exists);
   }
@@ -111,8 +100,7 @@ class Descent {
         __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row_), lane));
   }
 
-  std::int32_t l_ = 0;
-  std::int32_t r_ = 0;
+  ChunkRange chunk_{};
   float best_ = 0.f;
   bool to_right_ = false;
   std::uint32_t has_ = 0;  ///< bit 0: the left key of the level on its way exists, 1: the right key
@@ -130,21 +118,59 @@ template <typename Traits>
 struct DecodeScan {
   using Element = typename Traits::Element;
   using Stored = StoredOf<Traits>;
+  using Rules = typename Traits::Rules;
+  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
 
   const KvRows<Stored>& kv;
-  const Stored* any;       ///< an address of a key
-  const Element* queries;  ///< pooled rows in shared memory
-  int query_tiles;         ///< of kRowsPerTile rows
+  const Stored* fallback_row;  ///< a row that exists, read where there is none
+  const Element* queries;      ///< pooled rows in shared memory
+  int num_rows;
   ChunkList chunks;
   std::int32_t end;  ///< bounds the last chunk
-  float* scores;     ///< written, one per chunk; -inf up to the next multiple of 16
   int warp;          ///< of num_warps
   int num_warps;
+  Reduction reduction;
+  float* row_states;  ///< [num_rows] in shared memory, of a reduction that needs them
 
-  /// Returns the keys that this thread's quad read (meaningful in lanes that are multiples of 4).
-  /// second_memory is null where there is room for one tile only.
-  __device__ std::uint32_t descend(std::byte* memory, std::byte* second_memory) const {
+  /// Writes a score for each chunk, and -inf up to the next multiple of 16. second_memory is null
+  /// where there is room for one tile only. Returns the keys that this thread's quad read
+  /// (meaningful in lanes that are multiples of 4).
+  __device__ std::uint32_t run(int rule, float* scores, std::byte* memory,
+                               std::byte* second_memory) const {
+    return Rules::visit(rule, [&]<typename Rule>() {
+      if constexpr (Rule::kDescends) {
+        return descend(scores, memory, second_memory);
+      } else {
+        return read_keys<Rule>(scores, memory);
+      }
+    });
+  }
+
+  /// Shows the logits of all chunks to the rows' states. Returns the keys read, as run() does.
+  __device__ std::uint32_t observe(int rule, std::byte* memory) const {
+    return Rules::visit(rule, [&]<typename Rule>() {
+      static_assert(!Rule::kDescends, "a row has no logit of a chunk before its descent has ended");
+      static_assert(Rule::kKeys == 1, "a row's logit of a chunk is that of one key here");
+      return for_each_16<Rule>(memory, [&](const Tile& tile, const Sixteen& keys) {
+        each_tile_of_rows(tile, keys.first_queries, [&](const float(&c)[4], int row) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const bool exists = i < 2 ? keys.upper_exists : keys.lower_exists;
+            if (exists && row + i % 2 < num_rows) reduction.observe(row_states + row + i % 2, c[i]);
+          }
+        });
+      });
+    });
+  }
+
+ private:
+  using Tile = SharedTile<Traits>;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+
+  __device__ std::uint32_t descend(float* scores, std::byte* memory,
+                                   std::byte* second_memory) const {
     const Tile tiles[2] = {Tile(memory), Tile(second_memory ? second_memory : memory)};
     const typename Tile::Queries first_queries(queries, kQueryPitch<kHeadDim>);
     std::uint32_t keys_read = 0;
@@ -173,53 +199,80 @@ struct DecodeScan {
     return keys_read;
   }
 
-  /// The rule `centre`: one key a chunk, sixteen chunks to a warp.
-  __device__ std::uint32_t centres(std::byte* memory) const {
+  /// Sixteen keys in a tile, one of each chunk: this lane has products of two of them.
+  struct Sixteen {
+    const typename Tile::Queries& first_queries;
+    std::int32_t upper_chunk;
+    std::int32_t lower_chunk;
+    bool upper_exists;
+    bool lower_exists;
+    int number;  ///< of the rule's keys
+  };
+
+  /// A rule without descent: visit(tile, keys) for each sixteen chunks of this warp and each of the
+  /// rule's keys.
+  template <typename Rule, typename Visit>
+  __device__ std::uint32_t for_each_16(std::byte* memory, Visit&& visit) const {
     const Tile tile(memory);
     const typename Tile::Queries first_queries(queries, kQueryPitch<kHeadDim>);
     std::uint32_t keys_read = 0;
 #pragma unroll 1
     for (std::int32_t first = warp * 16; first < chunks.count; first += num_warps * 16) {
-      const std::int32_t upper_chunk = first + lane() / 4;
-      const std::int32_t lower_chunk = upper_chunk + 8;
-      const Stored* const upper_row = centre_row(upper_chunk);
-      const Stored* const lower_row = centre_row(lower_chunk);
-      const int from = lane() / 8 * 8;
-      tile.copy({{row_of(upper_row, from), row_of(upper_row, from + 4), row_of(lower_row, from),
-                  row_of(lower_row, from + 4)}});
-      wait_for_copies();
-      __syncwarp();
-      float upper;
-      float lower;
-      score(tile, first_queries, upper, lower);
-      if (lane() % 4 == 0) {
-        scores[upper_chunk] = upper_row ? upper : -INFINITY;
-        scores[lower_chunk] = lower_row ? lower : -INFINITY;
+#pragma unroll 1
+      for (int i = 0; i < Rule::kKeys; ++i) {
+        const std::int32_t upper_chunk = first + lane() / 4;
+        const std::int32_t lower_chunk = upper_chunk + 8;
+        const Stored* const upper_row = key_row<Rule>(upper_chunk, i);
+        const Stored* const lower_row = key_row<Rule>(lower_chunk, i);
+        const int from = lane() / 8 * 8;
+        tile.copy({{row_of(upper_row, from), row_of(upper_row, from + 4), row_of(lower_row, from),
+                    row_of(lower_row, from + 4)}});
+        wait_for_copies();
+        __syncwarp();
+        visit(tile, Sixteen{first_queries, upper_chunk, lower_chunk, upper_row != nullptr,
+                            lower_row != nullptr, i});
+        keys_read += (upper_chunk < chunks.count) + (lower_chunk < chunks.count);
+        __syncwarp();  // all have read what the next keys overwrite
       }
-      keys_read += (upper_chunk < chunks.count) + (lower_chunk < chunks.count);
-      __syncwarp();  // all have read what the next keys overwrite
     }
     return keys_read;
   }
 
- private:
-  using Tile = SharedTile<Traits>;
-
-  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
+  template <typename Rule>
+  __device__ std::uint32_t read_keys(float* scores, std::byte* memory) const {
+    static_assert(Rule::kKeys == 1 || !Reduction::kNeedsRowState);
+    return for_each_16<Rule>(memory, [&](const Tile& tile, const Sixteen& keys) {
+      float upper;
+      float lower;
+      score(tile, keys.first_queries, upper, lower);
+      if (lane() % 4 != 0) return;
+      put(scores + keys.upper_chunk, keys.upper_exists ? upper : Reduction::kNothing, keys.number);
+      put(scores + keys.lower_chunk, keys.lower_exists ? lower : Reduction::kNothing, keys.number);
+    });
+  }
+  /// The score of a chunk by its key with this number and those before.
+  __device__ static void put(float* score, float value, int number) {
+    *score = number == 0 ? value : fmaxf(*score, value);
+  }
 
   __device__ void start(Descent<Traits>& descent, std::int32_t first) const {
     descent.first = first;
-    const std::int32_t chunk = first + lane() / 4;
+    const ChunkRange chunk = range_of(first + lane() / 4);
+    descent.start(kv, chunk);
+  }
+
+  __device__ ChunkRange range_of(std::int32_t chunk) const {
     const std::int32_t l = chunk < chunks.count ? chunks.start(chunk) : 0;
-    const std::int32_t r = chunk < chunks.count ? min(l + chunks.chunk_size, end) : 0;
-    descent.start(kv, l, r);
+    return {l, chunk < chunks.count ? min(l + chunks.chunk_size, end) : 0};
   }
 
   /// Takes the scores of a level in and asks for the next; false: there is none.
   __device__ bool advance(Descent<Traits>& group, const Tile& tile,
                           const typename Tile::Queries& first_queries,
                           std::uint32_t& keys_read) const {
-    group.resolve(kv, any);
+    static_assert(!Reduction::kNeedsRowState,
+                  "a row has no logit of a chunk before its descent has ended");
+    group.resolve(kv, fallback_row);
     wait_for_groups<1>();
     __syncwarp();
     if (group.asked) {
@@ -234,38 +287,53 @@ struct DecodeScan {
     return true;
   }
 
-  __device__ const Stored* centre_row(std::int32_t chunk) const {
+  /// Key i of a chunk; null: no chunk, or no page.
+  template <typename Rule>
+  __device__ const Stored* key_row(std::int32_t chunk, int i) const {
     if (chunk >= chunks.count) return nullptr;
-    const std::int32_t start = chunks.start(chunk);
-    const RowSlot slot = kv.pages.slot(start + (min(start + chunks.chunk_size, end) - start) / 2);
+    const RowSlot slot = kv.pages.slot(Rule::position(range_of(chunk), i));
     return slot.page < 0 ? nullptr : kv.keys.row(slot);
   }
 
   /// The row of another lane, some row where it has none.
   __device__ const Stored* row_of(const Stored* row, int lane) const {
-    return reinterpret_cast<const Stored*>(
-        __shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(row ? row : any), lane));
+    return reinterpret_cast<const Stored*>(__shfl_sync(
+        0xffffffffu, reinterpret_cast<unsigned long long>(row ? row : fallback_row), lane));
   }
 
-  /// a(j) of the quad's two keys, -inf where every product is NaN.
-  __device__ void score(const Tile& tile, const typename Tile::Queries& first_queries, float& upper,
-                        float& lower) const {
+  /// visit(c, row) with the products of a tile of keys and all rows, eight at a time: c[0] and c[1]
+  /// are the quad's upper key with rows `row` and row + 1, c[2] and c[3] its lower key.
+  template <typename Visit>
+  __device__ void each_tile_of_rows(const Tile& tile, const typename Tile::Queries& first_queries,
+                                    Visit&& visit) const {
+    const int row = lane() % 4 * 2;
     float c[4];
     tile.multiply(first_queries, c);
-    upper = fmaxf(fmaxf(c[0], c[1]), -INFINITY);  // fmaxf passes NaN over
-    lower = fmaxf(fmaxf(c[2], c[3]), -INFINITY);
+    visit(c, row);
 #pragma unroll 1
-    for (int i = 1; i < query_tiles; ++i) {
-      const typename Tile::Queries more(queries + i * kRowsPerTile * kQueryPitch<kHeadDim>,
+    for (int first = kRowsPerTile; first < num_rows; first += kRowsPerTile) {
+      const typename Tile::Queries more(queries + first * kQueryPitch<kHeadDim>,
                                         kQueryPitch<kHeadDim>);
       tile.multiply(more, c);
-      upper = fmaxf(upper, fmaxf(c[0], c[1]));
-      lower = fmaxf(lower, fmaxf(c[2], c[3]));
+      visit(c, first + row);
     }
+  }
+
+  /// Of the quad's two keys; that of nothing where every product is NaN.
+  __device__ void score(const Tile& tile, const typename Tile::Queries& first_queries, float& upper,
+                        float& lower) const {
+    upper = lower = Reduction::kNothing;
+    each_tile_of_rows(tile, first_queries, [&](const float(&c)[4], int row) {
+      const auto of_row = [&](float logit, int of) {
+        return row_score(reduction, logit, of, num_rows, row_states);
+      };
+      upper = Reduction::merge(upper, Reduction::merge(of_row(c[0], row), of_row(c[1], row + 1)));
+      lower = Reduction::merge(lower, Reduction::merge(of_row(c[2], row), of_row(c[3], row + 1)));
+    });
 #pragma unroll
     for (int lanes = 1; lanes <= 2; lanes *= 2) {
-      upper = fmaxf(upper, __shfl_xor_sync(0xffffffffu, upper, lanes));
-      lower = fmaxf(lower, __shfl_xor_sync(0xffffffffu, lower, lanes));
+      upper = Reduction::merge(upper, __shfl_xor_sync(0xffffffffu, upper, lanes));
+      lower = Reduction::merge(lower, __shfl_xor_sync(0xffffffffu, lower, lanes));
     }
   }
 };

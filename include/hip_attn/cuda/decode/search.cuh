@@ -15,6 +15,7 @@ namespace hip_attn::cuda {
 template <typename Traits, typename Team>
 class DecodeSearch {
  public:
+  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Unit = DecodeUnit<Traits, Team>;
 
@@ -231,17 +232,22 @@ class DecodeSearch {
     constexpr int kTiles = kTileBytes<kHeadDim>;
     const int room = params_.layout.slots * 2;  // tiles of keys
     const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
-    const DecodeScan<Traits> scan{unit_.kv, params_.kv.k.data, unit_.shared.queries,
-                                  padded_rows(pooled) / kRowsPerTile, chunks, w0_, scores(),
-                                  // Blocks first: few chunks are spread over all of them.
-                                  warp * unit_.team.size() + unit_.team.rank(), num_warps};
+    const DecodeScan<Traits> scan{
+        unit_.kv, params_.kv.k.data, unit_.shared.queries, pooled, chunks, w0_,
+        // Blocks first: few chunks are spread over all of them.
+        warp * unit_.team.size() + unit_.team.rank(), num_warps,
+        Reduction(params_.scale_log2, params_.softcap_log2), unit_.shared.row_states()};
+    std::byte* const memory = unit_.shared.slots + warp * kTiles;
     std::uint32_t keys_read = 0;
+    if constexpr (Reduction::kNeedsRowState) {
+      clear_row_states(pooled);
+      if (warp < room) keys_read += scan.observe(stage.rule, memory);
+      merge_row_states(pooled);
+    }
     if (warp < room) {
-      std::byte* const memory = unit_.shared.slots + warp * kTiles;
       const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
-      keys_read = stage.centre
-                      ? scan.centres(memory)
-                      : scan.descend(memory, two ? memory + kDecodeWarps * kTiles : nullptr);
+      keys_read +=
+          scan.run(stage.rule, scores(), memory, two ? memory + kDecodeWarps * kTiles : nullptr);
     }
     if (params_.counters) {
       const std::uint32_t of_warp =
@@ -249,6 +255,33 @@ class DecodeSearch {
       if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
     }
     unit_.team.sync();
+  }
+
+  __device__ void clear_row_states(int num_rows) const {
+    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
+      unit_.shared.row_states()[row] = Reduction::kNoState;
+    }
+    __syncthreads();
+  }
+
+  /// Every block of the team gets what all of them have seen of a row.
+  __device__ void merge_row_states(int num_rows) const {
+    float* const states = unit_.shared.row_states();
+    __syncthreads();
+    float* const of_team = unit_.row_states();
+    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
+      of_team[unit_.team.rank() * params_.layout.max_rows + row] = states[row];
+    }
+    unit_.team.sync();
+    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
+      float state = __ldcg(of_team + row);
+      for (int rank = 1; rank < unit_.team.size(); ++rank) {
+        state =
+            Reduction::merge_states(state, __ldcg(of_team + rank * params_.layout.max_rows + row));
+      }
+      states[row] = state;
+    }
+    unit_.team.sync();  // all have read what the next stage overwrites
   }
 
   /// Every block of the team selects for itself: reading 16 KB from L2 is cheaper than a barrier.

@@ -19,6 +19,9 @@ struct DecodeShared {
         queries(reinterpret_cast<T*>(memory + layout.queries)),
         states(reinterpret_cast<float2*>(memory + layout.states)) {}
 
+  /// [max_rows], of a reduction that needs them: where states of rows lie once they attend.
+  __device__ float* row_states() const { return reinterpret_cast<float*>(states); }
+
   __device__ RegisterSelectStorage& register_select() const {
     return *reinterpret_cast<RegisterSelectStorage*>(slots);
   }

@@ -61,6 +61,12 @@ class DecodeUnit {
     return params.scores + std::int64_t{team_number_} * 2 * params.max_chunks;
   }
 
+  /// [blocks of this team, max_rows], of a reduction that needs them.
+  __device__ float* row_states() const {
+    return params.row_states +
+           std::int64_t{team_number_} * params.team_size * params.layout.max_rows;
+  }
+
   /// Two lists of params.list_length chunks.
   __device__ std::int32_t* lists() const {
     if (!params.lists) [[likely]]

@@ -1,11 +1,13 @@
 /// Stage "scan" of prefill: chunks of keys descend against the pooled query rows of a unit. What
-/// scores the keys, and how many at once, is a template parameter: search_mma.cuh,
-/// search_wgmma.cuh.
+/// scores the keys, and how many at once, is a template parameter: mma_scorer.cuh,
+/// wgmma_scorer.cuh.
 #pragma once
 
 #include <cstdint>
 
 #include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/rules.cuh"
 
 namespace hip_attn::cuda {
 
@@ -31,55 +33,57 @@ struct SearchKeys {
   }
 };
 
-/// A chunk [l, r) on its way down.
-struct ChunkDescent {
-  std::int32_t l;
-  std::int32_t r;
-  float best = -INFINITY;
-
-  __device__ std::int32_t size() const { return r - l; }
-  __device__ std::int32_t middle() const { return l + (r - l) / 2; }
-  __device__ std::int32_t left() const { return l + (middle() - l) / 2; }
-  __device__ std::int32_t right() const { return middle() + (r - middle()) / 2; }
-  __device__ ChunkDescent half(bool upper) const {
-    return {upper ? middle() : l, upper ? r : middle()};
-  }
-};
-
 /// Scores chunks with the warps of a team of thread blocks. Scorer gives the scores of kKeysPerQuad
 /// keys to every quad of lanes, and kWarpsTogether warps must call it together.
-template <typename Stored, typename Scorer, typename Team, int kWarps>
+template <typename Traits, typename Scorer, typename Team, int kWarps>
 class ChunkScan {
+  using Stored = StoredOf<Traits>;
+  using Rules = typename Traits::Rules;
+  using Reduction = typename Traits::Reduction;
   static constexpr int kKeys = Scorer::kKeysPerQuad;
   static constexpr int kChunks = kKeys / 2;  ///< of a quad in a descent
 
  public:
-  __device__ ChunkScan(const SearchKeys<Stored>& keys, const Scorer& score)
-      : keys_(keys), score_(score) {}
+  __device__ ChunkScan(const SearchKeys<Stored>& keys, const Scorer& scorer)
+      : keys_(keys), scorer_(scorer) {}
 
   /// scores[i] of all chunks i < count, after Team::sync(); start_of(i) is chunk i's first key,
   /// `end` bounds the last chunk. Returns the keys that this thread's quad read (meaningful in
   /// lanes that are multiples of 4).
   template <typename StartOf>
-  __device__ std::uint32_t run(bool centre, std::int32_t count, std::int32_t chunk_size,
+  __device__ std::uint32_t run(int rule, std::int32_t count, std::int32_t chunk_size,
                                std::int32_t end, StartOf&& start_of, float* scores) const {
-    const auto chunk_at = [&](std::int32_t i) {
+    const auto range_of = [&](std::int32_t i) {
       const std::int32_t l = i < count ? start_of(i) : 0;
-      return ChunkDescent{l, i < count ? min(l + chunk_size, end) : 0};
+      return ChunkRange{l, i < count ? min(l + chunk_size, end) : 0};
     };
-    // A chunk of one key has one score, whatever the rule.
-    const bool one_key = centre || chunk_size == 1;
-    const std::int32_t per_warp = 8 * (one_key ? kKeys : kChunks);
-    const std::int32_t step = per_warp * kWarps;
-    std::uint32_t keys_read = 0;
-#pragma unroll 1
-    for (std::int32_t i = Team::rank() * step; i < count; i += Team::size() * step) {
-      const std::int32_t first = i + warp() * per_warp;
-      if (first - warp() % Scorer::kWarpsTogether * per_warp >= count) continue;
-      keys_read += one_key ? read_centres(first, count, chunk_at, scores)
-                           : descend(first, count, chunk_size, chunk_at, scores);
-    }
-    return keys_read;
+    const int number = rule_for<Rules>(rule, chunk_size);
+    return Rules::visit(number, [&]<typename Rule>() {
+      return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
+        if constexpr (Rule::kDescends) {
+          return descend(first, count, chunk_size, range_of, scores);
+        } else {
+          return read_keys<Rule>(first, count, range_of, scores);
+        }
+      });
+    });
+  }
+
+  /// Shows the logits of all chunks to the rows' states, for a reduction that needs them. Returns
+  /// the keys read, as run() does.
+  template <typename StartOf>
+  __device__ std::uint32_t observe(int rule, std::int32_t count, std::int32_t chunk_size,
+                                   std::int32_t end, StartOf&& start_of) const {
+    const auto range_of = [&](std::int32_t i) {
+      const std::int32_t l = i < count ? start_of(i) : 0;
+      return ChunkRange{l, i < count ? min(l + chunk_size, end) : 0};
+    };
+    return Rules::visit(rule, [&]<typename Rule>() {
+      static_assert(!Rule::kDescends, "a row has no logit of a chunk before its descent has ended");
+      static_assert(Rule::kKeys == 1, "a row's logit of a chunk is that of one key here");
+      return for_each_group<per_warp<Rule>()>(
+          count, [&](std::int32_t first) { return observe_keys<Rule>(first, count, range_of); });
+    });
   }
 
  private:
@@ -92,51 +96,109 @@ class ChunkScan {
   /// The number, among the keys of the quad, of the one that this lane finds.
   __device__ static int key() { return lane() % kKeys; }
 
-  /// Scores of this quad's keys; -inf where there is none.
+  /// Chunks that a warp scores at once.
+  template <typename Rule>
+  __device__ static constexpr std::int32_t per_warp() {
+    return 8 * (Rule::kDescends ? kChunks : kKeys);
+  }
+
+  /// Sums up visit(first) for the chunks [first, first + kPerWarp) of this warp.
+  template <std::int32_t kPerWarp, typename Visit>
+  __device__ static std::uint32_t for_each_group(std::int32_t count, Visit&& visit) {
+    constexpr std::int32_t kStep = kPerWarp * kWarps;
+    std::uint32_t keys_read = 0;
+#pragma unroll 1
+    for (std::int32_t i = Team::rank() * kStep; i < count; i += Team::size() * kStep) {
+      const std::int32_t first = i + warp() * kPerWarp;
+      if (first - warp() % Scorer::kWarpsTogether * kPerWarp >= count) continue;
+      keys_read += visit(first);
+    }
+    return keys_read;
+  }
+
+  /// Scores of this quad's keys; that of nothing where there is none.
   template <typename Meanwhile>
   __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
                              float (&scores)[kKeys], Meanwhile&& meanwhile) const {
     bool none;
     const Stored* row = keys_.row(wanted, position, page, none);
     const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
-    score_(row, scores, meanwhile);
+    scorer_.score(row, scores, meanwhile);
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
-      if (absent >> n & 1u) scores[n] = -INFINITY;
+      if (absent >> n & 1u) scores[n] = Reduction::kNothing;
     }
   }
 
-  /// One key a chunk.
-  template <typename ChunkAt>
-  __device__ std::uint32_t read_centres(std::int32_t first, std::int32_t count, ChunkAt&& chunk_at,
-                                        float* scores) const {
-    std::uint32_t keys_read = 0;
-    const std::int32_t mine = first + quad() * kKeys + key();
-    const std::int32_t centre = chunk_at(mine).middle();
-    float a[kKeys];
-    score_quad(mine < count, centre, mine < count ? keys_.pages.page(centre) : 0, a, [] {});
+  /// Where key i of this lane's chunk is, of a rule without descent.
+  struct Place {
+    bool wanted;
+    std::int32_t position;
+    std::int32_t page;
+  };
+  template <typename Rule, typename RangeOf>
+  __device__ Place place_of(std::int32_t first, std::int32_t count, RangeOf&& range_of,
+                            int i) const {
+    const std::int32_t chunk = first + quad() * kKeys + key();
+    const std::int32_t position = Rule::position(range_of(chunk), i);
+    return {chunk < count, position, chunk < count ? keys_.pages.page(position) : 0};
+  }
+
+  /// Keys of the quad's chunks, one of each.
+  __device__ static std::uint32_t chunks_of_quad(std::int32_t first, std::int32_t count) {
+    return static_cast<std::uint32_t>(min(max(count - first - quad() * kKeys, 0), kKeys));
+  }
+
+  template <typename Rule, typename RangeOf>
+  __device__ std::uint32_t read_keys(std::int32_t first, std::int32_t count, RangeOf&& range_of,
+                                     float* scores) const {
+    static_assert(Rule::kKeys == 1 || !Reduction::kNeedsRowState);
+    float best[kKeys];
+#pragma unroll 1
+    for (int i = 0; i < Rule::kKeys; ++i) {
+      const Place place = place_of<Rule>(first, count, range_of, i);
+      float a[kKeys];
+      score_quad(place.wanted, place.position, place.page, a, [] {});
+#pragma unroll
+      for (int n = 0; n < kKeys; ++n) best[n] = i == 0 ? a[n] : fmaxf(best[n], a[n]);
+    }
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
       const std::int32_t at = first + quad() * kKeys + n;
-      if (lane() % 4 == 0 && at < count) Team::put(scores + at, a[n]);
-      keys_read += at < count;
+      if (lane() % 4 == 0 && at < count) Team::put(scores + at, best[n]);
     }
-    return keys_read;
+    return Rule::kKeys * chunks_of_quad(first, count);
+  }
+
+  template <typename Rule, typename RangeOf>
+  __device__ std::uint32_t observe_keys(std::int32_t first, std::int32_t count,
+                                        RangeOf&& range_of) const {
+    const Place place = place_of<Rule>(first, count, range_of, 0);
+    bool none;
+    const Stored* row = keys_.row(place.wanted, place.position, place.page, none);
+    scorer_.observe(row, __ballot_sync(kAll, none));
+    return chunks_of_quad(first, count);
   }
 
   /// The binary descent (docs/algorithm.md, "Scoring a chunk"), two keys a chunk and level. While a
   /// level is scored, the lanes of a quad look up the four keys that each chunk may read next.
-  template <typename ChunkAt>
+  template <typename RangeOf>
   __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
-                                   ChunkAt&& chunk_at, float* scores) const {
+                                   RangeOf&& range_of, float* scores) const {
+    static_assert(!Reduction::kNeedsRowState,
+                  "a row has no logit of a chunk before its descent has ended");
     const int t = lane() % 4;
     std::uint32_t keys_read = 0;
-    ChunkDescent chunks[kChunks];
+    ChunkRange chunks[kChunks];
+    float best[kChunks];
 #pragma unroll
-    for (int i = 0; i < kChunks; ++i) chunks[i] = chunk_at(first + quad() * kChunks + i);
+    for (int i = 0; i < kChunks; ++i) {
+      chunks[i] = range_of(first + quad() * kChunks + i);
+      best[i] = Reduction::kNothing;
+    }
     // Of the chunk whose key this lane finds.
     const auto mine = [&] { return key() < 2 ? chunks[0] : chunks[kChunks - 1]; };
-    const auto position = [](const ChunkDescent& chunk, bool right) {
+    const auto position = [](const ChunkRange& chunk, bool right) {
       return right ? chunk.right() : chunk.left();
     };
     std::int32_t page = mine().size() > 0 ? keys_.pages.page(position(mine(), t % 2)) : 0;
@@ -150,40 +212,38 @@ class ChunkScan {
       score_quad(mine().size() >= least, position(mine(), t % 2), page, a, [&] {
 #pragma unroll
         for (int i = 0; i < kChunks; ++i) {
-          const ChunkDescent half = chunks[i].half(t >= 2);
+          const ChunkRange half = chunks[i].half(t >= 2);
           if (size > 2 && half.size() > 0) next_page[i] = keys_.pages.page(position(half, t % 2));
         }
       });
 #pragma unroll
       for (int i = 0; i < kChunks; ++i) {
-        ChunkDescent& chunk = chunks[i];
+        ChunkRange& chunk = chunks[i];
         const float left = a[2 * i];
         const float right = a[2 * i + 1];
         const bool to_right = !(left >= right);
         const std::int32_t found = __shfl_sync(kAll, next_page[i], (to_right ? 2 : 0) + t % 2, 4);
         if (key() / 2 == i) page = found;
         if (chunk.size() < least) continue;
-        chunk.best = fmaxf(chunk.best, fmaxf(left, right));
+        best[i] = fmaxf(best[i], fmaxf(left, right));
         if (chunk.size() == 1) {
           ++keys_read;
           continue;
         }
         keys_read += 2;
-        const ChunkDescent half = chunk.half(to_right);
-        chunk.l = half.l;
-        chunk.r = half.r;
+        chunk = chunk.half(to_right);
       }
     }
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       const std::int32_t at = first + quad() * kChunks + i;
-      if (t == 0 && at < count) Team::put(scores + at, chunks[i].best);
+      if (t == 0 && at < count) Team::put(scores + at, best[i]);
     }
     return keys_read;
   }
 
   const SearchKeys<Stored>& keys_;
-  const Scorer& score_;
+  const Scorer& scorer_;
 };
 
 }  // namespace hip_attn::cuda

@@ -13,6 +13,7 @@
 #include "hip_attn/cuda/search/chunk_scan.cuh"
 #include "hip_attn/cuda/search/mma_scorer.cuh"
 #include "hip_attn/cuda/search/pooled_queries.cuh"
+#include "hip_attn/cuda/search/rows.cuh"
 #include "hip_attn/cuda/search/select.cuh"
 #include "hip_attn/cuda/search/team.cuh"
 #include "hip_attn/cuda/search/wgmma_scorer.cuh"
@@ -25,12 +26,13 @@ template <int kHeadDim>
 inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
 
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
-/// of the workspace. Pooled queries come last but for the scores, which begin where those of the
-/// stage end.
+/// of the workspace. Pooled queries come last but for the rows' states and the scores, which begin
+/// where those of the stage end.
 template <typename Traits, typename Scorer>
 struct SearchMemory {
   using Layout = typename Scorer::Layout;
   using Params = PrefillParams<StoredOf<Traits>>;
+  static constexpr bool kHasRowStates = Traits::Reduction::kNeedsRowState;
   static constexpr std::size_t kStagingBytes = Scorer::kStagingBytes * (kSearchThreads / 32);
 
   std::byte* staging;      ///< kStagingBytes
@@ -42,8 +44,9 @@ struct SearchMemory {
                                                std::int64_t list_length) {
     std::size_t most = 0;
     for (int s = 0; s < num_scans; ++s) {
-      const std::size_t scan = query_bytes(Layout::padded(static_cast<int>(scans[s].rows))) +
-                               padded(scans[s].chunks * sizeof(float), 16);
+      const int rows = Layout::padded(static_cast<int>(scans[s].rows));
+      const std::size_t scan =
+          query_bytes(rows) + state_bytes(rows) + padded(scans[s].chunks * sizeof(float), 16);
       most = scan > most ? scan : most;
     }
     return kStagingBytes + lists_bytes(list_length) + most;
@@ -57,14 +60,24 @@ struct SearchMemory {
     queries = reinterpret_cast<std::uint32_t*>(memory + lists_bytes(params.list_length));
   }
 
-  /// [chunks of the stage], behind so many rows of queries.
+  /// [padded_rows], behind so many rows of queries; null where the reduction has no states.
+  __device__ float* row_states(int padded_rows) const {
+    return kHasRowStates ? behind_queries(padded_rows) : nullptr;
+  }
+  /// [chunks of the stage], behind the states of so many rows.
   __device__ float* scores(int padded_rows) const {
-    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
+    return behind_queries(padded_rows) + state_bytes(padded_rows) / sizeof(float);
   }
 
  private:
   static_assert(kStagingBytes % Layout::kAlignment == 0);
 
+  __device__ float* behind_queries(int padded_rows) const {
+    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
+  }
+  __host__ __device__ static std::size_t state_bytes(int padded_rows) {
+    return kHasRowStates ? padded_rows * sizeof(float) : 0;
+  }
   __host__ __device__ static std::size_t query_bytes(int padded_rows) {
     return static_cast<std::size_t>(padded_rows) * Traits::kHeadDim *
            sizeof(typename Traits::Element);
@@ -91,6 +104,7 @@ class SearchUnit {
  public:
   using Stored = StoredOf<Traits>;
   using Params = PrefillParams<Stored>;
+  using Reduction = typename Traits::Reduction;
 
   __device__ SearchUnit(const Params& params, std::int32_t selection_row, int kv_head,
                         const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
@@ -190,16 +204,27 @@ class SearchUnit {
       const PooledQueries<Traits, kSearchThreads, typename Scorer::Layout> queries(
           params_, block_, kv_head_, stage.query_stride);
       queries.write(memory_.queries);
-      padded_rows_ = queries.padded_rows();
+      rows_ = {memory_.queries, queries.rows(), queries.padded_rows(),
+               memory_.row_states(queries.padded_rows())};
       pooled_by_ = stage.query_stride;
       if constexpr (Scorer::kWarpsTogether > 1) hopper::fence_for_tensor_cores();
     }
+    if constexpr (Reduction::kNeedsRowState) {
+      for (int row = thread(); row < rows_.count; row += kSearchThreads) {
+        rows_.states[row] = Reduction::kNoState;
+      }
+    }
     Team::sync();  // the queries are there, and nobody needs the scores of the stage before
-    const Scorer score(memory_.queries, padded_rows_, memory_.staging);
-    const ChunkScan<Stored, Scorer, Team, kSearchThreads / 32> scan(keys_, score);
-    const std::uint32_t keys_read = scan.run(
-        stage.centre, chunks.count, chunks.chunk_size, w0_,
-        [&](std::int32_t i) { return chunks.start(i); }, scores());
+    const Reduction reduction(params_.scale_log2, params_.softcap_log2);
+    const Scorer scorer(rows_, reduction, memory_.staging);
+    const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(keys_, scorer);
+    const auto start_of = [&](std::int32_t i) { return chunks.start(i); };
+    std::uint32_t keys_read = 0;
+    if constexpr (Reduction::kNeedsRowState) {
+      keys_read += scan.observe(stage.rule, chunks.count, chunks.chunk_size, w0_, start_of);
+      merge_row_states();
+    }
+    keys_read += scan.run(stage.rule, chunks.count, chunks.chunk_size, w0_, start_of, scores());
     if (params_.counters) {
       const std::uint32_t of_warp =
           __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
@@ -208,7 +233,23 @@ class SearchUnit {
     Team::sync();
   }
 
-  __device__ float* scores() const { return memory_.scores(padded_rows_); }
+  /// Every block of the team gets what all of them have seen of a row.
+  __device__ void merge_row_states() {
+    Team::sync();
+    if (Team::size() == 1) return;
+    for (int first = 0; first < rows_.count; first += kSearchThreads) {
+      const int row = min(first + thread(), rows_.count - 1);
+      float state = Team::get(rows_.states + row, 0);
+      for (int rank = 1; rank < Team::size(); ++rank) {
+        state = Reduction::merge_states(state, Team::get(rows_.states + row, rank));
+      }
+      Team::sync();  // all have read what is overwritten
+      rows_.states[row] = state;
+    }
+    __syncthreads();
+  }
+
+  __device__ float* scores() const { return memory_.scores(rows_.padded); }
 
   __device__ std::int32_t* blocks_out() const {
     const auto& out = params_.selection;
@@ -228,7 +269,7 @@ class SearchUnit {
   SearchMemory<Traits, Scorer> memory_;
   std::int32_t w0_;
   int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
-  int padded_rows_ = 0;
+  SearchRows rows_{};
 };
 
 /// Takes the units of a team. The KV head changes slowest, so that the units that run at once

@@ -7,6 +7,8 @@
 #include "hip_attn/cuda/ptx/global_memory.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/reduction.cuh"
+#include "hip_attn/cuda/search/rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -32,7 +34,7 @@ struct MmaQueries {
   }
 };
 
-/// a(j) of 32 keys per warp, the columns of the product: its key n * 8 + g is that of quad g. The
+/// Scores of 32 keys per warp, the columns of the product: its key n * 8 + g is that of quad g. The
 /// keys go straight from global memory to registers: lane (g, t) = (lane / 4, lane % 4) holds 16
 /// bytes in every 64 of its quad's four keys. Sixteen query rows read from shared memory feed four
 /// products; with fewer keys to a warp, shared memory would be the limit.
@@ -42,6 +44,7 @@ class MmaScorer {
   using Element = typename Traits::Element;
   using Loader = typename Traits::Loader;
   using Stored = StoredOf<Traits>;
+  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Layout = MmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 4;
@@ -49,37 +52,80 @@ class MmaScorer {
 
   static constexpr std::size_t kStagingBytes = 0;
 
-  /// `queries` are in the order of MmaQueries.
-  __device__ MmaScorer(const std::uint32_t* queries, int padded_rows, std::byte* /*staging*/)
-      : queries_(queries), padded_rows_(padded_rows) {}
+  /// The rows' queries are in the order of MmaQueries.
+  __device__ MmaScorer(const SearchRows& rows, const Reduction& reduction, std::byte* /*staging*/)
+      : rows_(rows), reduction_(reduction) {}
 
   /// Every lane brings the row of key lane % 4 of its quad's, and gets the scores of all.
   /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const Stored* row, float (&scores)[4], Meanwhile&& meanwhile) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const Stored* rows[4];
+  __device__ void score(const Stored* key, float (&scores)[4], Meanwhile&& meanwhile) const {
+    float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
+#pragma unroll
+    for (float& each : best) each = Reduction::kNothing;
+    multiply(key, meanwhile, [&](const float(&c)[4][4], int row) {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          best[2 * n + j] = Reduction::merge(
+              best[2 * n + j],
+              Reduction::merge(of_row(c[n][j], row), of_row(c[n][2 + j], row + 8)));
+        }
+      }
+    });
+    hand_out(best, scores);
+  }
+
+  /// Shows the logits of the keys to the rows' states. `absent`: lanes whose key is none.
+  __device__ void observe(const Stored* key, std::uint32_t absent) const {
+    multiply(
+        key, [] {},
+        [&](const float(&c)[4][4], int row) {
+#pragma unroll
+          for (int i = 0; i < 16; ++i) {
+            const int quad = lane() % 4 * 2 + i % 2;
+            const int of = row + i / 2 % 2 * 8;
+            if ((absent >> (quad * 4 + i / 4) & 1u) == 0 && of < rows_.count) {
+              reduction_.observe(rows_.states + of, c[i / 4][i % 4]);
+            }
+          }
+        });
+  }
+
+ private:
+  static constexpr int kSegments = kHeadDim / 32;
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+
+  __device__ float of_row(float logit, int row) const {
+    return row_score(reduction_, logit, row, rows_.count, rows_.states);
+  }
+
+  /// visit(c, row) with the products of sixteen query rows: c[n][0], c[n][1] are query row `row`
+  /// with keys n of quads 2 t and 2 t + 1, c[n][2], c[n][3] row + 8 with the same.
+  template <typename Meanwhile, typename Visit>
+  __device__ void multiply(const Stored* key, Meanwhile&& meanwhile, Visit&& visit) const {
+    const Stored* own[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      rows[n] = reinterpret_cast<const Stored*>(
-          __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), n, 4));
+      own[n] = reinterpret_cast<const Stored*>(
+          __shfl_sync(kAll, reinterpret_cast<unsigned long long>(key), n, 4));
     }
     uint4 keys[4][kSegments];
 #pragma unroll
     for (int i = 0; i < kSegments; ++i) {
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        keys[n][i] = Loader::read(rows[n] + i * 32 + lane % 4 * 8);
+        keys[n][i] = Loader::read(own[n] + i * 32 + lane() % 4 * 8);
       }
     }
     meanwhile();
 
-    float best[8];  // of keys 2 t and 2 t + 1 of each eight, for this lane's query rows
-#pragma unroll
-    for (float& each : best) each = -INFINITY;
-    const auto* fragment = reinterpret_cast<const uint4*>(queries_) + lane;
+    const auto* fragment = reinterpret_cast<const uint4*>(rows_.queries) + lane();
 #pragma unroll 1
-    for (int row = 0; row < padded_rows_; row += Layout::kRowTile) {
+    for (int row = 0; row < rows_.padded; row += Layout::kRowTile) {
       float c[4][4] = {};
 #pragma unroll
       for (int i = 0; i < kSegments; ++i) {
@@ -95,23 +141,14 @@ class MmaScorer {
         }
       }
       fragment += Layout::kWordsPerTile / 4;
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {  // fmaxf passes NaN over
-        best[2 * n] = fmaxf(best[2 * n], fmaxf(c[n][0], c[n][2]));
-        best[2 * n + 1] = fmaxf(best[2 * n + 1], fmaxf(c[n][1], c[n][3]));
-      }
+      visit(c, row + lane() / 4);
     }
-    hand_out(best, scores);
   }
 
- private:
-  static constexpr int kSegments = kHeadDim / 32;
-  static constexpr std::uint32_t kAll = 0xffffffffu;
-
-  /// The maximum over the eight lanes that hold a key's products, to the quad that brought it.
+  /// What the eight lanes that hold a key's products have, put together, to the quad that brought
+  /// the key.
   __device__ static void hand_out(const float (&best)[8], float (&scores)[4]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int g = lane / 4;
+    const int g = lane() / 4;
     // Halves are exchanged: lane (g, t) ends with key (n, 2 t + g % 2) where n = g / 2.
     float four[4];
 #pragma unroll
@@ -126,14 +163,14 @@ class MmaScorer {
     }
   }
 
-  /// The larger of this lane's and its partner's `upper`, or `lower` where `upper_lane` is not set.
+  /// This lane's and its partner's `upper` put together, or `lower` where `upper_lane` is not set.
   __device__ static float exchange(bool upper_lane, int distance, float lower, float upper) {
     const float other = __shfl_xor_sync(kAll, upper_lane ? lower : upper, distance);
-    return fmaxf(upper_lane ? upper : lower, other);
+    return Reduction::merge(upper_lane ? upper : lower, other);
   }
 
-  const std::uint32_t* queries_;
-  int padded_rows_;
+  const SearchRows& rows_;
+  const Reduction& reduction_;
 };
 
 }  // namespace hip_attn::cuda

@@ -36,6 +36,7 @@ class PooledQueries {
         anchor_(block.p0 % stride),
         pooled_((anchor_ + block.rows + stride - 1) / stride * params.group) {}
 
+  __device__ int rows() const { return pooled_; }
   __device__ int padded_rows() const { return Layout::padded(pooled_); }
 
   /// Called by the whole block.

@@ -17,6 +17,8 @@ struct LoneBlock {
   __device__ static void sync() { __syncthreads(); }
   /// Writes a score where every block of the team finds it after sync().
   __device__ static void put(float* score, float value) { *score = value; }
+  /// What block `rank` of the team has at this place of its memory.
+  __device__ static float get(const float* place, int /*rank*/) { return *place; }
 };
 
 /// The cluster that the kernel was launched with (sm_90), or a single block. Scores are in shared
@@ -49,6 +51,19 @@ struct SearchCluster {
           "r"(to), "f"(value)
           : "memory");
     }
+  }
+  __device__ static float get(const float* place, int rank) {
+    float value;
+    asm volatile(
+        "{\n"
+        " .reg .b32 address;\n"
+        " mapa.shared::cluster.u32 address, %1, %2;\n"
+        " ld.shared::cluster.f32 %0, [address];\n"
+        "}"
+        : "=f"(value)
+        : "r"(shared_address(place)), "r"(rank)
+        : "memory");
+    return value;
   }
 #endif
 };

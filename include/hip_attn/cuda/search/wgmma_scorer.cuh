@@ -10,6 +10,8 @@
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/reduction.cuh"
+#include "hip_attn/cuda/search/rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -30,10 +32,10 @@ struct WgmmaQueries {
   }
 };
 
-/// a(j) of 64 keys per four warps, the rows of the product: keys g and g + 8 of a warp are those of
-/// quad g. Keys go through shared memory, where lanes may copy for each other: eight of them ask
+/// Scores of 64 keys per four warps, the rows of the product: keys g and g + 8 of a warp are those
+/// of quad g. Keys go through shared memory, where lanes may copy for each other: eight of them ask
 /// for 128 bytes of a key together, as much as one request to L2 brings. (Straight to registers, as
-/// in search_mma.cuh, a quad can ask for 64.) A warp copies and reads its own keys, so nothing but
+/// in mma_scorer.cuh, a quad can ask for 64.) A warp copies and reads its own keys, so nothing but
 /// the product itself waits for other warps.
 template <typename Traits>
 class WgmmaScorer {
@@ -41,52 +43,59 @@ class WgmmaScorer {
   using Element = typename Traits::Element;
   using Loader = typename Traits::Loader;
   using Stored = StoredOf<Traits>;
+  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Layout = WgmmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 2;
   static constexpr int kWarpsTogether = 4;
   static constexpr std::size_t kStagingBytes = 16 * kHeadDim * sizeof(Element);  ///< of a warp
 
-  /// `queries` are in the order of WgmmaQueries; `staging` is that of all warps.
-  __device__ WgmmaScorer(const std::uint32_t* queries, int padded_rows, std::byte* staging)
-      : queries_(shared_address(queries)),
-        padded_rows_(padded_rows),
+  /// The rows' queries are in the order of WgmmaQueries; `staging` is that of all warps.
+  __device__ WgmmaScorer(const SearchRows& rows, const Reduction& reduction, std::byte* staging)
+      : rows_(rows),
+        reduction_(reduction),
+        queries_(shared_address(rows.queries)),
         staging_(shared_address(staging) + threadIdx.x / 32 * Keys::kBytes) {}
 
   /// Every lane brings the row of key lane % 2 of its quad's, and gets the scores of both.
   /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
-  __device__ void operator()(const Stored* row, float (&scores)[2], Meanwhile&& meanwhile) const {
-    ask(row);
-    meanwhile();
-    std::uint32_t keys[kSteps][4];
-    wait_for_copies();
-    __syncwarp();
+  __device__ void score(const Stored* key, float (&scores)[2], Meanwhile&& meanwhile) const {
+    float best[2] = {Reduction::kNothing, Reduction::kNothing};
+    multiply(key, meanwhile, [&](const float(&c)[Layout::kRowTile / 2], int row) {
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      load_matrices(keys[i], staging_ + Keys::offset(lane() % 16, 2 * i + lane() / 16));
-    }
-    float best[2] = {-INFINITY, -INFINITY};
-    std::uint32_t columns = Layout::Tile::columns_of(queries_);
-#pragma unroll 1
-    for (int first = 0; first < padded_rows_; first += Layout::kRowTile) {
-      float c[Layout::kRowTile / 2];
-      multiply(keys, columns, c);
-      columns += Layout::Tile::step(Layout::Tile::kBytes);
+      for (int n = 0; n < Layout::kRowTile / 2; n += 4) {
 #pragma unroll
-      for (int n = 0; n < Layout::kRowTile / 2; n += 4) {  // fmaxf passes NaN over
-        best[0] = fmaxf(best[0], fmaxf(c[n], c[n + 1]));
-        best[1] = fmaxf(best[1], fmaxf(c[n + 2], c[n + 3]));
+        for (int j = 0; j < 2; ++j) {
+          const int of = row + n * 2;
+          best[j] = Reduction::merge(best[j], Reduction::merge(of_row(c[n + 2 * j], of),
+                                                               of_row(c[n + 2 * j + 1], of + 1)));
+        }
       }
-    }
+    });
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
       for (int lanes = 1; lanes <= 2; lanes *= 2) {
-        best[n] = fmaxf(best[n], __shfl_xor_sync(kAll, best[n], lanes));
+        best[n] = Reduction::merge(best[n], __shfl_xor_sync(kAll, best[n], lanes));
       }
       scores[n] = best[n];
     }
+  }
+
+  /// Shows the logits of the keys to the rows' states. `absent`: lanes whose key is none.
+  __device__ void observe(const Stored* key, std::uint32_t absent) const {
+    multiply(
+        key, [] {},
+        [&](const float(&c)[Layout::kRowTile / 2], int row) {
+#pragma unroll
+          for (int i = 0; i < Layout::kRowTile / 2; ++i) {
+            const int of = row + i / 4 * 8 + i % 2;
+            if ((absent >> (lane() / 4 * 4 + i / 2 % 2) & 1u) == 0 && of < rows_.count) {
+              reduction_.observe(rows_.states + of, c[i]);
+            }
+          }
+        });
   }
 
  private:
@@ -97,6 +106,33 @@ class WgmmaScorer {
   static constexpr int kSteps = kHeadDim / 16;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+
+  __device__ float of_row(float logit, int row) const {
+    return row_score(reduction_, logit, row, rows_.count, rows_.states);
+  }
+
+  /// visit(c, row) with the products of 64 query rows: c[4 n], c[4 n + 1] are key g with query rows
+  /// row + 8 n and the next; c[4 n + 2], c[4 n + 3] the same of key g + 8.
+  template <typename Meanwhile, typename Visit>
+  __device__ void multiply(const Stored* key, Meanwhile&& meanwhile, Visit&& visit) const {
+    ask(key);
+    meanwhile();
+    std::uint32_t keys[kSteps][4];
+    wait_for_copies();
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      load_matrices(keys[i], staging_ + Keys::offset(lane() % 16, 2 * i + lane() / 16));
+    }
+    std::uint32_t columns = Layout::Tile::columns_of(queries_);
+#pragma unroll 1
+    for (int first = 0; first < rows_.padded; first += Layout::kRowTile) {
+      float c[Layout::kRowTile / 2];
+      multiply_tile(keys, columns, c);
+      columns += Layout::Tile::step(Layout::Tile::kBytes);
+      visit(c, first + lane() % 4 * 2);
+    }
+  }
 
   __device__ void ask(const Stored* row) const {
     const int piece = lane() % 8;
@@ -113,10 +149,9 @@ class WgmmaScorer {
     }
   }
 
-  /// c[4 n], c[4 n + 1] = key g with rows 8 n + 2 t and the next of the tile; c[4 n + 2], c[4 n +
-  /// 3] the same of key g + 8. `columns` is Tile::columns_of.
-  __device__ static void multiply(const std::uint32_t (&keys)[kSteps][4], std::uint32_t columns,
-                                  float (&c)[Layout::kRowTile / 2]) {
+  /// `columns` is Tile::columns_of.
+  __device__ static void multiply_tile(const std::uint32_t (&keys)[kSteps][4],
+                                       std::uint32_t columns, float (&c)[Layout::kRowTile / 2]) {
     hopper::wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
@@ -128,8 +163,9 @@ class WgmmaScorer {
     for (float& each : c) asm volatile("" : "+f"(each)::"memory");
   }
 
+  const SearchRows& rows_;
+  const Reduction& reduction_;
   std::uint32_t queries_;  ///< addresses in shared memory
-  int padded_rows_;
   std::uint32_t staging_;  ///< of this warp
 };
 
