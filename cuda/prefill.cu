@@ -341,10 +341,10 @@ Status plan_prefill(AttentionPlan& plan) {
                               [&]<typename T>() { return plan_of_type<T>(plan); });
 }
 
-template <Element T>
-Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+template <Element T, StoredFor<T> C>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
                    Stream stream) {
-  if constexpr (std::same_as<T, float> || !kBuilt<T>) {
+  if constexpr (!std::same_as<T, C> || std::same_as<T, float> || !kBuilt<T>) {
     return {StatusCode::kUnsupported, "prefill on CUDA takes float16 and bfloat16"};
   } else {
     if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
@@ -359,10 +359,9 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, std:
   }
 }
 
-template Status run_prefill(const AttentionPlan&, const AttentionArgs<float>&, std::byte*, Stream);
-template Status run_prefill(const AttentionPlan&, const AttentionArgs<float16>&, std::byte*,
-                            Stream);
-template Status run_prefill(const AttentionPlan&, const AttentionArgs<bfloat16>&, std::byte*,
-                            Stream);
+#define HIP_ATTN_INSTANTIATE(T, C) \
+  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, std::byte*, Stream);
+HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_INSTANTIATE)
+#undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn::cuda

@@ -56,25 +56,25 @@ Status to_status(const cpu::CallError& error, std::int64_t num_pages) {
   return {};
 }
 
-template <Element T>
-Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace) {
+template <Element T, StoredFor<T> C>
+Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace) {
   HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
   detail::keep_openmp_loaded();
   return to_status(cpu::run_attention(plan, args, workspace.data()), args.kv.pages.num_pages());
 }
 
-template <Element T>
-Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                   Workspace workspace) {
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<C>));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>, kElementType<C>));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_workspace(plan, workspace));
   return detail::check_overlaps(args, workspace);
 }
 
-template <Element T>
-Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                 Workspace workspace, [[maybe_unused]] Stream stream) {
   HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
 #if HIP_ATTN_HAS_CUDA
@@ -86,8 +86,8 @@ Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& 
   return run_on_cpu(plan, args, workspace);
 }
 
-template <Element T>
-Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                 Workspace workspace, ThreadTeam& team, int part) {
   HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
   if (plan.shape.device.type != DeviceType::kCpu) {
@@ -105,51 +105,50 @@ Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T>& 
   }
   const ThreadTeamPart mine(team, part, [&](void*& shared) -> Status {
     HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
-    shared = &cpu::Call<T>::make(plan, args, workspace.data());
+    shared = &cpu::Call<T, C>::make(plan, args, workspace.data());
     return {};
   });
   if (!mine.status().ok()) return mine.status();
-  auto& call = *static_cast<cpu::Call<T>*>(mine.call());
+  auto& call = *static_cast<cpu::Call<T, C>*>(mine.call());
   call.work(part);
   return to_status(call.error(), args.kv.pages.num_pages());
 }
 
 }  // namespace
 
-template <Element T>
-Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+template <Element T, StoredFor<T> C>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace,
                    Stream stream) {
   return run_call(Operator::kPrefill, plan, args, workspace, stream);
 }
 
-template <Element T>
-Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+template <Element T, StoredFor<T> C>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace,
                    ThreadTeam& team, int part) {
   return run_part(Operator::kPrefill, plan, args, workspace, team, part);
 }
 
-template <Element T>
-Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+template <Element T, StoredFor<T> C>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace,
                   Stream stream) {
   return run_call(Operator::kDecode, plan, args, workspace, stream);
 }
 
-template <Element T>
-Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+template <Element T, StoredFor<T> C>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace,
                   ThreadTeam& team, int part) {
   return run_part(Operator::kDecode, plan, args, workspace, team, part);
 }
 
-#define HIP_ATTN_INSTANTIATE(T)                                                                  \
-  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream); \
-  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T>&, Workspace,          \
-                              ThreadTeam&, int);                                                 \
-  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace, Stream);  \
-  template Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, Workspace,           \
+#define HIP_ATTN_INSTANTIATE(T, C)                                                                 \
+  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace,         \
+                              Stream);                                                             \
+  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace,         \
+                              ThreadTeam&, int);                                                   \
+  template Status run_decode(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace, Stream); \
+  template Status run_decode(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace,          \
                              ThreadTeam&, int);
-HIP_ATTN_INSTANTIATE(float)
-HIP_ATTN_INSTANTIATE(float16)
-HIP_ATTN_INSTANTIATE(bfloat16)
+HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_INSTANTIATE)
 #undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn

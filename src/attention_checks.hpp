@@ -20,7 +20,8 @@ inline Status check_at_most(const char* name, std::int64_t value, const char* fi
           fmt::format("{} is {}; the plan was made for shape.{} = {}", name, value, field, most)};
 }
 
-inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType type) {
+inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType type,
+                         ElementType cache_type) {
   const auto name = [](Operator each) {
     return each == Operator::kPrefill ? "plan_prefill" : "plan_decode";
   };
@@ -28,10 +29,12 @@ inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType typ
     return {StatusCode::kInvalidShape,
             fmt::format("plan is one of {}; it must be one of {}", name(plan.op), name(op))};
   }
-  if (plan.type != type) {
+  if (plan.type != type || plan.cache_type != cache_type) {
     return {StatusCode::kInvalidShape,
-            fmt::format("plan is for element type {}; the arguments are {}", to_string(plan.type),
-                        to_string(type))};
+            fmt::format("plan is for q of element type {} over a cache of {}; the arguments are q "
+                        "of {} over a cache of {}",
+                        to_string(plan.type), to_string(plan.cache_type), to_string(type),
+                        to_string(cache_type))};
   }
   if (plan.workspace_bytes == 0) {
     return {StatusCode::kInvalidShape,
@@ -57,9 +60,9 @@ inline Status check_workspace(const AttentionPlan& plan, Workspace workspace) {
   return check_tensor("workspace", bytes);
 }
 
-template <Element T>
-Status check_kv(const AttentionPlan& plan, const PagedKv<T>& kv, std::int64_t batch) {
-  const KvPages<const T>& pages = kv.pages;
+template <Element C>
+Status check_kv(const AttentionPlan& plan, const PagedKv<C>& kv, std::int64_t batch) {
+  const KvPages<const C>& pages = kv.pages;
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.k", pages.k));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.v", pages.v));
   for (int i = 0; i < 4; ++i) {
@@ -138,8 +141,8 @@ inline Status check_cache(const AttentionPlan& plan, const SelectionCache& cache
 }
 
 // What can be said of a call without reading device memory.
-template <Element T>
-Status check_args(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+template <Element T, StoredFor<T> C>
+Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("q", args.q));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("out", args.out));
   HIP_ATTN_RETURN_IF_ERROR(check_array("seq_lens", args.seq_lens));
@@ -199,8 +202,8 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T>& args) {
 }
 
 // Outputs have memory of their own.
-template <Element T>
-Status check_overlaps(const AttentionArgs<T>& args, Workspace workspace) {
+template <Element T, StoredFor<T> C>
+Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
   const TensorView<std::byte, 1> scratch(workspace.data(),
                                          {static_cast<std::int64_t>(workspace.size())});
   const auto check_output = [&](const Extent& output) -> Status {
@@ -218,8 +221,8 @@ Status check_overlaps(const AttentionArgs<T>& args, Workspace workspace) {
 }
 
 // What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
-template <Element T>
-Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+template <Element T, StoredFor<T> C>
+Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   const std::int64_t total_q = args.q.sizes[0];
   const std::int64_t batch = args.seq_lens.sizes[0];
   const bool has_table = args.kv.block_table.has_value();

@@ -23,12 +23,12 @@ Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream
 Status plan_prefill(AttentionPlan& plan);
 Status plan_decode(AttentionPlan& plan);
 
-template <Element T>
-Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+template <Element T, StoredFor<T> C>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
                    Stream stream);
 
-template <Element T>
-Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* workspace,
+template <Element T, StoredFor<T> C>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
                   Stream stream);
 
 }  // namespace hip_attn::cuda

@@ -60,22 +60,28 @@ Status plan_for_backend(AttentionPlan& plan) {
   }
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
+  if (plan.type != plan.cache_type) {
+    return {StatusCode::kUnsupported,
+            fmt::format("q is {} and the cache {}; on CUDA they are of one type",
+                        detail::to_string(plan.type), detail::to_string(plan.cache_type))};
+  }
   return plan.op == Operator::kDecode ? cuda::plan_decode(plan) : cuda::plan_prefill(plan);
 #else
   return {StatusCode::kUnsupported, "this build has no CUDA"};  // said by check_device
 #endif
 }
 
-Status make_plan(Operator op, ElementType type, const HipConfig& config,
+Status make_plan(Operator op, ElementType type, ElementType cache_type, const HipConfig& config,
                  const AttentionShape& shape, AttentionPlan& plan) {
   HIP_ATTN_RETURN_IF_ERROR(validate(config));
   HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(type));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(cache_type));
 
   const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
   AttentionPlan result;
   result.op = op;
   result.type = type;
+  result.cache_type = cache_type;
   result.config = config;
   // Window starts are int32. A longer sink covers every sequence as well when it ends there.
   result.config.sink = std::min(config.sink, kMaxInt32 / config.block_k() * config.block_k());
@@ -95,22 +101,20 @@ Status make_plan(Operator op, ElementType type, const HipConfig& config,
 
 }  // namespace
 
-template <Element T>
+template <Element T, StoredFor<T> C>
 Status plan_prefill(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
-  return make_plan(Operator::kPrefill, kElementType<T>, config, shape, plan);
+  return make_plan(Operator::kPrefill, kElementType<T>, kElementType<C>, config, shape, plan);
 }
 
-template <Element T>
+template <Element T, StoredFor<T> C>
 Status plan_decode(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
-  return make_plan(Operator::kDecode, kElementType<T>, config, shape, plan);
+  return make_plan(Operator::kDecode, kElementType<T>, kElementType<C>, config, shape, plan);
 }
 
-#define HIP_ATTN_INSTANTIATE(T)                                                             \
-  template Status plan_prefill<T>(const HipConfig&, const AttentionShape&, AttentionPlan&); \
-  template Status plan_decode<T>(const HipConfig&, const AttentionShape&, AttentionPlan&);
-HIP_ATTN_INSTANTIATE(float)
-HIP_ATTN_INSTANTIATE(float16)
-HIP_ATTN_INSTANTIATE(bfloat16)
+#define HIP_ATTN_INSTANTIATE(T, C)                                                             \
+  template Status plan_prefill<T, C>(const HipConfig&, const AttentionShape&, AttentionPlan&); \
+  template Status plan_decode<T, C>(const HipConfig&, const AttentionShape&, AttentionPlan&);
+HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_INSTANTIATE)
 #undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn

@@ -33,14 +33,14 @@ std::vector<RequestSpec> mixed_specs(Operator op) {
   return {{60, 60, 1}, {0, 0, 2}, {177, 9, 3}, {260, 0, 4}, {0, 2, 5}, {231, 33, 6}, {1, 1, 7}};
 }
 
-template <Element T>
-void check_same_output(const RunResult<T>& a, const RunResult<T>& b) {
+template <TestedTypes P>
+void check_same_output(const RunResult<P>& a, const RunResult<P>& b) {
   CHECK(same_bits(a.out, b.out));
   CHECK(same_bits(a.lse, b.lse));
 }
 
-template <Element T>
-void check_same_result(const RunResult<T>& a, const RunResult<T>& b) {
+template <TestedTypes P>
+void check_same_result(const RunResult<P>& a, const RunResult<P>& b) {
   check_same_output(a, b);
   CHECK(a.selection.blocks == b.selection.blocks);
   CHECK(a.selection.counts == b.selection.counts);
@@ -56,10 +56,10 @@ std::vector<V> rows_of(const std::vector<V>& rows, std::int64_t first, std::int6
 
 // The rows and units of request b of `whole`, from its row `first_row` on, are those of request 0
 // of `part`.
-template <Element T>
-void check_same_request(Operator op, const HipConfig& config, const Problem<T>& whole_problem,
-                        const RunResult<T>& whole, std::int64_t b, std::int64_t first_row,
-                        const Problem<T>& part_problem, const RunResult<T>& part) {
+template <TestedTypes P>
+void check_same_request(Operator op, const HipConfig& config, const Problem<P>& whole_problem,
+                        const RunResult<P>& whole, std::int64_t b, std::int64_t first_row,
+                        const Problem<P>& part_problem, const RunResult<P>& part) {
   const Heads& heads = whole_problem.heads;
   const std::int64_t rows = part_problem.total_q();
   const std::int64_t at = whole_problem.first_row(b) + first_row;
@@ -80,7 +80,7 @@ void check_same_request(Operator op, const HipConfig& config, const Problem<T>& 
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its selection") {
+HIP_ATTN_OPERATOR_TEST_CASE("every row equals the dense oracle restricted to its selection") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
@@ -91,7 +91,7 @@ HIP_ATTN_TYPED_TEST_CASE("every row equals the dense oracle restricted to its se
   check_attention(op, small_config(), problem, result);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects") {
+HIP_ATTN_OPERATOR_TEST_CASE("every kind of configuration attends to what it selects") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config =
@@ -105,7 +105,7 @@ HIP_ATTN_TYPED_TEST_CASE("every kind of configuration attends to what it selects
   check_attention(op, config, problem, result);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("candidates within the budget give dense attention") {
+HIP_ATTN_OPERATOR_TEST_CASE("candidates within the budget give dense attention") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = small_config();
@@ -123,13 +123,13 @@ HIP_ATTN_TYPED_TEST_CASE("candidates within the budget give dense attention") {
       everything.set_unit(block.selection_row, head, config.sink, {});  // a window of everything
     }
   }
-  check_close<TestType>(result.out, result.lse, attend_all<double>(op, config, problem, everything),
-                        attend_all<float>(op, config, problem, everything));
+  check_close(result.out, result.lse, attend_all<double>(op, config, problem, everything),
+              attend_all<float>(op, config, problem, everything));
   const auto dense = run_attention(op, presets::dense(), problem, {.device = device});
   CHECK(result.counters[4] == dense.counters[1]);  // attended (row, KV head, key) triples
 }
 
-HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one block") {
+HIP_ATTN_OPERATOR_TEST_CASE("one block of candidates above the budget drops one block") {
   const HipConfig config = small_config();
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), {{76, 1, 1}});
   const auto result = run_attention(Operator::kDecode, config, problem);
@@ -139,7 +139,7 @@ HIP_ATTN_TYPED_TEST_CASE("one block of candidates above the budget drops one blo
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
+HIP_ATTN_OPERATOR_TEST_CASE("a prompt in pieces equals the prompt whole") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config =
       GENERATE(small_config(), smallest_config(), doubling_config(), window_only_config());
@@ -155,7 +155,7 @@ HIP_ATTN_TYPED_TEST_CASE("a prompt in pieces equals the prompt whole") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
+HIP_ATTN_OPERATOR_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
@@ -184,7 +184,7 @@ HIP_ATTN_TYPED_TEST_CASE("page order, page size, NHD or HND and strides change n
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
+HIP_ATTN_OPERATOR_TEST_CASE("a request alone equals the request in a batch") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const Heads heads = heads_of(4, least_head_dim());
@@ -199,7 +199,8 @@ HIP_ATTN_TYPED_TEST_CASE("a request alone equals the request in a batch") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a plan of its size") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "a call smaller than its plan equals the call with a plan of its size") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
@@ -219,7 +220,7 @@ HIP_ATTN_TYPED_TEST_CASE("a call smaller than its plan equals the call with a pl
   CHECK(roomy.counters == exact.counters);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("the number of threads changes nothing") {
+HIP_ATTN_OPERATOR_TEST_CASE("the number of threads changes nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(kCpu));
@@ -229,14 +230,14 @@ HIP_ATTN_TYPED_TEST_CASE("the number of threads changes nothing") {
   check_same_result(memory.read(), run_attention(op, small_config(), problem));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
+HIP_ATTN_OPERATOR_TEST_CASE("outputs that are not asked for change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
   plan.dense_until = op == Operator::kPrefill ? 100 : 0;
   CallMemory<TestType> memory(plan, problem, {});
-  AttentionArgs<TestType> args = memory.args();
+  ArgumentsOf<TestType> args = memory.args();
   args.lse.reset();
   args.selection_out.reset();
   args.counters.reset();
@@ -247,7 +248,7 @@ HIP_ATTN_TYPED_TEST_CASE("outputs that are not asked for change nothing") {
                       .out));
 }
 
-HIP_ATTN_TYPED_TEST_CASE(
+HIP_ATTN_OPERATOR_TEST_CASE(
     "a selection given back in gives the same bits and reads no key to search") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
@@ -262,7 +263,7 @@ HIP_ATTN_TYPED_TEST_CASE(
   check_same_result(given, searched);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal is attended to") {
+HIP_ATTN_OPERATOR_TEST_CASE("any selection that is ascending, in range and causal is attended to") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = small_config();
@@ -296,7 +297,7 @@ HIP_ATTN_TYPED_TEST_CASE("any selection that is ascending, in range and causal i
   check_attention(op, config, problem, result);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
+HIP_ATTN_OPERATOR_TEST_CASE("requests without keys or without rows are legal") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), presets::dense());
@@ -306,14 +307,14 @@ HIP_ATTN_TYPED_TEST_CASE("requests without keys or without rows are legal") {
     CAPTURE(op, specs.size());
     const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), specs);
     const auto result = run_attention(op, config, problem, {.device = device});
-    for (const TestType value : result.out) REQUIRE(to_float(value) == 0.f);
+    for (const QueryType<TestType> value : result.out) REQUIRE(to_float(value) == 0.f);
     for (const float value : result.lse) REQUIRE(value == -kInfinity);
     for (const std::int32_t count : result.selection.counts) REQUIRE(count == kUntouched);
     for (const std::int64_t counter : result.counters) REQUIRE(counter == 0);
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
+HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap follow their formula") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
@@ -328,7 +329,8 @@ HIP_ATTN_TYPED_TEST_CASE("scale and logit_softcap follow their formula") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
+HIP_ATTN_OPERATOR_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
+  using T = QueryType<TestType>;
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const Heads heads = heads_of(4, head_dim);
@@ -351,25 +353,25 @@ HIP_ATTN_TYPED_TEST_CASE("lse and merge_states put attention over two sets of ke
     parts.requests[1].v.erase(parts.requests[1].v.begin(), parts.requests[1].v.begin() + at);
     const auto partial = run_attention(Operator::kDecode, config, parts, {.device = device});
 
-    const DeviceBuffer<TestType> partial_out(device, partial.out);
+    const DeviceBuffer<T> partial_out(device, partial.out);
     const DeviceBuffer<float> partial_lse(device, partial.lse);
-    const DeviceBuffer<TestType> out(device, heads.num_q_heads * head_dim,
-                                     from_float<TestType>(kNaN));
+    const DeviceBuffer<T> out(device, heads.num_q_heads * head_dim, from_float<T>(kNaN));
     const DeviceBuffer<float> lse(device, heads.num_q_heads, kNaN);
-    MergeStatesArgs<TestType> merge;
+    MergeStatesArgs<T> merge;
     merge.partial_out = {partial_out.data(), {2, 1, heads.num_q_heads, head_dim}};
     merge.partial_lse = {partial_lse.data(), {2, 1, heads.num_q_heads}};
     merge.out = {out.data(), {1, heads.num_q_heads, head_dim}};
     merge.lse = TensorView<float, 2>(lse.data(), {1, heads.num_q_heads});
-    REQUIRE(merge_states<TestType>(device, merge).ok());
+    REQUIRE(merge_states<T>(device, merge).ok());
     CAPTURE(cut);
-    check_close<TestType>(out.read(), lse.read(),
-                          attend_all<double>(Operator::kDecode, config, whole, everything),
-                          attend_all<float>(Operator::kDecode, config, whole, everything));
+    check_close(out.read(), lse.read(),
+                attend_all<double>(Operator::kDecode, config, whole, everything),
+                attend_all<float>(Operator::kDecode, config, whole, everything));
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("query blocks before dense_until attend to every key, the others search") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "query blocks before dense_until attend to every key, the others search") {
   const HipConfig config = small_config();
   const Heads heads = heads_of(4, least_head_dim());
   const auto problem = make_problem<TestType>(heads, {{400, 400, 1}, {200, 90, 2}});
@@ -400,7 +402,7 @@ HIP_ATTN_TYPED_TEST_CASE("query blocks before dense_until attend to every key, t
       run_attention(Operator::kPrefill, config, problem, {.selection = &result.selection}), result);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") {
+HIP_ATTN_OPERATOR_TEST_CASE("NaN and infinity in one request never touch another") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
@@ -410,9 +412,10 @@ HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") 
   const auto clean = make_problem<TestType>(heads, specs);
   auto poisoned = clean;
   auto& victim = poisoned.requests[1];
-  for (auto* values : {&victim.k, &victim.v, &victim.q}) {
-    std::fill(values->begin(), values->end(), from_float<TestType>(poison));
+  for (auto* values : {&victim.k, &victim.v}) {
+    std::fill(values->begin(), values->end(), from_float<CacheType<TestType>>(poison));
   }
+  std::fill(victim.q.begin(), victim.q.end(), from_float<QueryType<TestType>>(poison));
   const auto result = run_attention(op, small_config(), poisoned, {.device = device});
   for (const std::int64_t b : {0, 2}) {
     const auto alone = make_problem<TestType>(heads, {specs[b]});
@@ -421,7 +424,7 @@ HIP_ATTN_TYPED_TEST_CASE("NaN and infinity in one request never touch another") 
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
+HIP_ATTN_OPERATOR_TEST_CASE("a row never sees the keys and values after it") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity);
@@ -434,7 +437,7 @@ HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
   auto& request = poisoned.requests[0];
   for (auto* values : {&request.k, &request.v}) {  // the last three keys and values
     std::fill(values->begin() + request.kv_offset(130, 0), values->end(),
-              from_float<TestType>(poison));
+              from_float<CacheType<TestType>>(poison));
   }
   const auto result = run_attention(op, small_config(), poisoned, {.device = device});
   const std::int64_t rows = q_len - 3;
@@ -445,7 +448,7 @@ HIP_ATTN_TYPED_TEST_CASE("a row never sees the keys and values after it") {
                   rows_of(expected.lse, 0, rows, heads.num_q_heads)));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a row of a window alone never sees the keys before its window") {
+HIP_ATTN_OPERATOR_TEST_CASE("a row of a window alone never sees the keys before its window") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity);
@@ -464,7 +467,8 @@ HIP_ATTN_TYPED_TEST_CASE("a row of a window alone never sees the keys before its
   const std::int64_t window = seq_len - q_len + first_row + 1 - config.window;
   for (auto* values : {&request.k, &request.v}) {
     std::fill(values->begin() + request.kv_offset(config.sink, 0),
-              values->begin() + request.kv_offset(window, 0), from_float<TestType>(poison));
+              values->begin() + request.kv_offset(window, 0),
+              from_float<CacheType<TestType>>(poison));
   }
   const auto result = run_attention(op, config, poisoned, {.device = device});
   const std::int64_t rows = q_len - first_row;
@@ -476,7 +480,7 @@ HIP_ATTN_TYPED_TEST_CASE("a row of a window alone never sees the keys before its
   CHECK(std::isnan(result.lse[0]));  // which the first row still sees
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a sink longer than every sequence is dense attention") {
+HIP_ATTN_OPERATOR_TEST_CASE("a sink longer than every sequence is dense attention") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   HipConfig config = small_config();
@@ -484,9 +488,9 @@ HIP_ATTN_TYPED_TEST_CASE("a sink longer than every sequence is dense attention")
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto result = run_attention(op, config, problem, {.device = device});
   const auto dense = run_attention(op, presets::dense(), problem, {.device = device});
-  check_close<TestType>(result.out, result.lse,
-                        attend_all<double>(op, presets::dense(), problem, dense.selection),
-                        attend_all<float>(op, presets::dense(), problem, dense.selection));
+  check_close(result.out, result.lse,
+              attend_all<double>(op, presets::dense(), problem, dense.selection),
+              attend_all<float>(op, presets::dense(), problem, dense.selection));
   check_same_output(
       run_attention(op, config, problem, {.device = device, .selection = &result.selection}),
       result);

@@ -246,11 +246,15 @@ TEST_CASE("a plan of another operator or type, or no plan, is refused") {
   Call decode(Operator::kDecode);
   check_refused(run_prefill<T>(decode.plan, decode.args, decode.workspace),
                 StatusCode::kInvalidShape, {"plan", "plan_prefill", "plan_decode"});
-  prefill.plan.type =
+  const ElementType other =
       kElementType<T> == ElementType::kFloat16 ? ElementType::kBFloat16 : ElementType::kFloat16;
+  prefill.plan.type = other;
   check_refused(prefill.run(), StatusCode::kInvalidShape, {"plan", "element type"});
-  prefill.plan = AttentionPlan{};
   prefill.plan.type = kElementType<T>;
+  prefill.plan.cache_type = other;
+  check_refused(prefill.run(), StatusCode::kInvalidShape, {"plan", "a cache of"});
+  prefill.plan = AttentionPlan{};
+  prefill.plan.type = prefill.plan.cache_type = kElementType<T>;
   check_refused(prefill.run(), StatusCode::kInvalidShape, {"plan"});
 }
 

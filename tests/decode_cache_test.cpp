@@ -32,7 +32,7 @@ struct Step {
 };
 
 /// The library and the model, side by side over many steps.
-template <Element T>
+template <TestedTypes P>
 class Decoder {
  public:
   Decoder(Device device, const HipConfig& config, const Heads& heads, std::int64_t max_batch,
@@ -43,7 +43,7 @@ class Decoder {
                kMaxSeqLen,    heads.num_q_heads, heads.num_kv_heads,
                heads.head_dim},
         num_slots_(num_slots),
-        slot_bytes_(make_plan<T>(Operator::kDecode, config, shape_).selection_cache_slot_bytes),
+        slot_bytes_(make_plan<P>(Operator::kDecode, config, shape_).selection_cache_slot_bytes),
         cache_(device, num_slots * static_cast<std::int64_t>(slot_bytes_), std::byte{0}) {}
 
   /// Decodes one step and checks all that it gives.
@@ -56,7 +56,7 @@ class Decoder {
       refresh_from.push_back(step.refresh_from);
       slots.push_back(step.slot);
     }
-    const auto problem = make_problem<T>(heads_, specs, Values::kExact);
+    const auto problem = make_problem<P>(heads_, specs, Values::kExact);
     const DeviceBuffer<std::int32_t> refresh_memory(shape_.device, refresh_from);
     const DeviceBuffer<std::int32_t> slot_memory(shape_.device, slots);
     const auto batch = static_cast<std::int64_t>(steps.size());
@@ -92,14 +92,14 @@ class Decoder {
   }
 
  private:
-  const SearchResult& model_step(const Problem<T>& problem, const QueryBlock& block,
+  const SearchResult& model_step(const Problem<P>& problem, const QueryBlock& block,
                                  std::int64_t head, const Step& step) {
     const std::int64_t w0 = reference_window_start(config_, block.p0);
     const auto found = model_.find({step.slot, head});
     const bool usable =
         !config_.is_window_only() && found != model_.end() && found->second.w0 <= w0;
     const int first_stage = usable ? std::min(step.refresh_from, config_.num_stages()) : 0;
-    const UnitScore<T> score(problem.requests[block.request], block, head, Operator::kDecode,
+    const UnitScore<P> score(problem.requests[block.request], block, head, Operator::kDecode,
                              config_);
     SearchResult result = reference_search(config_, w0, score, first_stage,
                                            first_stage > 0 ? &found->second : nullptr);
@@ -154,7 +154,8 @@ HipConfig without_sink() {
   return config;
 }
 
-HIP_ATTN_TYPED_TEST_CASE("decoding with staggered refreshes is what the model says at every step") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "decoding with staggered refreshes is what the model says at every step") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), single_stage_with_intervals(), without_sink());
   CAPTURE(describe(config));
@@ -173,7 +174,7 @@ HIP_ATTN_TYPED_TEST_CASE("decoding with staggered refreshes is what the model sa
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a selection that is reused keeps its W0, and the window grows") {
+HIP_ATTN_OPERATOR_TEST_CASE("a selection that is reused keeps its W0, and the window grows") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), without_sink());
   // From 10 keys on all are attended, with a sink or without: W0 is the sink and stays there.
@@ -191,7 +192,8 @@ HIP_ATTN_TYPED_TEST_CASE("a selection that is reused keeps its W0, and the windo
   CHECK(decoder.remembered_w0(0) == reference_window_start(config, first + 64));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("stages from refresh_from on search the survivors of the stage before") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "stages from refresh_from on search the survivors of the stage before") {
   const HipConfig config = GENERATE(small_config(), doubling_config());
   Decoder<TestType> decoder(kCpu, config, test_heads(), 1, 1);
   Choices choices(1);
@@ -205,7 +207,7 @@ HIP_ATTN_TYPED_TEST_CASE("stages from refresh_from on search the survivors of th
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("an entry of zeroed memory refreshes itself whole") {
+HIP_ATTN_OPERATOR_TEST_CASE("an entry of zeroed memory refreshes itself whole") {
   const HipConfig config = small_config();
   for (const std::int32_t refresh_from : {0, 1, 2, 3, 9}) {
     Decoder<TestType> decoder(kCpu, config, test_heads(), 2, 2);
@@ -214,7 +216,8 @@ HIP_ATTN_TYPED_TEST_CASE("an entry of zeroed memory refreshes itself whole") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("an entry ahead of the sequence refreshes itself whole after a rollback") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "an entry ahead of the sequence refreshes itself whole after a rollback") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 1, 1);
   decoder.run({{{303, 1, 1}, 0, 0}});
@@ -232,7 +235,7 @@ HIP_ATTN_TYPED_TEST_CASE("an entry ahead of the sequence refreshes itself whole 
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("slots follow their requests, whatever row of the batch these are in") {
+HIP_ATTN_OPERATOR_TEST_CASE("slots follow their requests, whatever row of the batch these are in") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 4, 6);
   Choices choices(2);
@@ -252,7 +255,7 @@ HIP_ATTN_TYPED_TEST_CASE("slots follow their requests, whatever row of the batch
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("without slots, request b has slot b") {
+HIP_ATTN_OPERATOR_TEST_CASE("without slots, request b has slot b") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 3, 3);
   for (std::int64_t step = 0; step < 6; ++step) {
@@ -264,7 +267,7 @@ HIP_ATTN_TYPED_TEST_CASE("without slots, request b has slot b") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a new request in an old slot starts with refresh_from 0") {
+HIP_ATTN_OPERATOR_TEST_CASE("a new request in an old slot starts with refresh_from 0") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 1, 1);
   decoder.run({{{100, 1, 1}, 0, 0}});
@@ -272,7 +275,7 @@ HIP_ATTN_TYPED_TEST_CASE("a new request in an old slot starts with refresh_from 
   CHECK(decoder.remembered_w0(0) == reference_window_start(config, 299));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("requests without keys or rows leave their slots alone") {
+HIP_ATTN_OPERATOR_TEST_CASE("requests without keys or rows leave their slots alone") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 3, 3);
   decoder.run({{{200, 1, 1}, 0, 0}, {{220, 1, 2}, 0, 1}, {{240, 1, 3}, 0, 2}});
@@ -281,21 +284,21 @@ HIP_ATTN_TYPED_TEST_CASE("requests without keys or rows leave their slots alone"
   decoder.run({{{202, 1, 1}, 3, 0}, {{222, 1, 2}, 3, 1}, {{242, 1, 3}, 3, 2}});
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a window alone needs no selection to reuse") {
+HIP_ATTN_OPERATOR_TEST_CASE("a window alone needs no selection to reuse") {
   Decoder<TestType> decoder(kCpu, window_only_config(), test_heads(), 1, 1);
   for (std::int32_t step = 0; step < 4; ++step) {
     decoder.run({{{100 + 7 * step, 1 + step, 1}, step, 0}});
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("requests without keys or rows need no slot") {
+HIP_ATTN_OPERATOR_TEST_CASE("requests without keys or rows need no slot") {
   const HipConfig config = small_config();
   Decoder<TestType> decoder(kCpu, config, test_heads(), 4, 1);
   decoder.run({{{200, 1, 1}, 0, 0}, {{0, 1, 2}, 0, 0}, {{0, 0, 3}, 0, -1}, {{80, 0, 4}, 0, 99}});
   decoder.run({{{0, 1, 2}, 0, -1}, {{201, 1, 1}, 3, 0}, {{0, 2, 3}, 0, 0}, {{80, 0, 4}, 0, 0}});
 }
 
-HIP_ATTN_TYPED_TEST_CASE("random steps, slots and refreshes on random configurations") {
+HIP_ATTN_OPERATOR_TEST_CASE("random steps, slots and refreshes on random configurations") {
   Choices choices(3);
   for (int trial = 0; trial < 8; ++trial) {
     const HipConfig config = random_config(choices, 4);

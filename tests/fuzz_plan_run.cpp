@@ -108,8 +108,8 @@ AttentionShape hostile_shape(Choices& choices, AttentionShape shape) {
   return shape;
 }
 
-template <Element T>
-Problem<T> random_problem(Choices& choices, Operator op) {
+template <TestedTypes P>
+Problem<P> random_problem(Choices& choices, Operator op) {
   const std::int64_t kv_heads = choices.between(1, 3);
   const auto dims = built_head_dims();
   const Heads heads{kv_heads * choices.between(1, 5), kv_heads,
@@ -121,7 +121,7 @@ Problem<T> random_problem(Choices& choices, Operator op) {
     specs.push_back({seq_len, choices.between(0, seq_len == 0 ? most : std::min(seq_len, most)),
                      choices.bits()});
   }
-  return make_problem<T>(heads, specs);
+  return make_problem<P>(heads, specs);
 }
 
 MemoryLayout random_layout(Choices& choices) {
@@ -164,10 +164,10 @@ void spoil_view(Choices& choices, View& view) {
 }
 
 /// Changes of the arrays that a call reads: what is there may be anything.
-template <Element T>
+template <TestedTypes P>
 class Attack {
  public:
-  Attack(Choices& choices, const AttentionPlan& plan, AttentionArgs<T>& args)
+  Attack(Choices& choices, const AttentionPlan& plan, ArgumentsOf<P>& args)
       : choices_(choices), plan_(plan), args_(args), batch_(args.seq_lens.sizes[0]) {}
 
   void spoil_arguments() {
@@ -307,7 +307,7 @@ class Attack {
 
   Choices& choices_;
   const AttentionPlan& plan_;
-  AttentionArgs<T>& args_;
+  ArgumentsOf<P>& args_;
   std::int64_t batch_;  // before anything is spoilt
   std::deque<DeviceBuffer<std::int32_t>> arrays_;
   std::optional<SelectionMemory> selection_;
@@ -319,11 +319,15 @@ class Fuzzer {
   void run_trial(std::uint64_t seed) {
     Choices choices(seed);
     trial_.seed = seed;
-    switch (choices.between(0, 2)) {
+    switch (choices.between(0, 4)) {
       case 0:
         return run_typed<float>(choices);
       case 1:
         return run_typed<float16>(choices);
+      case 2:
+        return run_typed<TypePair<float, float16>>(choices);
+      case 3:
+        return run_typed<TypePair<float, bfloat16>>(choices);
       default:
         return run_typed<bfloat16>(choices);
     }
@@ -348,14 +352,14 @@ class Fuzzer {
     return status.ok();
   }
 
-  template <Element T>
+  template <TestedTypes P>
   Status make_plan(Operator op, const HipConfig& config, const AttentionShape& shape,
                    AttentionPlan& plan) {
-    return op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
-                                    : plan_decode<T>(config, shape, plan);
+    return op == Operator::kPrefill ? plan_prefill<QueryType<P>, CacheType<P>>(config, shape, plan)
+                                    : plan_decode<QueryType<P>, CacheType<P>>(config, shape, plan);
   }
 
-  template <Element T>
+  template <TestedTypes P>
   void run_typed(Choices& choices) {
     const Operator op = choices.of({Operator::kPrefill, Operator::kDecode});
     const bool hostile_plan = choices.one_in(3);
@@ -365,11 +369,11 @@ class Fuzzer {
     trial_.text += describe(config);
     static_cast<void>(refresh_from_at(config, hostile_int64(choices)));
 
-    const Problem<T> problem = random_problem<T>(choices, op);
+    const Problem<P> problem = random_problem<P>(choices, op);
     AttentionShape shape = problem.shape(kCpu);
     if (hostile_plan && choices.one_in(2)) shape = hostile_shape(choices, shape);
     AttentionPlan plan;
-    if (!note(make_plan<T>(op, config, shape, plan))) return;
+    if (!note(make_plan<P>(op, config, shape, plan))) return;
     // A plan for more than this machine has is good, but cannot be run here.
     const double selection_elements = static_cast<double>(plan.selection_rows) *
                                       static_cast<double>(plan.shape.num_kv_heads) *
@@ -381,14 +385,14 @@ class Fuzzer {
     run_calls(choices, plan, problem);
   }
 
-  template <Element T>
-  void run_calls(Choices& choices, AttentionPlan plan, const Problem<T>& problem) {
-    CallMemory<T> memory(plan, problem, random_layout(choices));
-    AttentionArgs<T>& args = memory.args();
+  template <TestedTypes P>
+  void run_calls(Choices& choices, AttentionPlan plan, const Problem<P>& problem) {
+    CallMemory<P> memory(plan, problem, random_layout(choices));
+    ArgumentsOf<P>& args = memory.args();
     Workspace workspace = memory.workspace();
-    Attack<T> attack(choices, plan, args);
+    Attack<P> attack(choices, plan, args);
     const auto run = [&] {
-      const bool ok = note(run_operator<T>(plan, args, workspace));
+      const bool ok = note(run_operator<P>(plan, args, workspace));
       if (!memory.untouched_around_outputs() || !attack.guards_intact()) {
         fail(trial_, "memory around a buffer was written");
       }
@@ -416,7 +420,7 @@ class Fuzzer {
         break;
       case 3: {
         const bool searched = choices.one_in(2) && run();
-        const RunResult<T> result = memory.read();
+        const RunResult<P> result = memory.read();
         attack.give_selection(searched ? &result.selection : nullptr);
         trial_.text += ", selection";
         break;
@@ -444,9 +448,9 @@ class Fuzzer {
     run();
   }
 
-  template <Element T>
-  void check_written(const RunResult<T>& result) const {
-    for (const T value : result.out) {
+  template <TestedTypes P>
+  void check_written(const RunResult<P>& result) const {
+    for (const QueryType<P> value : result.out) {
       if (std::isnan(to_float(value))) fail(trial_, "a row of out was not written");
     }
     for (const float value : result.lse) {

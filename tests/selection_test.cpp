@@ -22,9 +22,9 @@ namespace {
 using namespace test;
 
 // Every unit of a call against brute force, rows of no query block untouched, and the counters.
-template <Element T>
-void check_selection(Operator op, const HipConfig& config, const Problem<T>& problem,
-                     const RunResult<T>& result) {
+template <TestedTypes P>
+void check_selection(Operator op, const HipConfig& config, const Problem<P>& problem,
+                     const RunResult<P>& result) {
   ExpectedCounters counters(config);
   std::set<std::int64_t> rows;
   for (const QueryBlock& block : query_blocks(problem, op, config)) {
@@ -62,7 +62,7 @@ Heads random_heads(Choices& choices) {
   return {kv_heads * choices.of({1, 1, 2, 3, 5}), kv_heads, least_head_dim()};
 }
 
-HIP_ATTN_TYPED_TEST_CASE("selections on exact inputs are those of brute force") {
+HIP_ATTN_OPERATOR_TEST_CASE("selections on exact inputs are those of brute force") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   Choices choices(op == Operator::kPrefill ? 1 : 2);
@@ -75,7 +75,8 @@ HIP_ATTN_TYPED_TEST_CASE("selections on exact inputs are those of brute force") 
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("selections of every head dim and group size are those of brute force") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "selections of every head dim and group size are those of brute force") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
@@ -89,7 +90,7 @@ HIP_ATTN_TYPED_TEST_CASE("selections of every head dim and group size are those 
                   run_attention(op, small_config(), problem, {.device = device}));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("where all scores tie, the lower positions are selected") {
+HIP_ATTN_OPERATOR_TEST_CASE("where all scores tie, the lower positions are selected") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   Choices choices(3);
@@ -102,7 +103,7 @@ HIP_ATTN_TYPED_TEST_CASE("where all scores tie, the lower positions are selected
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a NaN product counts as -inf in the search") {
+HIP_ATTN_OPERATOR_TEST_CASE("a NaN product counts as -inf in the search") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t one_in = GENERATE(1, 3, 20);  // 1: every key
@@ -119,7 +120,7 @@ HIP_ATTN_TYPED_TEST_CASE("a NaN product counts as -inf in the search") {
         const float poison = choices.of({kNaN, kInfinity, -kInfinity});
         for (std::int64_t n = choices.between(1, 3); n > 0; --n) {
           request.k[key * problem.heads.head_dim + choices.between(0, 63)] =
-              from_float<TestType>(choices.one_in(2) ? poison : -poison);
+              from_float<CacheType<TestType>>(choices.one_in(2) ? poison : -poison);
         }
       }
     }
@@ -127,7 +128,7 @@ HIP_ATTN_TYPED_TEST_CASE("a NaN product counts as -inf in the search") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("the presets select what brute force selects") {
+HIP_ATTN_OPERATOR_TEST_CASE("the presets select what brute force selects") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(presets::infinite_hip(), presets::infinite_hip_5k(),
@@ -141,7 +142,8 @@ HIP_ATTN_TYPED_TEST_CASE("the presets select what brute force selects") {
   check_selection(op, config, problem, run_attention(op, config, problem, {.device = device}));
 }
 
-HIP_ATTN_TYPED_TEST_CASE("on real numbers, selections differ from brute force in near ties alone") {
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "on real numbers, selections differ from brute force in near ties alone") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
@@ -167,7 +169,7 @@ HIP_ATTN_TYPED_TEST_CASE("on real numbers, selections differ from brute force in
   CHECK(same >= total - total / 100);
 }
 
-HIP_ATTN_TYPED_TEST_CASE("no key is attended twice and every row has its latest window") {
+HIP_ATTN_OPERATOR_TEST_CASE("no key is attended twice and every row has its latest window") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   Choices choices(6);

@@ -26,15 +26,15 @@ namespace {
 using namespace test;
 
 // Few units of many pieces, and more units than threads.
-template <Element T>
-Problem<T> long_and_short(Operator op) {
+template <TestedTypes P>
+Problem<P> long_and_short(Operator op) {
   const std::int64_t q_len = op == Operator::kDecode ? 2 : 70;
-  return make_problem<T>({4, 2, least_head_dim()},
+  return make_problem<P>({4, 2, least_head_dim()},
                          {{3000, q_len, 1}, {0, 1, 2}, {q_len, q_len, 3}, {1111, q_len, 4}});
 }
 
-template <Element T>
-void require_same(const RunResult<T>& a, const RunResult<T>& b) {
+template <TestedTypes P>
+void require_same(const RunResult<P>& a, const RunResult<P>& b) {
   REQUIRE(same_bits(a.out, b.out));
   REQUIRE(same_bits(a.lse, b.lse));
   REQUIRE(a.selection.blocks == b.selection.blocks);
@@ -43,20 +43,20 @@ void require_same(const RunResult<T>& a, const RunResult<T>& b) {
   REQUIRE(a.counters == b.counters);
 }
 
-template <Element T>
-Status run_part(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace,
+template <Element T, StoredFor<T> C>
+Status run_part(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Workspace workspace,
                 ThreadTeam& team, int part) {
   return plan.op == Operator::kPrefill ? run_prefill(plan, args, workspace, team, part)
                                        : run_decode(plan, args, workspace, team, part);
 }
 
 // A plan with room for so many threads.
-template <Element T>
-AttentionPlan plan_for(Operator op, const HipConfig& config, const Problem<T>& problem,
+template <TestedTypes P>
+AttentionPlan plan_for(Operator op, const HipConfig& config, const Problem<P>& problem,
                        int num_threads) {
   AttentionShape shape = problem.shape(kCpu);
   shape.num_threads = num_threads;
-  return make_plan<T>(op, config, shape);
+  return make_plan<P>(op, config, shape);
 }
 
 // The Status of every thread.
@@ -69,7 +69,7 @@ std::vector<Status> run_on_threads(int count, Run&& run) {
   return statuses;
 }
 
-HIP_ATTN_TYPED_TEST_CASE("any number of threads gives the same bits") {
+HIP_ATTN_OPERATOR_TEST_CASE("any number of threads gives the same bits") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const HipConfig config = GENERATE(small_config(), presets::dense(), window_only_config());
   const auto problem = long_and_short<TestType>(op);
@@ -89,7 +89,7 @@ HIP_ATTN_TYPED_TEST_CASE("any number of threads gives the same bits") {
   }
 }
 
-HIP_ATTN_TYPED_TEST_CASE("a team of the caller's threads gives the bits of one call") {
+HIP_ATTN_OPERATOR_TEST_CASE("a team of the caller's threads gives the bits of one call") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const HipConfig config = GENERATE(small_config(), presets::dense());
   const auto problem = long_and_short<TestType>(op);

@@ -104,6 +104,10 @@ TEST_CASE("element types have the layout of their CUDA counterparts") {
   static_assert(kElementType<float16> == ElementType::kFloat16);
   static_assert(kElementType<bfloat16> == ElementType::kBFloat16);
   static_assert(Element<float> && !Element<double> && !Element<const float>);
+  static_assert(StoredFor<float, float> && StoredFor<float16, float16>);
+  static_assert(StoredFor<float16, float> && StoredFor<bfloat16, float>);
+  static_assert(!StoredFor<float, float16> && !StoredFor<float16, bfloat16>);
+  static_assert(!StoredFor<double, float> && !StoredFor<double, double>);
 }
 
 TEST_CASE("a dense TensorView is row-major") {

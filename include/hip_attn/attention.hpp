@@ -52,7 +52,8 @@ struct CudaSchedule {
 /// use it from several threads, keep it for as many calls as fit the shape.
 struct AttentionPlan {
   Operator op = Operator::kPrefill;
-  ElementType type = ElementType::kFloat32;
+  ElementType type = ElementType::kFloat32;        ///< of q and out
+  ElementType cache_type = ElementType::kFloat32;  ///< of keys and values
   HipConfig config;
   AttentionShape shape;
   std::size_t workspace_bytes = 0;             ///< exact; independent of max_seq_len^2
@@ -76,10 +77,14 @@ struct AttentionPlan {
 /// workspace or each other, the call is refused (kOverlap; of views whose outer strides differ, all
 /// between first and last element counts). Of lengths, block table, selections, selection cache and
 /// counters this is not checked.
-template <Element T>
+///
+/// T is the type of q and out, C that of the cache (StoredFor). The arithmetic is fp32 whatever
+/// they are: a float q over a 16-bit cache is used as it is on the CPU, keys and values are
+/// widened, and out is not rounded. Pooled queries of the search are rounded to T.
+template <Element T, StoredFor<T> C = T>
 struct AttentionArgs {
   TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
-  PagedKv<T> kv;             ///< the rows of this call already appended
+  PagedKv<C> kv;             ///< the rows of this call already appended
   /// [B] keys of each request; 0: padding, whose rows get 0. Of a request without keys or rows
   /// nothing else is looked at.
   TensorView<const std::int32_t, 1> seq_lens;

@@ -10,7 +10,7 @@ namespace hip_attn {
 /// Checks config and shape and writes the plan. Host arithmetic, and for a CUDA device questions to
 /// its driver; reads no device memory.
 /// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
-template <Element T>
+template <Element T, StoredFor<T> C = T>
 HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& shape,
                                 AttentionPlan& plan);
 
@@ -28,27 +28,25 @@ HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& s
 /// computes follows from what they hold afterwards.
 ///
 /// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
-template <Element T>
-HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                                Workspace workspace, Stream stream = nullptr);
 
 /// A part of the same call on the CPU: see ThreadTeam. Also kUnsupported for another device, and
 /// kInvalidShape for a team of more parts than the plan has threads, or a part that it does not
 /// have.
-template <Element T>
-HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+HIP_ATTN_API Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                                Workspace workspace, ThreadTeam& team, int part);
 
-#define HIP_ATTN_EXTERN_(T)                                                                     \
-  extern template HIP_ATTN_API Status plan_decode<T>(const HipConfig&, const AttentionShape&,   \
-                                                     AttentionPlan&);                           \
-  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, \
-                                                 Workspace, Stream);                            \
-  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T>&, \
+#define HIP_ATTN_EXTERN_(T, C)                                                                     \
+  extern template HIP_ATTN_API Status plan_decode<T, C>(const HipConfig&, const AttentionShape&,   \
+                                                        AttentionPlan&);                           \
+  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T, C>&, \
+                                                 Workspace, Stream);                               \
+  extern template HIP_ATTN_API Status run_decode(const AttentionPlan&, const AttentionArgs<T, C>&, \
                                                  Workspace, ThreadTeam&, int);
-HIP_ATTN_EXTERN_(float)
-HIP_ATTN_EXTERN_(float16)
-HIP_ATTN_EXTERN_(bfloat16)
+HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_EXTERN_)
 #undef HIP_ATTN_EXTERN_
 
 }  // namespace hip_attn

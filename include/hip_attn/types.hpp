@@ -30,6 +30,19 @@ struct bfloat16 {
 template <typename T>
 concept Element = std::same_as<T, float> || std::same_as<T, float16> || std::same_as<T, bfloat16>;
 
+/// Calls visit(T, C) for every pair of types that prefill and decode take: T of queries and
+/// outputs, C of the keys and values in the cache. They are equal, or floats meet a cache of 16-bit
+/// elements without a copy of either. The one list of them.
+#define HIP_ATTN_FOR_EACH_TYPE_PAIR(visit)                                                    \
+  visit(float, float) visit(float16, float16) visit(bfloat16, bfloat16) visit(float, float16) \
+      visit(float, bfloat16)
+
+#define HIP_ATTN_IS_PAIR_(A, B) || (std::same_as<T, A> && std::same_as<C, B>)
+/// A cache of C serves queries of T.
+template <typename C, typename T>
+concept StoredFor = false HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_IS_PAIR_);
+#undef HIP_ATTN_IS_PAIR_
+
 enum class ElementType : int { kFloat32, kFloat16, kBFloat16 };
 
 template <Element T>

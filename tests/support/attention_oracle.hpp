@@ -28,19 +28,19 @@ struct LogitOptions {
 };
 
 /// One row and query head over `keys`, every operation in Float.
-template <typename Float, Element T>
-void attend_row(const Request<T>& request, std::int64_t row, std::int64_t q_head,
+template <typename Float, TestedTypes P>
+void attend_row(const Request<P>& request, std::int64_t row, std::int64_t q_head,
                 const std::vector<std::int64_t>& keys, const LogitOptions& options, Float* out,
                 Float* lse) {
   const std::int64_t head_dim = request.heads.head_dim;
   const std::int64_t kv_head = q_head / request.heads.group();
   const Float scale = options.scale ? static_cast<Float>(*options.scale)
                                     : 1 / std::sqrt(static_cast<Float>(head_dim));
-  const T* q = request.query(row, q_head);
+  const QueryType<P>* q = request.query(row, q_head);
   std::vector<Float> p(keys.size());
   Float max = -std::numeric_limits<Float>::infinity();
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    const T* k = request.key(keys[i], kv_head);
+    const CacheType<P>* k = request.key(keys[i], kv_head);
     Float product = 0;
     for (std::int64_t d = 0; d < head_dim; ++d) {
       product += static_cast<Float>(to_float(q[d])) * static_cast<Float>(to_float(k[d]));
@@ -61,7 +61,7 @@ void attend_row(const Request<T>& request, std::int64_t row, std::int64_t q_head
     sum += p[i];
   }
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    const T* v = request.value(keys[i], kv_head);
+    const CacheType<P>* v = request.value(keys[i], kv_head);
     for (std::int64_t d = 0; d < head_dim; ++d) {
       out[d] += p[i] * static_cast<Float>(to_float(v[d]));
     }
@@ -71,8 +71,8 @@ void attend_row(const Request<T>& request, std::int64_t row, std::int64_t q_head
 }
 
 /// Attention of all rows over the selection that a run reported.
-template <typename Float, Element T>
-RowStates<Float> attend_all(Operator op, const HipConfig& config, const Problem<T>& problem,
+template <typename Float, TestedTypes P>
+RowStates<Float> attend_all(Operator op, const HipConfig& config, const Problem<P>& problem,
                             const HostSelection& selection, const LogitOptions& options = {}) {
   const Heads& heads = problem.heads;
   RowStates<Float> states;
@@ -132,7 +132,7 @@ std::vector<float> to_floats(const std::vector<T>& values) {
 }
 
 /// An error of at most twice that of the plain program of the same precision. The floors serve
-/// calls of so few rows that the plain program is exact by luck: one rounding to T, and for the
+/// calls of so few rows that the plain program is exact by luck: one rounding to P, and for the
 /// fp32 sums 1e-6, which is eight roundings of fp32, relative to the largest value.
 template <Element T>
 void check_close(const std::vector<T>& out, const std::vector<float>& lse,
@@ -151,12 +151,12 @@ void check_close(const std::vector<T>& out, const std::vector<float>& lse,
 }
 
 /// The result of a run is attention over the selection that it reports.
-template <Element T>
-void check_attention(Operator op, const HipConfig& config, const Problem<T>& problem,
-                     const RunResult<T>& result, const LogitOptions& options = {}) {
-  check_close<T>(result.out, result.lse,
-                 attend_all<double>(op, config, problem, result.selection, options),
-                 attend_all<float>(op, config, problem, result.selection, options));
+template <TestedTypes P>
+void check_attention(Operator op, const HipConfig& config, const Problem<P>& problem,
+                     const RunResult<P>& result, const LogitOptions& options = {}) {
+  check_close(result.out, result.lse,
+              attend_all<double>(op, config, problem, result.selection, options),
+              attend_all<float>(op, config, problem, result.selection, options));
 }
 
 }  // namespace hip_attn::test

@@ -90,19 +90,19 @@ class SelectionMemory {
   DeviceBuffer<std::int32_t> window_start_;
 };
 
-template <Element T>
+template <TestedTypes P>
 struct RunResult {
-  std::vector<T> out;      ///< [total_q, Hq, D]
-  std::vector<float> lse;  ///< [total_q, Hq]
+  std::vector<QueryType<P>> out;  ///< [total_q, Hq, D]
+  std::vector<float> lse;         ///< [total_q, Hq]
   HostSelection selection;
   std::vector<std::int64_t> counters;  ///< [num_stages + 2]
 };
 
 /// The arguments' memory of one call. Tests of bad input take args() and break it.
-template <Element T>
+template <TestedTypes P>
 class CallMemory {
  public:
-  CallMemory(const AttentionPlan& plan, const Problem<T>& problem, const MemoryLayout& layout)
+  CallMemory(const AttentionPlan& plan, const Problem<P>& problem, const MemoryLayout& layout)
       : device_(plan.shape.device),
         kv_(device_, problem, layout),
         q_(device_, problem.total_q(), problem.heads, layout.row_padding),
@@ -126,12 +126,12 @@ class CallMemory {
     args_.counters = TensorView<std::int64_t, 1>(counters_.data(), {counters_.size()});
   }
 
-  [[nodiscard]] AttentionArgs<T>& args() { return args_; }
+  [[nodiscard]] ArgumentsOf<P>& args() { return args_; }
   [[nodiscard]] Workspace workspace() const {
     return {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
 
-  [[nodiscard]] RunResult<T> read() const {
+  [[nodiscard]] RunResult<P> read() const {
     std::vector<std::int64_t> counters = counters_.read();
     for (std::int64_t& counter : counters) counter -= kCountersBefore;
     std::vector<float> lse = lse_.read();
@@ -148,14 +148,14 @@ class CallMemory {
   // Counters are added to, not set.
   static constexpr std::int64_t kCountersBefore = 1000;
 
-  static std::vector<std::int32_t> seq_lens(const Problem<T>& problem) {
+  static std::vector<std::int32_t> seq_lens(const Problem<P>& problem) {
     std::vector<std::int32_t> lengths;
     for (const auto& request : problem.requests) {
       lengths.push_back(static_cast<std::int32_t>(request.seq_len));
     }
     return lengths;
   }
-  static std::vector<std::int32_t> cu_seqlens(const Problem<T>& problem) {
+  static std::vector<std::int32_t> cu_seqlens(const Problem<P>& problem) {
     std::vector<std::int32_t> rows;
     for (std::int64_t b = 0; b <= problem.batch(); ++b) {
       rows.push_back(static_cast<std::int32_t>(problem.first_row(b)));
@@ -164,22 +164,22 @@ class CallMemory {
   }
 
   Device device_;
-  KvMemory<T> kv_;
-  RowMemory<T> q_;
-  RowMemory<T> out_;
+  KvMemory<P> kv_;
+  RowMemory<QueryType<P>> q_;
+  RowMemory<QueryType<P>> out_;
   DeviceBuffer<float> lse_;
   DeviceBuffer<std::int32_t> seq_lens_;
   DeviceBuffer<std::int32_t> cu_seqlens_;
   SelectionMemory selection_;
   DeviceBuffer<std::int64_t> counters_;
   DeviceBuffer<std::byte> workspace_;
-  AttentionArgs<T> args_;
+  ArgumentsOf<P> args_;
 };
 
-template <Element T>
-Status run_operator(const AttentionPlan& plan, const AttentionArgs<T>& args, Workspace workspace) {
-  return plan.op == Operator::kPrefill ? run_prefill<T>(plan, args, workspace)
-                                       : run_decode<T>(plan, args, workspace);
+template <TestedTypes P>
+Status run_operator(const AttentionPlan& plan, const ArgumentsOf<P>& args, Workspace workspace) {
+  return plan.op == Operator::kPrefill ? run_prefill(plan, args, workspace)
+                                       : run_decode(plan, args, workspace);
 }
 
 }  // namespace hip_attn::test

@@ -40,10 +40,12 @@ inline std::array<std::int64_t, 4> page_strides(bool hnd, std::int64_t page_size
 /// Keys and values of a problem in pages. Everything that is no key or value of the problem, such
 /// as unused pages, the rest of each last page and row padding, is NaN; entries of the block table
 /// behind a request's last page are no pages.
-template <Element T>
+template <TestedTypes P>
 class KvMemory {
+  using T = CacheType<P>;
+
  public:
-  KvMemory(Device device, const Problem<T>& problem, const MemoryLayout& layout)
+  KvMemory(Device device, const Problem<P>& problem, const MemoryLayout& layout)
       : contiguous_(layout.order == KvOrder::kContiguous),
         page_size_(contiguous_ ? std::max<std::int64_t>(1, problem.max_seq_len())
                                : layout.page_size) {
@@ -84,9 +86,9 @@ class KvMemory {
   }
 
  private:
-  void make_block_table(const Problem<T>& problem, const MemoryLayout& layout) {
+  void make_block_table(const Problem<P>& problem, const MemoryLayout& layout) {
     batch_ = problem.batch();
-    const auto pages_of = [&](const Request<T>& request) {
+    const auto pages_of = [&](const Request<P>& request) {
       return contiguous_ ? 1 : (request.seq_len + page_size_ - 1) / page_size_;
     };
     std::int64_t used = 0;
@@ -114,9 +116,9 @@ class KvMemory {
     }
   }
 
-  void fill(const Problem<T>& problem, const TensorView<T, 4>& k, const TensorView<T, 4>& v) const {
+  void fill(const Problem<P>& problem, const TensorView<T, 4>& k, const TensorView<T, 4>& v) const {
     for (std::int64_t b = 0; b < problem.batch(); ++b) {
-      const Request<T>& request = problem.requests[b];
+      const Request<P>& request = problem.requests[b];
       for (std::int64_t t = 0; t < request.seq_len; ++t) {
         const std::int64_t page = host_table_[b * columns_ + t / page_size_];
         for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
@@ -156,7 +158,8 @@ class RowMemory {
             {total_q_, heads_.num_q_heads, heads_.head_dim},
             {heads_.num_q_heads * stride_, stride_, 1}};
   }
-  void write(const Problem<T>& problem) {
+  template <TestedTypes P>
+  void write(const Problem<P>& problem) {
     std::vector<T> host = buffer_.read();
     T* row = host.data();
     for (const auto& request : problem.requests) {

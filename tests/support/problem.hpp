@@ -8,6 +8,7 @@
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/types.hpp"
+#include "tested_types.hpp"
 #include "values.hpp"
 
 namespace hip_attn::test {
@@ -27,34 +28,34 @@ struct RequestSpec {
   std::uint64_t seed = 1;
 };
 
-template <Element T>
+template <TestedTypes P>
 struct Request {
   std::int64_t seq_len = 0;
   std::int64_t q_len = 0;
   Heads heads;
-  std::vector<T> k;  ///< [seq_len, Hk, D]
-  std::vector<T> v;  ///< [seq_len, Hk, D]
-  std::vector<T> q;  ///< [q_len, Hq, D]
+  std::vector<CacheType<P>> k;  ///< [seq_len, Hk, D]
+  std::vector<CacheType<P>> v;  ///< [seq_len, Hk, D]
+  std::vector<QueryType<P>> q;  ///< [q_len, Hq, D]
 
   [[nodiscard]] std::int64_t kv_offset(std::int64_t token, std::int64_t head) const {
     return (token * heads.num_kv_heads + head) * heads.head_dim;
   }
-  [[nodiscard]] const T* key(std::int64_t token, std::int64_t head) const {
+  [[nodiscard]] const CacheType<P>* key(std::int64_t token, std::int64_t head) const {
     return k.data() + kv_offset(token, head);
   }
-  [[nodiscard]] const T* value(std::int64_t token, std::int64_t head) const {
+  [[nodiscard]] const CacheType<P>* value(std::int64_t token, std::int64_t head) const {
     return v.data() + kv_offset(token, head);
   }
-  [[nodiscard]] const T* query(std::int64_t row, std::int64_t head) const {
+  [[nodiscard]] const QueryType<P>* query(std::int64_t row, std::int64_t head) const {
     return q.data() + (row * heads.num_q_heads + head) * heads.head_dim;
   }
   [[nodiscard]] std::int64_t first_position() const { return seq_len - q_len; }
 };
 
-template <Element T>
-Request<T> make_request(const Heads& heads, const RequestSpec& spec,
+template <TestedTypes P>
+Request<P> make_request(const Heads& heads, const RequestSpec& spec,
                         Values values = Values::kGaussian) {
-  Request<T> request{spec.seq_len, spec.q_len, heads, {}, {}, {}};
+  Request<P> request{spec.seq_len, spec.q_len, heads, {}, {}, {}};
   const std::int64_t kv_row = heads.num_kv_heads * heads.head_dim;
   request.k.resize(spec.seq_len * kv_row);
   request.v.resize(spec.seq_len * kv_row);
@@ -62,10 +63,10 @@ Request<T> make_request(const Heads& heads, const RequestSpec& spec,
     const std::uint64_t key_hash = mix(3 * spec.seed, values == Values::kTies ? i % kv_row : i);
     const std::uint64_t value_hash = mix(3 * spec.seed + 1, i);
     const bool exact = values != Values::kGaussian;
-    request.k[i] =
-        from_float<T>(exact ? static_cast<float>(small_integer(key_hash)) : gaussian(key_hash));
-    request.v[i] =
-        from_float<T>(exact ? static_cast<float>(small_integer(value_hash)) : gaussian(value_hash));
+    request.k[i] = from_float<CacheType<P>>(exact ? static_cast<float>(small_integer(key_hash))
+                                                  : gaussian(key_hash));
+    request.v[i] = from_float<CacheType<P>>(exact ? static_cast<float>(small_integer(value_hash))
+                                                  : gaussian(value_hash));
   }
   const std::int64_t q_row = heads.num_q_heads * heads.head_dim;
   request.q.resize(spec.q_len * q_row);
@@ -73,16 +74,16 @@ Request<T> make_request(const Heads& heads, const RequestSpec& spec,
   const std::int64_t first = std::max<std::int64_t>(0, spec.seq_len - spec.q_len) * q_row;
   for (std::int64_t i = 0; i < spec.q_len * q_row; ++i) {
     const std::uint64_t hash = mix(3 * spec.seed + 2, first + i);
-    request.q[i] =
-        from_float<T>(values == Values::kGaussian ? gaussian(hash) : exact_query<T>(hash));
+    request.q[i] = from_float<QueryType<P>>(
+        values == Values::kGaussian ? gaussian(hash) : exact_query<QueryType<P>>(hash));
   }
   return request;
 }
 
-template <Element T>
+template <TestedTypes P>
 struct Problem {
   Heads heads;
-  std::vector<Request<T>> requests;
+  std::vector<Request<P>> requests;
 
   [[nodiscard]] std::int64_t batch() const { return static_cast<std::int64_t>(requests.size()); }
   [[nodiscard]] std::int64_t total_q() const { return first_row(batch()); }
@@ -103,12 +104,12 @@ struct Problem {
   }
 };
 
-template <Element T>
-Problem<T> make_problem(const Heads& heads, const std::vector<RequestSpec>& specs,
+template <TestedTypes P>
+Problem<P> make_problem(const Heads& heads, const std::vector<RequestSpec>& specs,
                         Values values = Values::kGaussian) {
-  Problem<T> problem{heads, {}};
+  Problem<P> problem{heads, {}};
   for (const RequestSpec& spec : specs) {
-    problem.requests.push_back(make_request<T>(heads, spec, values));
+    problem.requests.push_back(make_request<P>(heads, spec, values));
   }
   return problem;
 }
@@ -124,12 +125,12 @@ struct QueryBlock {
 
 /// The query blocks of a call, straight from the definition: a new block wherever a position is a
 /// multiple of block_q (prefill), or one per request (decode). Requests of length 0 have none.
-template <Element T>
-std::vector<QueryBlock> query_blocks(const Problem<T>& problem, Operator op,
+template <TestedTypes P>
+std::vector<QueryBlock> query_blocks(const Problem<P>& problem, Operator op,
                                      const HipConfig& config) {
   std::vector<QueryBlock> blocks;
   for (std::int64_t b = 0; b < problem.batch(); ++b) {
-    const Request<T>& request = problem.requests[b];
+    const Request<P>& request = problem.requests[b];
     if (request.seq_len == 0) continue;
     std::int64_t n = 0;
     for (std::int64_t row = 0; row < request.q_len; ++row) {

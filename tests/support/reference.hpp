@@ -129,10 +129,10 @@ SearchResult reference_search(const HipConfig& config, std::int64_t w0, A&& a, i
 }
 
 /// a(stage, key) of one unit: the largest product of the key with a pooled query.
-template <Element T>
+template <TestedTypes P>
 class UnitScore {
  public:
-  UnitScore(const Request<T>& request, const QueryBlock& block, std::int64_t kv_head, Operator op,
+  UnitScore(const Request<P>& request, const QueryBlock& block, std::int64_t kv_head, Operator op,
             const HipConfig& config)
       : request_(request), kv_head_(kv_head) {
     for (const ScanStage& stage : config.stages) {
@@ -142,7 +142,7 @@ class UnitScore {
 
   double operator()(int stage, std::int64_t key) const {
     const std::int64_t head_dim = request_.heads.head_dim;
-    const T* k = request_.key(key, kv_head_);
+    const CacheType<P>* k = request_.key(key, kv_head_);
     double best = -std::numeric_limits<double>::infinity();
     for (const std::vector<float>& query : pooled_[stage]) {
       double product = 0;
@@ -171,7 +171,7 @@ class UnitScore {
           for (std::int64_t row = begin; row < end; ++row) {
             sum += to_float(request_.query(block.first_row + row, kv_head_ * heads.group() + g)[d]);
           }
-          mean[d] = to_float(from_float<T>(sum / static_cast<float>(end - begin)));
+          mean[d] = to_float(from_float<QueryType<P>>(sum / static_cast<float>(end - begin)));
         }
         pooled.push_back(mean);
       }
@@ -179,15 +179,15 @@ class UnitScore {
     return pooled;
   }
 
-  const Request<T>& request_;
+  const Request<P>& request_;
   std::int64_t kv_head_;
   std::vector<std::vector<std::vector<float>>> pooled_;  // [stage][pooled row][D]
 };
 
-template <Element T>
-SearchResult reference_select(const Problem<T>& problem, const QueryBlock& block,
+template <TestedTypes P>
+SearchResult reference_select(const Problem<P>& problem, const QueryBlock& block,
                               std::int64_t kv_head, Operator op, const HipConfig& config) {
-  const UnitScore<T> score(problem.requests[block.request], block, kv_head, op, config);
+  const UnitScore<P> score(problem.requests[block.request], block, kv_head, op, config);
   return reference_search(config, reference_window_start(config, block.p0), score);
 }
 

@@ -22,34 +22,35 @@ struct RunOptions {
 };
 
 /// A plan that searches from the first position on, whether or not that pays.
-template <Element T>
+template <TestedTypes P>
 AttentionPlan make_plan(Operator op, const HipConfig& config, const AttentionShape& shape) {
   AttentionPlan plan;
-  const Status status = op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
-                                                 : plan_decode<T>(config, shape, plan);
+  const Status status = op == Operator::kPrefill
+                            ? plan_prefill<QueryType<P>, CacheType<P>>(config, shape, plan)
+                            : plan_decode<QueryType<P>, CacheType<P>>(config, shape, plan);
   INFO(status.message());
   REQUIRE(status.ok());
   plan.dense_until = 0;
   return plan;
 }
 
-template <Element T>
-RunResult<T> run_attention(Operator op, const HipConfig& config, const Problem<T>& problem,
+template <TestedTypes P>
+RunResult<P> run_attention(Operator op, const HipConfig& config, const Problem<P>& problem,
                            const RunOptions& options = {}) {
   AttentionPlan plan =
-      make_plan<T>(op, config, options.planned.value_or(problem.shape(options.device)));
+      make_plan<P>(op, config, options.planned.value_or(problem.shape(options.device)));
   plan.cuda.hopper &= options.hopper;
   plan.cuda.hopper_search &= options.hopper;
   plan.dense_until = options.dense_until;
-  CallMemory<T> memory(plan, problem, options.memory);
-  AttentionArgs<T>& args = memory.args();
+  CallMemory<P> memory(plan, problem, options.memory);
+  ArgumentsOf<P>& args = memory.args();
   args.scale = options.scale;
   args.logit_softcap = options.logit_softcap;
   args.cache = options.cache;
   std::optional<SelectionMemory> given;
   if (options.selection) args.selection = given.emplace(options.device, *options.selection).view();
 
-  const Status status = run_operator<T>(plan, args, memory.workspace());
+  const Status status = run_operator<P>(plan, args, memory.workspace());
   INFO(status.message());
   REQUIRE(status.ok());
   REQUIRE(memory.untouched_around_outputs());

@@ -46,12 +46,13 @@ struct TileMemory {
   float* rescale;  ///< [kLanes]
 };
 
-/// Attends for one unit, whose first row stands at position p0.
-template <Element T>
+/// Attends for one unit, whose first row stands at position p0, to keys and values of C.
+template <Element C>
 class UnitAttention {
  public:
   /// queries: the unit's query rows, from pool_queries with stride 1.
-  UnitAttention(const TileKernels& kernels, const KvRows<T>& kv, const AttendedKeys& keys,
+  template <Element T>
+  UnitAttention(const TileKernels& kernels, const KvRows<C>& kv, const AttendedKeys& keys,
                 const float* queries, const UnitQueries<T>& unit, std::int64_t p0,
                 LogitRule rule) noexcept
       : kernels_(kernels),
@@ -83,8 +84,8 @@ class UnitAttention {
   struct Tile {
     int size;  ///< keys, 0 behind the last
     std::int32_t positions[kTileKeys];
-    const T* keys[kTileKeys];
-    const T* values[kTileKeys];
+    const C* keys[kTileKeys];
+    const C* values[kTileKeys];
   };
 
   void ask_for(Tile& tile, KeyCursor& cursor) const {
@@ -135,7 +136,7 @@ class UnitAttention {
     const KeyMask seen = mask.view();
     const bool masked = is_masked(tile);
     if (masked) fill_mask(tile, 0, rows, mask);
-    const ElementKernels<T>& of_rows = kernels_.template of<T>();
+    const ElementKernels<C>& of_rows = kernels_.template of<C>();
     of_rows.dot_rows(tile.keys, tile.size, queries_, rows, memory.scores);
     kernels_.softmax_rows(memory.scores, rows, tile.size, masked ? &seen : nullptr, rule_,
                           {state.max, state.sum, memory.rescale});
@@ -144,8 +145,8 @@ class UnitAttention {
   }
 
   void attend_panels(const Tile& tile, const AttendState& state, const TileMemory& memory) const {
-    kernels_.template of<T>().load(tile.keys, tile.size, memory.keys);
-    kernels_.template of<T>().load(tile.values, tile.size, memory.values);
+    kernels_.template of<C>().load(tile.keys, tile.size, memory.keys);
+    kernels_.template of<C>().load(tile.values, tile.size, memory.values);
     Mask mask;
     const KeyMask seen = mask.view();
     const bool masked = is_masked(tile);
@@ -161,7 +162,7 @@ class UnitAttention {
   }
 
   const TileKernels& kernels_;
-  const KvRows<T>& kv_;
+  const KvRows<C>& kv_;
   const AttendedKeys& keys_;
   const float* queries_;
   RowLayout layout_;

@@ -16,8 +16,8 @@
 namespace hip_attn::cpu {
 
 /// Lists the query blocks of a call (docs/algorithm.md, "Query blocks") and returns their number.
-template <Element T>
-std::int64_t list_query_blocks(const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+std::int64_t list_query_blocks(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                                QueryBlock* blocks) noexcept {
   std::int64_t n = 0;
   for (std::int64_t b = 0; b < args.seq_lens.sizes[0]; ++b) {
@@ -42,8 +42,8 @@ std::int64_t list_query_blocks(const AttentionPlan& plan, const AttentionArgs<T>
 }
 
 /// Rows of requests without keys (padding): out = 0, lse = -inf.
-template <Element T>
-void write_empty_rows(const AttentionPlan& plan, const AttentionArgs<T>& args) noexcept {
+template <Element T, StoredFor<T> C>
+void write_empty_rows(const AttentionPlan& plan, const AttentionArgs<T, C>& args) noexcept {
   for (std::int64_t b = 0; b < args.seq_lens.sizes[0]; ++b) {
     if (args.seq_lens(b) != 0) continue;
     for (std::int64_t row = args.cu_seqlens_q(b); row < args.cu_seqlens_q(b + 1); ++row) {
@@ -57,24 +57,24 @@ void write_empty_rows(const AttentionPlan& plan, const AttentionArgs<T>& args) n
 }
 
 /// A unit that is under way, or none.
-template <Element T>
+template <Element T, StoredFor<T> C>
 struct UnitSlot {
   PieceCounter pieces;
   std::atomic<bool> busy = false;
-  std::optional<Unit<T>> unit;
+  std::optional<Unit<T, C>> unit;
 };
 
 /// A checked call, made by one thread in a workspace and run by any number of them.
-template <Element T>
+template <Element T, StoredFor<T> C>
 class alignas(64) Call {
  public:
   static std::int64_t bytes(const AttentionPlan& plan) noexcept {
     const auto num_slots = static_cast<std::size_t>(plan.num_threads);
-    return static_cast<std::int64_t>(sizeof(Call) + num_slots * sizeof(UnitSlot<T>));
+    return static_cast<std::int64_t>(sizeof(Call) + num_slots * sizeof(UnitSlot<T, C>));
   }
 
   /// Makes the call in the memory of a workspace, where it needs no destruction.
-  static Call& make(const AttentionPlan& plan, const AttentionArgs<T>& args, std::byte* memory) {
+  static Call& make(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* memory) {
     const CpuWorkspace workspace = carve(plan, bytes(plan), memory);
     return *::new (static_cast<void*>(workspace.call)) Call(plan, args, workspace);
   }
@@ -87,7 +87,7 @@ class alignas(64) Call {
   /// unit comes first, then a new one, then the units of others.
   void work(int number) {
     ThreadMemory mine = memory_of(number).thread;
-    UnitSlot<T>& own = slots_[number];
+    UnitSlot<T, C>& own = slots_[number];
     Spin spin;
     while (!complete_.load(std::memory_order_acquire)) {
       if (run_piece(own, mine) || begin_unit(own, number, mine) || help_others(number, mine)) {
@@ -99,17 +99,17 @@ class alignas(64) Call {
   }
 
  private:
-  Call(const AttentionPlan& plan, const AttentionArgs<T>& args, const CpuWorkspace& workspace)
+  Call(const AttentionPlan& plan, const AttentionArgs<T, C>& args, const CpuWorkspace& workspace)
       : plan_(plan),
         args_(args),
         workspace_(workspace),
         num_threads_(plan.num_threads),
-        slots_(reinterpret_cast<UnitSlot<T>*>(workspace.call + sizeof(Call))) {
+        slots_(reinterpret_cast<UnitSlot<T, C>*>(workspace.call + sizeof(Call))) {
     const std::int64_t num_heads = plan.shape.num_kv_heads;
     const auto zero_bytes = static_cast<std::size_t>(plan.shape.head_dim) * sizeof(float);
     std::fill(workspace.zeros, workspace.zeros + zero_bytes, std::byte{0});
     for (int i = 0; i < num_threads_; ++i) {
-      ::new (static_cast<void*>(slots_ + i)) UnitSlot<T>();
+      ::new (static_cast<void*>(slots_ + i)) UnitSlot<T, C>();
       std::fill_n(memory_of(i).thread.counters, num_counters(), 0);
     }
     write_empty_rows(plan, args);
@@ -130,7 +130,7 @@ class alignas(64) Call {
     return carve_thread(plan_, carver);
   }
 
-  bool begin_unit(UnitSlot<T>& slot, int number, ThreadMemory& thread) {
+  bool begin_unit(UnitSlot<T, C>& slot, int number, ThreadMemory& thread) {
     if (slot.busy.load(std::memory_order_acquire)) return false;
     // The last blocks of a prompt attend to most: they go first, so that no thread ends on them.
     if (units_to_begin_.load(std::memory_order_relaxed) <= 0) return false;
@@ -139,12 +139,12 @@ class alignas(64) Call {
     const std::int64_t num_heads = plan_.shape.num_kv_heads;
     slot.busy.store(true, std::memory_order_relaxed);
     slot.unit.emplace(plan_, args_, workspace_.query_blocks[unit / num_heads], unit % num_heads,
-                      memory_of(number).unit, reinterpret_cast<const T*>(workspace_.zeros), error_);
+                      memory_of(number).unit, reinterpret_cast<const C*>(workspace_.zeros), error_);
     go_on(slot, slot.unit->begin(thread));
     return true;
   }
 
-  bool run_piece(UnitSlot<T>& slot, ThreadMemory& thread) {
+  bool run_piece(UnitSlot<T, C>& slot, ThreadMemory& thread) {
     const std::int64_t piece = slot.pieces.take();
     if (piece < 0) return false;
     slot.unit->run_piece(piece, thread);
@@ -160,7 +160,7 @@ class alignas(64) Call {
   }
 
   /// Offers the pieces of the unit's next phase; 0: it is done.
-  void go_on(UnitSlot<T>& slot, std::int64_t pieces) {
+  void go_on(UnitSlot<T, C>& slot, std::int64_t pieces) {
     if (pieces > 0) return slot.pieces.offer(pieces);
     slot.busy.store(false, std::memory_order_release);
     if (units_to_end_.fetch_sub(1, std::memory_order_acq_rel) == 1) end();
@@ -178,10 +178,10 @@ class alignas(64) Call {
   }
 
   const AttentionPlan& plan_;
-  const AttentionArgs<T>& args_;
+  const AttentionArgs<T, C>& args_;
   CpuWorkspace workspace_;
   int num_threads_;
-  UnitSlot<T>* slots_;  // [num_threads]
+  UnitSlot<T, C>* slots_;  // [num_threads]
   CallError error_;
   int useful_threads_ = 1;
   std::atomic<std::int64_t> units_to_begin_ = 0;
@@ -189,11 +189,14 @@ class alignas(64) Call {
   std::atomic<bool> complete_ = false;
 };
 
-/// Bytes of a plan's workspace.
+#define HIP_ATTN_SAME_SIZE_(T, C) \
+  static_assert(sizeof(UnitSlot<T, C>) == sizeof(UnitSlot<float, float>));
+HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_SAME_SIZE_)
+#undef HIP_ATTN_SAME_SIZE_
+
+/// Bytes of a plan's workspace, whatever its types.
 inline std::size_t workspace_bytes(const AttentionPlan& plan) noexcept {
-  static_assert(sizeof(UnitSlot<float>) == sizeof(UnitSlot<float16>) &&
-                sizeof(UnitSlot<float>) == sizeof(UnitSlot<bfloat16>));
-  return carve(plan, Call<float>::bytes(plan), nullptr).bytes;
+  return carve(plan, Call<float, float>::bytes(plan), nullptr).bytes;
 }
 
 }  // namespace hip_attn::cpu

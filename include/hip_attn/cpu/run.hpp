@@ -66,10 +66,10 @@ inline int max_threads() noexcept {
 }
 
 /// Runs a checked call. A value in device memory that does not hold is left in the error.
-template <Element T>
-CallError run_attention(const AttentionPlan& plan, const AttentionArgs<T>& args,
+template <Element T, StoredFor<T> C>
+CallError run_attention(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                         std::byte* memory) {
-  Call<T>& call = Call<T>::make(plan, args, memory);
+  auto& call = Call<T, C>::make(plan, args, memory);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(call.useful_threads())
   call.work(omp_get_thread_num());

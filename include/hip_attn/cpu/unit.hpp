@@ -34,12 +34,12 @@ struct UnitSelection {
 
 /// A unit works in phases: the scan of every stage, then attention. begin() and next_phase()
 /// prepare one and say how many pieces it has; pieces may run in any thread, but are taken in
-/// order.
-template <Element T>
+/// order. Queries and outputs are of T, the cache holds C.
+template <Element T, StoredFor<T> C>
 class Unit {
  public:
-  Unit(const AttentionPlan& plan, const AttentionArgs<T>& args, const QueryBlock& block,
-       std::int64_t kv_head, const UnitMemory& memory, const T* zeros, CallError& error) noexcept
+  Unit(const AttentionPlan& plan, const AttentionArgs<T, C>& args, const QueryBlock& block,
+       std::int64_t kv_head, const UnitMemory& memory, const C* zeros, CallError& error) noexcept
       : plan_(plan),
         config_(plan.config),
         args_(args),
@@ -198,16 +198,16 @@ class Unit {
 
   /// a(j) = max over the unit's query heads and pooled rows of q . k_j.
   void score(const std::int32_t* positions, int n, float* a, const TileMemory& tile) const {
-    const T* rows[kTileKeys];
+    const C* rows[kTileKeys];
     kv_.find(positions, n, rows, nullptr);
     if (queries_.layout().is_few()) {
       const auto num_rows = static_cast<int>(pooled_rows_);
       prefetch_rows(rows, n, queries_.head_dim);
-      kernels_.template of<T>().dot_rows(rows, n, memory_.queries, num_rows, tile.scores);
+      kernels_.template of<C>().dot_rows(rows, n, memory_.queries, num_rows, tile.scores);
       kernels_.max_of_rows(tile.scores, num_rows, n, a);
       return;
     }
-    kernels_.template of<T>().load(rows, n, tile.keys);
+    kernels_.template of<C>().load(rows, n, tile.keys);
     std::fill(tile.best, tile.best + n * kLanes, -std::numeric_limits<float>::infinity());
     for (std::int64_t panel = 0; panel < num_panels(pooled_rows_); ++panel) {
       kernels_.dot(tile.keys, memory_.queries + panel * kLanes * queries_.head_dim, n, tile.scores);
@@ -248,7 +248,7 @@ class Unit {
     const LogitRule rule{
         args_.scale.value_or(1.f / std::sqrt(static_cast<float>(queries_.head_dim))),
         args_.logit_softcap.value_or(0.f)};
-    const UnitAttention<T> attention(kernels_, kv_, keys_, memory_.queries, queries_, block_.p0,
+    const UnitAttention<C> attention(kernels_, kv_, keys_, memory_.queries, queries_, block_.p0,
                                      rule);
     if (plan_.op == Operator::kPrefill) {
       return attention.attend(0, keys_.count(), memory_.state, thread.tile);
@@ -275,14 +275,14 @@ class Unit {
 
   const AttentionPlan& plan_;
   const HipConfig& config_;
-  const AttentionArgs<T>& args_;
+  const AttentionArgs<T, C>& args_;
   const QueryBlock& block_;
   std::int64_t kv_head_;
   std::int64_t group_;
   UnitMemory memory_;
   CallError& error_;
   const TileKernels& kernels_;
-  KvRows<T> kv_;
+  KvRows<C> kv_;
   UnitQueries<T> queries_;
   std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
