@@ -39,6 +39,36 @@ struct KvTensors {
   PageMap map;
 };
 
+/// Rows of q or of out, [total_q, Hq, D].
+template <typename Void>
+struct RowTensor {
+  Void* data;
+  std::int64_t row_stride;
+  std::int64_t head_stride;
+  bool is_float;  ///< elements are floats; else they are of the type of the products
+};
+
+/// What a call of either operator reads and writes, selections apart.
+template <typename Stored>
+struct AttentionTensors {
+  RowTensor<const void> q;
+  RowTensor<void> out;
+  float* lse;  ///< [total_q, Hq], null: absent
+  std::int64_t lse_row_stride;
+  KvTensors<Stored> kv;
+  const std::int32_t* seq_lens;      ///< [B]
+  const std::int32_t* cu_seqlens_q;  ///< [B + 1]
+  std::int32_t total_q;
+  std::int32_t batch;
+};
+
+/// A logit in units of log 2 is q . k * scale_log2, or softcap_log2 * tanh(q . k * scale_log2) when
+/// softcap_log2 is not 0.
+struct LogitScale {
+  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
+  float softcap_log2;  ///< softcap * log2(e), 0: none
+};
+
 template <typename I>
 struct SelectionParams {
   I* blocks = nullptr;  ///< null: absent

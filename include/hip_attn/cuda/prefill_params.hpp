@@ -15,29 +15,15 @@ struct ScanSize {
   std::int64_t chunks;
 };
 
-template <typename T>
+template <typename Stored>
 struct PrefillParams {
-  // Tensors
-  const T* q;  ///< [total_q, Hq, D]
-  std::int64_t q_row_stride;
-  std::int64_t q_head_stride;
-  T* out;  ///< [total_q, Hq, D]
-  std::int64_t out_row_stride;
-  std::int64_t out_head_stride;
-  float* lse;  ///< [total_q, Hq], null: absent
-  std::int64_t lse_row_stride;
-  KvTensors<T> kv;
-  const std::int32_t* seq_lens;      ///< [B]
-  const std::int32_t* cu_seqlens_q;  ///< [B + 1]
-  std::int32_t total_q;
+  AttentionTensors<Stored> tensors;
   // Shape
-  std::int32_t batch;
   std::int32_t num_kv_heads;
   std::int32_t heads_at_once;  ///< KV heads whose keys and values fit L2 together, at least 1
   std::int32_t group;
   std::int32_t max_seq_len;
-  float scale_log2;    ///< scale * log2(e), or scale / softcap with a softcap
-  float softcap_log2;  ///< softcap * log2(e), 0: none
+  LogitScale logits;
   // Config
   std::int32_t sink;
   std::int32_t window;       ///< INT32_MAX: every key

@@ -52,8 +52,8 @@ class KeysAhead {
     const std::int32_t* const entry = cache_entry(cache, slot, kv_head);
     const std::int32_t* const survivors = entry + params_.last_stage.cache_word;
     const std::int32_t refresh_from = read_hint(cache.refresh_from + request);
-    const std::int32_t rows =
-        read_hint(params_.cu_seqlens_q + request + 1) - read_hint(params_.cu_seqlens_q + request);
+    const std::int32_t rows = read_hint(params_.tensors.cu_seqlens_q + request + 1) -
+                              read_hint(params_.tensors.cu_seqlens_q + request);
     UncheckedKeys keys;
     keys.sink_end = params_.sink;
     keys.blocks = survivors + 1;
@@ -61,12 +61,12 @@ class KeysAhead {
     keys.start_shift = 0;
     keys.block_shift = params_.block_shift;
     keys.window_start = read_hint(entry + 1);
-    keys.end = read_hint(params_.seq_lens + request);
+    keys.end = read_hint(params_.tensors.seq_lens + request);
     if (refresh_from < params_.num_stages || rows != 1 ||
         !is_below(keys.num_blocks, params_.last_stage.max_survivors + 1)) {
       return;
     }
-    const KvRows<Stored> kv(params_.kv, request, kv_head);
+    const KvRows<Stored> kv(params_.tensors.kv, request, kv_head);
     const int warp = (decode_thread() - kFirstAheadThread) / 32;
 #pragma unroll
     for (int i = 0; i < kMostKeys / 32 / kAheadWarps; ++i) {

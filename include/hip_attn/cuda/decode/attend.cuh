@@ -8,6 +8,7 @@
 #include "hip_attn/cuda/decode/warp_attention.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/global_memory.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -41,7 +42,7 @@ class DecodeAttention {
 
   /// One query row, of a length that holds.
   __device__ bool is_one_row() const {
-    return (unit_.rows == 1) & is_below(unit_.first_row, params_.total_q) &
+    return (unit_.rows == 1) & is_below(unit_.first_row, params_.tensors.total_q) &
            is_below(unit_.seq_len - 1, params_.max_seq_len);
   }
   /// There are as many slots as tiles.
@@ -91,8 +92,8 @@ class DecodeAttention {
   enum class Path {
     kAny,
     kOneRow,  ///< one query row, logits that are not capped
-    kAtOnce,  ///< that, eight heads at most, values that lie as keys do, several blocks, and as
-              ///< many slots as tiles
+    kAtOnce,  ///< that, eight heads at most, q and out of 16 bits, values that lie as keys do,
+              ///< several blocks, and as many slots as tiles
   };
 
   using Warp = WarpAttention<Traits>;
@@ -168,7 +169,13 @@ class DecodeAttention {
     using Combine = DecodeCombine<Traits, Team, kAtOnce>;
     const PassRows rows{pass.first_row, pass.num_rows, pass.shift, pass.parts};
     // While pages are looked up.
-    const typename Warp::Queries queries(query_of_lane<kPath != Path::kAny>(pass));
+    const std::int64_t query = query_of_lane<kPath != Path::kAny>(pass);
+    const typename Warp::Queries queries([&](int d) {
+      const auto& q = params_.tensors.q;
+      if constexpr (kAtOnce)
+        return *reinterpret_cast<const uint4*>(elements_at<Element>(q, query + d));
+      return read_queries<Element>(q, query + d);
+    });
     request_tiles<kAtOnce>(pass);
     if (unit_.team.size() > 1 && thread() == 0) Combine::expect(unit_, pass.num_rows);
     unit_.team.meet();
@@ -198,19 +205,19 @@ class DecodeAttention {
     __syncthreads();
   }
 
-  /// The query row with number lane / 4 of this warp's tile; past the last one any.
+  /// Offset in q of the row with number lane / 4 of this warp's tile; past the last one any.
   template <bool kOneRow>
-  __device__ const Element* query_of_lane(const Pass& pass) const {
+  __device__ std::int64_t query_of_lane(const Pass& pass) const {
     const int in_tile = thread() % 32 / 4;
     if constexpr (kOneRow) {
       const int head =
           unit_.kv_head * params_.group + min(pass.tile_row + in_tile, params_.group - 1);
-      return params_.q + unit_.first_row * params_.q_row_stride + head * params_.q_head_stride;
+      return unit_.first_row * params_.tensors.q.row_stride + head * params_.tensors.q.head_stride;
     }
     const int row =
         min(pass.first_row + pass.tile_row + in_tile, pass.first_row + pass.num_rows - 1);
-    return params_.q + unit_.out_row(row) * params_.q_row_stride +
-           unit_.out_head(row) * params_.q_head_stride;
+    return unit_.out_row(row) * params_.tensors.q.row_stride +
+           unit_.out_head(row) * params_.tensors.q.head_stride;
   }
 
   __device__ std::int32_t end_of_tiles() const {
@@ -237,8 +244,8 @@ class DecodeAttention {
     std::uint32_t value_list = list;
     std::ptrdiff_t to_value = 0;
     if constexpr (kAtOnce) {
-      to_value = reinterpret_cast<const std::byte*>(params_.kv.v.data) -
-                 reinterpret_cast<const std::byte*>(params_.kv.k.data);
+      to_value = reinterpret_cast<const std::byte*>(params_.tensors.kv.v.data) -
+                 reinterpret_cast<const std::byte*>(params_.tensors.kv.k.data);
     } else {
       value_list = Warp::list(pass.slot + Warp::kListBytes, place.value);
     }

@@ -10,6 +10,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/register.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -79,7 +80,7 @@ class DecodeCombine {
 
   /// Where four dims of a row are written; lse null: not.
   struct Target {
-    Element* out;
+    void* out;
     float* lse;
   };
   using Mailbox = typename Team::Mailbox;
@@ -197,19 +198,29 @@ class DecodeCombine {
     const auto d = static_cast<int>(pair % kHeadDim);
     const std::int64_t out_row = unit_.out_row(row);
     const std::int64_t head = unit_.out_head(row);
-    return {
-        in_register(params_.out + out_row * params_.out_row_stride +
-                    head * params_.out_head_stride + d),
-        params_.lse && d == 0 ? params_.lse + out_row * params_.lse_row_stride + head : nullptr};
+    const auto& out = params_.tensors.out;
+    const std::int64_t offset = out_row * out.row_stride + head * out.head_stride + d;
+    void* const place = is_float() ? static_cast<void*>(elements_at<float>(out, offset))
+                                   : elements_at<Element>(out, offset);
+    return {in_register(place),
+            params_.tensors.lse && d == 0
+                ? params_.tensors.lse + out_row * params_.tensors.lse_row_stride + head
+                : nullptr};
   }
 
+  __device__ bool is_float() const { return !kAtOnce && params_.tensors.out.is_float; }
+
   /// Normalised.
-  __device__ static void write(const Target& to, const MergedState& state) {
+  __device__ void write(const Target& to, const MergedState& state) const {
     const float norm = state.sum == 0.f ? 0.f : __fdividef(1.f, state.sum);
-    uint2 four;
-    four.x = narrow_pair<Element>(state.value.x * norm, state.value.y * norm);
-    four.y = narrow_pair<Element>(state.value.z * norm, state.value.w * norm);
-    *reinterpret_cast<uint2*>(to.out) = four;
+    const float4 out = {state.value.x * norm, state.value.y * norm, state.value.z * norm,
+                        state.value.w * norm};
+    if (is_float()) [[unlikely]] {
+      *static_cast<float4*>(to.out) = out;
+    } else {
+      *static_cast<uint2*>(to.out) = {narrow_pair<Element>(out.x, out.y),
+                                      narrow_pair<Element>(out.z, out.w)};
+    }
     if (to.lse) [[unlikely]] {
       constexpr float kLog2 = 0.693147181f;
       *to.lse = state.sum == 0.f ? -INFINITY : (state.max + __log2f(state.sum)) * kLog2;

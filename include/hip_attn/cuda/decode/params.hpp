@@ -53,29 +53,15 @@ struct CacheParams {
 
 /// What every unit reads lies together and `stages`, of which few are read, last: the lines of
 /// constant memory come one after another, each from L2 when a kernel begins.
-template <typename T>
+template <typename Stored>
 struct DecodeParams {
-  // Tensors
-  const T* q;  ///< [total_q, Hq, D]
-  std::int64_t q_row_stride;
-  std::int64_t q_head_stride;
-  T* out;  ///< [total_q, Hq, D]
-  std::int64_t out_row_stride;
-  std::int64_t out_head_stride;
-  float* lse;  ///< [total_q, Hq], null: absent
-  std::int64_t lse_row_stride;
-  KvTensors<T> kv;
-  const std::int32_t* seq_lens;      ///< [B]
-  const std::int32_t* cu_seqlens_q;  ///< [B + 1]
-  std::int32_t total_q;
+  AttentionTensors<Stored> tensors;
   // Shape
-  std::int32_t batch;
   std::int32_t num_kv_heads;
   std::int32_t group;
   std::int32_t group_factor;  ///< i / group is i * group_factor >> 16 for rows i of a unit
   std::int32_t max_seq_len;   ///< of the plan, and that a request's pages can hold
-  float scale_log2;           ///< scale * log2(e), or scale / softcap with a softcap
-  float softcap_log2;         ///< softcap * log2(e), 0: none
+  LogitScale logits;
   // Config
   std::int32_t sink;
   std::int32_t window;        ///< INT32_MAX: every key

@@ -7,6 +7,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
@@ -15,14 +16,14 @@ template <int kHeadDim>
 inline constexpr int kQueryPitch = query_pitch(kHeadDim);
 
 /// Rows of a unit are numbered by query row, then head of the group. Rows up to the next whole tile
-/// repeat row 0, which changes no maximum. `first` is row 0 of the group's first head.
+/// repeat row 0, which changes no maximum. `first` is the offset in q of row 0 of the
+/// group's first head.
 
 /// Starts to copy the rows as they are: they have arrived after wait_for_copies() and a barrier.
 /// Called by the whole block.
 template <typename Traits>
-__device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params,
-                             const typename Traits::Element* first, int rows,
-                             typename Traits::Element* queries) {
+__device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params, std::int64_t first,
+                             int rows, typename Traits::Element* queries) {
   constexpr int kHeadDim = Traits::kHeadDim;
   constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
   const int unit_rows = rows * params.group;
@@ -32,9 +33,10 @@ __device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params,
     const int unit_row = to < unit_rows ? to : 0;
     const int row = unit_row * params.group_factor >> 16;
     const int head = unit_row - row * params.group;
-    copy_async_16(
-        shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8),
-        first + row * params.q_row_stride + head * params.q_head_stride + i % kPieces * 8);
+    copy_queries_async<typename Traits::Element>(
+        shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8), params.tensors.q,
+        first + row * params.tensors.q.row_stride + head * params.tensors.q.head_stride +
+            i % kPieces * 8);
   }
   commit_copies();
 }
@@ -42,9 +44,8 @@ __device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params,
 /// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
 /// every head. Called by the whole block; returns the number of pooled rows.
 template <typename Traits>
-__device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params,
-                            const typename Traits::Element* first, int rows, int stride,
-                            typename Traits::Element* queries) {
+__device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params, std::int64_t first,
+                            int rows, int stride, typename Traits::Element* queries) {
   using Element = typename Traits::Element;
   constexpr int kHeadDim = Traits::kHeadDim;
   const int pooled = (rows + stride - 1) / stride * params.group;
@@ -55,10 +56,12 @@ __device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params,
     const int source = row < pooled ? row : 0;
     const int begin = source / params.group * stride;
     const int end = min(begin + stride, rows);
-    const Element* element = first + (source % params.group) * params.q_head_stride + d;
+    const std::int64_t element = first + (source % params.group) * params.tensors.q.head_stride + d;
     float sum = 0.f;
 #pragma unroll 1
-    for (int r = begin; r < end; ++r) sum += widen(element[r * params.q_row_stride]);
+    for (int r = begin; r < end; ++r) {
+      sum += query_element<Element>(params.tensors.q, element + r * params.tensors.q.row_stride);
+    }
     queries[row * kQueryPitch<kHeadDim> + d] =
         narrow<Element>(sum / static_cast<float>(end - begin));
   }

@@ -232,11 +232,12 @@ class DecodeSearch {
     constexpr int kTiles = kTileBytes<kHeadDim>;
     const int room = params_.layout.slots * 2;  // tiles of keys
     const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
-    const DecodeScan<Traits> scan{
-        unit_.kv, params_.kv.k.data, unit_.shared.queries, pooled, chunks, w0_,
-        // Blocks first: few chunks are spread over all of them.
-        warp * unit_.team.size() + unit_.team.rank(), num_warps,
-        Reduction(params_.scale_log2, params_.softcap_log2), unit_.shared.row_states()};
+    const DecodeScan<Traits> scan{unit_.kv, params_.tensors.kv.k.data, unit_.shared.queries, pooled,
+                                  chunks, w0_,
+                                  // Blocks first: few chunks are spread over all of them.
+                                  warp * unit_.team.size() + unit_.team.rank(), num_warps,
+                                  Reduction(params_.logits.scale_log2, params_.logits.softcap_log2),
+                                  unit_.shared.row_states()};
     std::byte* const memory = unit_.shared.slots + warp * kTiles;
     std::uint32_t keys_read = 0;
     if constexpr (Reduction::kNeedsRowState) {

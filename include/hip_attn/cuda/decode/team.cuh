@@ -261,7 +261,7 @@ class GridTeam {
   template <typename T, typename Visit>
   __device__ void for_each_unit(const DecodeParams<T>& params, Visit&& visit) {
     const int teams = static_cast<int>(gridDim.x) / size_;
-    const int units = params.batch * params.num_kv_heads;
+    const int units = params.tensors.batch * params.num_kv_heads;
 #pragma unroll 1
     for (int unit = number_; unit < units; unit += teams) {
       visit(number_, unit / params.num_kv_heads, unit % params.num_kv_heads);

@@ -10,6 +10,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 
 namespace hip_attn::cuda {
 
@@ -47,13 +48,13 @@ class DecodeUnit {
         team(team_),
         request(request_),
         kv_head(kv_head_),
-        kv(params.kv, request, kv_head),
+        kv(params.tensors.kv, request, kv_head),
         shared(memory, params.layout),
         team_number_(team_number),
         memory_(memory) {
     const int lane = thread() % 32;
-    length_ = *(lane == 0 ? params.seq_lens + request
-                          : params.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
+    length_ = *(lane == 0 ? params.tensors.seq_lens + request
+                          : params.tensors.cu_seqlens_q + request + (lane == 2 ? 1 : 0));
   }
 
   /// [2, max_chunks] of this team, used in turn.
@@ -87,8 +88,9 @@ class DecodeUnit {
 
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
-    return first_row >= 0 && rows > 0 && rows <= kMaxRows && first_row <= params.total_q - rows &&
-           seq_len >= 0 && seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
+    return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
+           first_row <= params.tensors.total_q - rows && seq_len >= 0 &&
+           seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
   /// Position of the first row.
@@ -144,16 +146,20 @@ class DecodeUnit {
   __device__ void fill_rows(float value) const {
     if (team.rank() != 0) return;
     const std::int64_t begin = max(0, first_row);
-    const std::int64_t end = min(std::int64_t{params.total_q}, std::int64_t{first_row} + rows);
+    const std::int64_t end =
+        min(std::int64_t{params.tensors.total_q}, std::int64_t{first_row} + rows);
 #pragma unroll 1
     for (std::int64_t row = begin; row < end; ++row) {
 #pragma unroll 1
       for (int i = thread(); i < params.group * kHeadDim; i += kDecodeThreads) {
         const std::int64_t head = kv_head * params.group + i / kHeadDim;
-        params.out[row * params.out_row_stride + head * params.out_head_stride + i % kHeadDim] =
-            narrow<Element>(value);
-        if (params.lse && i % kHeadDim == 0) {
-          params.lse[row * params.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
+        write_out<Element>(params.tensors.out,
+                           row * params.tensors.out.row_stride +
+                               head * params.tensors.out.head_stride + i % kHeadDim,
+                           value);
+        if (params.tensors.lse && i % kHeadDim == 0) {
+          params.tensors.lse[row * params.tensors.lse_row_stride + head] =
+              value == 0.f ? -INFINITY : NAN;
         }
       }
     }
@@ -170,9 +176,10 @@ class DecodeUnit {
   std::int32_t rows = 0;
 
  private:
-  __device__ const Element* first_query() const {
-    return params.q + first_row * params.q_row_stride +
-           std::int64_t{kv_head} * params.group * params.q_head_stride;
+  /// Offset in q.
+  __device__ std::int64_t first_query() const {
+    return first_row * params.tensors.q.row_stride +
+           std::int64_t{kv_head} * params.group * params.tensors.q.head_stride;
   }
 
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows

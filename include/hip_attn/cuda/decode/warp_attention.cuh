@@ -135,11 +135,11 @@ class WarpAttention {
     float logits[4];
     Tile(slot).multiply(queries_, logits);
 #pragma unroll
-    for (float& logit : logits) logit *= params_.scale_log2;
-    if (!kAllSee && params_.softcap_log2 > 0.f) [[unlikely]] {
+    for (float& logit : logits) logit *= params_.logits.scale_log2;
+    if (!kAllSee && params_.logits.softcap_log2 > 0.f) [[unlikely]] {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
-        rotate_in(logits, soft_cap(logits[0], params_.softcap_log2));
+        rotate_in(logits, soft_cap(logits[0], params_.logits.softcap_log2));
       }
     }
     // Keys g and g + 8: a page that is none makes the rows that see it NaN.

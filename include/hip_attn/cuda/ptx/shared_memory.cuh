@@ -43,7 +43,13 @@ __device__ inline void read_shared(float2& value, std::uint32_t address, bool wa
       : "memory");
 }
 
-/// Addresses in shared memory.
+__device__ inline void store_shared_16(std::uint32_t address, const uint4& value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
+/// Addresses of global memory that are kept in shared memory.
 __device__ inline void store_shared_8(std::uint32_t address, const void* value) {
   asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }

@@ -26,11 +26,11 @@ template <typename Stored>
 __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
                                        std::int32_t selection_row) {
   const auto first_selection_row = [&](std::int32_t b) {
-    return params.cu_seqlens_q[b] / params.block_q + 2 * b;
+    return params.tensors.cu_seqlens_q[b] / params.block_q + 2 * b;
   };
   // The last request whose first selection row is not above: they ascend strictly.
   std::int32_t low = 0;
-  std::int32_t high = params.batch;
+  std::int32_t high = params.tensors.batch;
   while (high - low > 1) {
     const std::int32_t middle = low + (high - low) / 2;
     if (first_selection_row(middle) <= selection_row) {
@@ -42,14 +42,15 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
   QueryBlock block;
   block.request = low;
   const std::int32_t n = selection_row - first_selection_row(low);
-  const std::int32_t begin = params.cu_seqlens_q[low];
-  const std::int32_t q_len = params.cu_seqlens_q[low + 1] - begin;
-  const std::int32_t seq_len = params.seq_lens[low];
-  if (begin < 0 || q_len <= 0 || n < 0 || std::int64_t{begin} + q_len > params.total_q)
+  const std::int32_t begin = params.tensors.cu_seqlens_q[low];
+  const std::int32_t q_len = params.tensors.cu_seqlens_q[low + 1] - begin;
+  const std::int32_t seq_len = params.tensors.seq_lens[low];
+  if (begin < 0 || q_len <= 0 || n < 0 || std::int64_t{begin} + q_len > params.tensors.total_q)
     return block;
 
   const bool holds = seq_len >= 0 && seq_len <= params.max_seq_len &&
-                     seq_len <= params.kv.map.capacity() && (seq_len == 0 || q_len <= seq_len);
+                     seq_len <= params.tensors.kv.map.capacity() &&
+                     (seq_len == 0 || q_len <= seq_len);
   const std::int32_t first_position = holds && seq_len > 0 ? seq_len - q_len : 0;
   const std::int32_t anchor = first_position % params.block_q;  // of the first block
   const std::int64_t row = n == 0 ? 0 : std::int64_t{n} * params.block_q - anchor;

@@ -113,8 +113,7 @@ class SearchUnit {
         row_(selection_row),
         kv_head_(kv_head),
         block_(block),
-        keys_(params.kv, block.request, kv_head,
-              reinterpret_cast<const Stored*>(params.q + block.first_row * params.q_row_stride)),
+        keys_(params.tensors.kv, block.request, kv_head, fallback_row(params, block)),
         storage_(storage),
         memory_(memory, params),
         w0_(window_start(params, block.p0)) {}
@@ -129,6 +128,12 @@ class SearchUnit {
 
  private:
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+
+  /// A query row: it exists, and nobody looks at what is read of it.
+  __device__ static const Stored* fallback_row(const Params& params, const QueryBlock& block) {
+    const auto& q = params.tensors.q;
+    return static_cast<const Stored*>(q.data) + block.first_row * q.row_stride;
+  }
 
   /// Copies the caller's selection when its blocks ascend and lie between sink and window.
   __device__ void take_given_selection() {
@@ -215,7 +220,7 @@ class SearchUnit {
       }
     }
     Team::sync();  // the queries are there, and nobody needs the scores of the stage before
-    const Reduction reduction(params_.scale_log2, params_.softcap_log2);
+    const Reduction reduction(params_.logits.scale_log2, params_.logits.softcap_log2);
     const Scorer scorer(rows_, reduction, memory_.staging);
     const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(keys_, scorer);
     const auto start_of = [&](std::int32_t i) { return chunks.start(i); };

@@ -7,6 +7,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/global_memory.cuh"
 #include "hip_attn/cuda/rows/query_block.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
@@ -29,8 +30,8 @@ class PooledQueries {
 
   __device__ PooledQueries(const Params& params, const QueryBlock& block, int kv_head, int stride)
       : params_(params),
-        first_(params.q + block.first_row * params.q_row_stride +
-               std::int64_t{kv_head} * params.group * params.q_head_stride),
+        first_(block.first_row * params.tensors.q.row_stride +
+               std::int64_t{kv_head} * params.group * params.tensors.q.head_stride),
         rows_(block.rows),
         stride_(stride),
         anchor_(block.p0 % stride),
@@ -56,8 +57,9 @@ class PooledQueries {
   __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kPieces; }
   __device__ static int piece() { return static_cast<int>(threadIdx.x) % kPieces; }
 
-  __device__ const Element* source(int row, int head) const {
-    return first_ + row * params_.q_row_stride + head * params_.q_head_stride + piece() * 8;
+  __device__ std::int64_t source(int row, int head) const {
+    return first_ + row * params_.tensors.q.row_stride + head * params_.tensors.q.head_stride +
+           piece() * 8;
   }
 
   __device__ void store(std::uint32_t* queries, int row, const std::uint32_t (&words)[4]) const {
@@ -75,8 +77,8 @@ class PooledQueries {
 #pragma unroll
       for (int j = 0; j < kTogether; ++j) {
         const int row = begin + j * kRowsApart < pooled_ ? begin + j * kRowsApart : 0;
-        *reinterpret_cast<uint4*>(words[j]) =
-            read_streaming_16(source(row / params_.group, row % params_.group));
+        *reinterpret_cast<uint4*>(words[j]) = read_queries_once<Element>(
+            params_.tensors.q, source(row / params_.group, row % params_.group));
       }
 #pragma unroll
       for (int j = 0; j < kTogether; ++j) {
@@ -98,8 +100,8 @@ class PooledQueries {
         Element values[kTogether][8];
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
-          *reinterpret_cast<uint4*>(values[j]) =
-              read_streaming_16(source(min(r + j, end - 1), row % params_.group));
+          *reinterpret_cast<uint4*>(values[j]) = read_queries_once<Element>(
+              params_.tensors.q, source(min(r + j, end - 1), row % params_.group));
         }
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
@@ -122,7 +124,7 @@ class PooledQueries {
   }
 
   const Params& params_;
-  const Element* first_;
+  std::int64_t first_;  ///< offset in q
   int rows_;
   int stride_;
   int anchor_;

@@ -12,6 +12,7 @@
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda {
@@ -71,7 +72,7 @@ class AttendTile {
                         const AttendedKeys& unit_keys, int kv_head, int first_row, Shared& shared)
       : params_(params),
         block_(block),
-        kv_(params.kv, block.request, kv_head),
+        kv_(params.tensors.kv, block.request, kv_head),
         kv_head_(kv_head),
         first_row_(first_row),
         num_rows_(min(kAttendRows, block.rows * params.group - first_row)),
@@ -126,10 +127,11 @@ class AttendTile {
     return position >= 0 && position <= block_.p0 && !before_a_window;
   }
 
-  __device__ const Element* query(int row) const {
+  /// Offset in q.
+  __device__ std::int64_t query(int row) const {
     const int unit_row = first_row_ + row;
-    return params_.q + (block_.first_row + unit_row / params_.group) * params_.q_row_stride +
-           (kv_head_ * params_.group + unit_row % params_.group) * params_.q_head_stride;
+    return (block_.first_row + unit_row / params_.group) * params_.tensors.q.row_stride +
+           (kv_head_ * params_.group + unit_row % params_.group) * params_.tensors.q.head_stride;
   }
 
   /// Rows behind the last repeat it.
@@ -139,8 +141,8 @@ class AttendTile {
     for (int i = 0; i < kAttendRows * kPieces / kAttendThreads; ++i) {
       const int at = i * kAttendThreads + thread();
       const int row = at / kPieces;
-      copy_async_16(to.address(row, at % kPieces),
-                    query(min(row, num_rows_ - 1)) + at % kPieces * 8, true);
+      copy_queries_async<Element>(to.address(row, at % kPieces), params_.tensors.q,
+                                  query(min(row, num_rows_ - 1)) + at % kPieces * 8);
     }
   }
 
@@ -178,7 +180,7 @@ class AttendTile {
       const int piece = (i * 32 + lane()) % kPieces;
       const auto* key = shuffle(place.key, row);
       const auto* value = shuffle(place.value, row);
-      const auto* fallback = reinterpret_cast<const Stored*>(params_.q);
+      const auto* fallback = static_cast<const Stored*>(params_.tensors.q.data);
       Loader::copy(keys.address(warp() * 16 + row, piece), key ? key + piece * 8 : fallback, key);
       Loader::copy(values.address(warp() * 16 + row, piece), value ? value + piece * 8 : fallback,
                    value);
@@ -269,8 +271,8 @@ class AttendTile {
     for (int n = 0; n < kAttendKeys / 8; ++n) {
 #pragma unroll
       for (float& logit : p[n]) {
-        logit *= params_.scale_log2;
-        if (params_.softcap_log2 > 0.f) logit = params_.softcap_log2 * tanhf(logit);
+        logit *= params_.logits.scale_log2;
+        if (params_.logits.softcap_log2 > 0.f) logit = params_.logits.softcap_log2 * tanhf(logit);
       }
     }
     if (masked) mask(tile, p);
@@ -390,16 +392,16 @@ class AttendTile {
       const std::int64_t q_row = block_.first_row + unit_row / params_.group;
       const std::int64_t head = kv_head_ * params_.group + unit_row % params_.group;
       const float norm = sum == 0.f ? 0.f : 1.f / sum;
-      Element* out = params_.out + q_row * params_.out_row_stride + head * params_.out_head_stride +
-                     lane() % 4 * 2;
+      const auto& out = params_.tensors.out;
+      const std::int64_t offset = q_row * out.row_stride + head * out.head_stride + lane() % 4 * 2;
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n) {
-        *reinterpret_cast<std::uint32_t*>(out + n * 8) =
-            narrow_pair<Element>(out_[n][2 * half] * norm, out_[n][2 * half + 1] * norm);
+        write_out<Element>(out, offset + n * 8,
+                           make_float2(out_[n][2 * half] * norm, out_[n][2 * half + 1] * norm));
       }
-      if (params_.lse && lane() % 4 == 0) {
+      if (params_.tensors.lse && lane() % 4 == 0) {
         constexpr float kLog2 = 0.693147181f;
-        params_.lse[q_row * params_.lse_row_stride + head] =
+        params_.tensors.lse[q_row * params_.tensors.lse_row_stride + head] =
             sum == 0.f ? -INFINITY : (max_[half] + log2f(sum)) * kLog2;
       }
     }
@@ -429,11 +431,14 @@ __device__ void fill_attend_rows(const PrefillParams<StoredOf<Traits>>& params,
     const int unit_row = first_row + i / Traits::kHeadDim;
     const std::int64_t q_row = block.first_row + unit_row / params.group;
     const std::int64_t head = kv_head * params.group + unit_row % params.group;
-    params
-        .out[q_row * params.out_row_stride + head * params.out_head_stride + i % Traits::kHeadDim] =
-        narrow<typename Traits::Element>(value);
-    if (params.lse && i % Traits::kHeadDim == 0) {
-      params.lse[q_row * params.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
+    write_out<typename Traits::Element>(params.tensors.out,
+                                        q_row * params.tensors.out.row_stride +
+                                            head * params.tensors.out.head_stride +
+                                            i % Traits::kHeadDim,
+                                        value);
+    if (params.tensors.lse && i % Traits::kHeadDim == 0) {
+      params.tensors.lse[q_row * params.tensors.lse_row_stride + head] =
+          value == 0.f ? -INFINITY : NAN;
     }
   }
 }

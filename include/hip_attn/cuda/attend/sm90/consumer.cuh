@@ -9,6 +9,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
 namespace hip_attn::cuda::hopper {
@@ -74,11 +75,14 @@ class AttendConsumer {
       const std::int64_t row = row_of(info, r);
       const std::int64_t head = head_of(info, r);
       for (int d = thread; d < kHeadDim; d += kWarpgroupThreads) {
-        params_.out[row * params_.out_row_stride + head * params_.out_head_stride + d] =
-            narrow<Element>(value);
+        write_out<Element>(
+            params_.tensors.out,
+            row * params_.tensors.out.row_stride + head * params_.tensors.out.head_stride + d,
+            value);
       }
-      if (params_.lse && thread == 0) {
-        params_.lse[row * params_.lse_row_stride + head] = value == 0.f ? -INFINITY : NAN;
+      if (params_.tensors.lse && thread == 0) {
+        params_.tensors.lse[row * params_.tensors.lse_row_stride + head] =
+            value == 0.f ? -INFINITY : NAN;
       }
     }
   }
@@ -102,8 +106,8 @@ class AttendConsumer {
 
   /// The factor of products that orders logits as products are ordered: see load_queries.
   __device__ float multiplier() const {
-    const bool plain = params_.softcap_log2 == 0.f && params_.scale_log2 != 0.f;
-    return plain ? fabsf(params_.scale_log2) : 1.f;
+    const bool plain = params_.logits.softcap_log2 == 0.f && params_.logits.scale_log2 != 0.f;
+    return plain ? fabsf(params_.logits.scale_log2) : 1.f;
   }
 
   /// The rows from `first` on into shared memory, zeros past the unit's last. The sign of a scale
@@ -112,17 +116,18 @@ class AttendConsumer {
     constexpr int kPieces = kHeadDim / 8;
     sync_warpgroup(warpgroup_);  // the unit before is done with them
     std::byte* tiles = shared_.queries + warpgroup_ * kTiles * Policy::QueryTile::kBytes;
-    const std::uint32_t sign = params_.scale_log2 < 0.f ? 0x80008000u : 0u;
-    const std::int32_t rows = params_.scale_log2 == 0.f ? 0 : info.rows * params_.group;
+    const std::uint32_t sign = params_.logits.scale_log2 < 0.f ? 0x80008000u : 0u;
+    const std::int32_t rows = params_.logits.scale_log2 == 0.f ? 0 : info.rows * params_.group;
 #pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x) % kWarpgroupThreads; i < kRows * kPieces;
          i += kWarpgroupThreads) {
       const std::int32_t r = first + i / kPieces;
       uint4 piece{};
       if (r < rows) {
-        piece = *reinterpret_cast<const uint4*>(params_.q + row_of(info, r) * params_.q_row_stride +
-                                                head_of(info, r) * params_.q_head_stride +
-                                                i % kPieces * 8);
+        piece = read_queries<Element>(params_.tensors.q,
+                                      row_of(info, r) * params_.tensors.q.row_stride +
+                                          head_of(info, r) * params_.tensors.q.head_stride +
+                                          i % kPieces * 8);
       }
       piece.x ^= sign;
       piece.y ^= sign;
@@ -168,7 +173,7 @@ class AttendConsumer {
     Logits logits;
     float rescale[2];
     const auto to_probabilities = [&](int m, std::int32_t tile) {
-      if (params_.softcap_log2 > 0.f) [[unlikely]]
+      if (params_.logits.softcap_log2 > 0.f) [[unlikely]]
         cap(logits);
       if (is_masked(tile)) [[unlikely]]
         mask(info, first + m * kRowsPerTile, tile, logits);
@@ -309,11 +314,11 @@ class AttendConsumer {
   /// tanh(x) = 1 - 2 / (exp(2 x) + 1): to 1e-7 of the cap, and a tenth of tanhf's code.
   __device__ void cap(Logits& logits) const {
     constexpr float kTwoLog2e = 2.88539008f;
-    const float scale = fabsf(params_.scale_log2) * kTwoLog2e;
+    const float scale = fabsf(params_.logits.scale_log2) * kTwoLog2e;
 #pragma unroll
     for (float& logit : logits) {
       const float tanh = 1.f - __fdividef(2.f, exp2_fast(logit * scale) + 1.f);
-      logit = params_.softcap_log2 * tanh;
+      logit = params_.logits.softcap_log2 * tanh;
     }
   }
 
@@ -376,7 +381,7 @@ class AttendConsumer {
   __device__ void add_not_finite(const UnitInfo& info, std::int32_t first, std::int32_t tile,
                                  std::int32_t masked_from, Out& out) const {
     const Visible sees[2] = {visible(info, first, 0), visible(info, first, 1)};
-    const KvRows<Stored> kv(params_.kv, info.request, info.kv_head);
+    const KvRows<Stored> kv(params_.tensors.kv, info.request, info.kv_head);
 #pragma unroll 1
     for (int key = tile + masked_from; key < min(tile + kKeysPerTile, info.count); ++key) {
       const RowSlot slot = kv.pages.slot(info.end - (info.count - key));
@@ -402,16 +407,16 @@ class AttendConsumer {
       const std::int64_t row = row_of(info, r);
       const std::int64_t head = head_of(info, r);
       const float norm = sum == 0.f ? 0.f : 1.f / sum;
-      Element* to = params_.out + row * params_.out_row_stride + head * params_.out_head_stride +
-                    lane_ % 4 * 2;
+      const auto& to = params_.tensors.out;
+      const std::int64_t offset = row * to.row_stride + head * to.head_stride + lane_ % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
-        *reinterpret_cast<std::uint32_t*>(to + 8 * j) =
-            narrow_pair<Element>(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm);
+        write_out<Element>(to, offset + 8 * j,
+                           make_float2(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm));
       }
-      if (params_.lse && lane_ % 4 == 0) {
+      if (params_.tensors.lse && lane_ % 4 == 0) {
         constexpr float kLog2 = 0.693147181f;
-        params_.lse[row * params_.lse_row_stride + head] =
+        params_.tensors.lse[row * params_.tensors.lse_row_stride + head] =
             sum == 0.f ? -INFINITY : (__fmul_rn(row_max[i], multiplier) + log2f(sum)) * kLog2;
       }
     }

@@ -153,7 +153,7 @@ class AttendProducer {
   /// selection and the block table arrive while earlier tiles are copied. Rows after the last key
   /// repeat it: no query row sees them.
   __device__ void gather(const AttendedKeys& keys, const UnitInfo& info) {
-    const KvRows<Stored> kv(params_.kv, info.request, info.kv_head);
+    const KvRows<Stored> kv(params_.tensors.kv, info.request, info.kv_head);
     const std::int32_t first_masked = info.count - (info.rows - 1);
     std::int32_t positions[3][kRowsPerLane];  // of this tile and the next two
     std::int32_t pages[2][kRowsPerLane];

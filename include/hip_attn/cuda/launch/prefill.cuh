@@ -221,26 +221,26 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   PrefillParams<T> params{};
   carve(plan, workspace, params);
   params.q = args.q.data;
-  params.q_row_stride = args.q.strides[0];
-  params.q_head_stride = args.q.strides[1];
+  params.tensors.q.row_stride = args.q.strides[0];
+  params.tensors.q.head_stride = args.q.strides[1];
   params.out = args.out.data;
-  params.out_row_stride = args.out.strides[0];
-  params.out_head_stride = args.out.strides[1];
-  params.lse = args.lse ? args.lse->data : nullptr;
-  params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.kv = kv_tensors(args.kv);
-  params.seq_lens = args.seq_lens.data;
-  params.cu_seqlens_q = args.cu_seqlens_q.data;
-  params.total_q = static_cast<std::int32_t>(args.q.sizes[0]);
+  params.tensors.out.row_stride = args.out.strides[0];
+  params.tensors.out.head_stride = args.out.strides[1];
+  params.tensors.lse = args.lse ? args.lse->data : nullptr;
+  params.tensors.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
+  params.tensors.kv = kv_tensors(args.kv);
+  params.tensors.seq_lens = args.seq_lens.data;
+  params.tensors.cu_seqlens_q = args.cu_seqlens_q.data;
+  params.tensors.total_q = static_cast<std::int32_t>(args.q.sizes[0]);
 
-  params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
+  params.tensors.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.heads_at_once = heads_at_once<T>(plan);
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturate(plan.shape.max_seq_len);
   const LogitScale logits = logit_scale(plan, args);
-  params.scale_log2 = logits.scale_log2;
-  params.softcap_log2 = logits.softcap_log2;
+  params.logits.scale_log2 = logits.scale_log2;
+  params.logits.softcap_log2 = logits.softcap_log2;
 
   params.sink = saturate(config.sink);
   const SearchedConfig searched = searched_config(config);
@@ -264,7 +264,8 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
                         static_cast<std::int32_t>(stage.rule)};
   }
 
-  params.selection_rows = saturate(selection_row(params.total_q, params.batch, 0, config.block_q));
+  params.selection_rows =
+      saturate(selection_row(params.tensors.total_q, params.tensors.batch, 0, config.block_q));
   place_selection(plan, args, params);
   if (args.counters) params.counters = counters_of(*args.counters, config);
 

@@ -218,15 +218,15 @@ Status plan_of_type(AttentionPlan& plan) {
 template <typename T>
 bool attends_to_cache(const DecodeParams<T>& params) {
   return params.cache.words && params.num_stages > 1 && !params.selection_in.blocks &&
-         !params.selection_out.blocks && params.softcap_log2 == 0.f &&
+         !params.selection_out.blocks && params.logits.softcap_log2 == 0.f &&
          params.group <= kRowsPerTile << params.layout.row_tile_shift;
 }
 
 // DecodeParams::keys_at_once.
 template <typename T>
 std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& params) {
-  const PagedTensor<T>& k = params.kv.k;
-  const PagedTensor<T>& v = params.kv.v;
+  const PagedTensor<T>& k = params.tensors.kv.k;
+  const PagedTensor<T>& v = params.tensors.kv.v;
   const bool lie_alike = k.page_stride == v.page_stride && k.token_stride == v.token_stride &&
                          k.head_stride == v.head_stride;
   if (!params.attends_to_cache || params.group > kRowsPerTile || !lie_alike ||
@@ -250,29 +250,30 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   DecodeParams<T> params{};
   carve(plan, workspace, params);
   params.q = args.q.data;
-  params.q_row_stride = args.q.strides[0];
-  params.q_head_stride = args.q.strides[1];
+  params.tensors.q.row_stride = args.q.strides[0];
+  params.tensors.q.head_stride = args.q.strides[1];
   params.out = args.out.data;
-  params.out_row_stride = args.out.strides[0];
-  params.out_head_stride = args.out.strides[1];
-  params.lse = args.lse ? args.lse->data : nullptr;
-  params.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.kv = kv_tensors(args.kv);
-  params.seq_lens = args.seq_lens.data;
-  params.cu_seqlens_q = args.cu_seqlens_q.data;
-  params.total_q = saturate(args.q.sizes[0]);
+  params.tensors.out.row_stride = args.out.strides[0];
+  params.tensors.out.head_stride = args.out.strides[1];
+  params.tensors.lse = args.lse ? args.lse->data : nullptr;
+  params.tensors.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
+  params.tensors.kv = kv_tensors(args.kv);
+  params.tensors.seq_lens = args.seq_lens.data;
+  params.tensors.cu_seqlens_q = args.cu_seqlens_q.data;
+  params.tensors.total_q = saturate(args.q.sizes[0]);
 
-  params.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
+  params.tensors.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
   static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
   params.group_factor = (65536 + params.group - 1) / params.group;
   // Without a page there is no row that could be read in place of one that does not exist.
-  const std::int64_t capacity = params.kv.map.num_pages > 0 ? params.kv.map.capacity() : 0;
+  const std::int64_t capacity =
+      params.tensors.kv.map.num_pages > 0 ? params.tensors.kv.map.capacity() : 0;
   params.max_seq_len = saturate(std::min(plan.shape.max_seq_len, capacity));
   const LogitScale logits = logit_scale(plan, args);
-  params.scale_log2 = logits.scale_log2;
-  params.softcap_log2 = logits.softcap_log2;
+  params.logits.scale_log2 = logits.scale_log2;
+  params.logits.softcap_log2 = logits.softcap_log2;
 
   params.sink = saturate(config.sink);
   const SearchedConfig searched = searched_config(config);
@@ -346,7 +347,7 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, st
       if (error != cudaSuccess) return to_status(error, "run_decode");
     }
     std::array<cudaLaunchAttribute, 2> attributes;
-    const cudaLaunchConfig_t config = launch_config(plan, params.batch, attributes, stream);
+    const cudaLaunchConfig_t config = launch_config(plan, params.tensors.batch, attributes, stream);
     const auto kernel = !schedule.clusters        ? kernels.grid
                         : params.keys_at_once > 0 ? kernels.cluster_at_once
                                                   : kernels.cluster;

@@ -1,0 +1,90 @@
+/// Rows of q and out, which may be floats where the cache is of 16 bits: q is rounded to the type
+/// of the products as it is read, out is written as it was summed.
+#pragma once
+
+#include <cstdint>
+
+#include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/cp_async.cuh"
+#include "hip_attn/cuda/ptx/global_memory.cuh"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
+
+namespace hip_attn::cuda {
+
+template <typename Element>
+__device__ const Element* elements_at(const RowTensor<const void>& rows, std::int64_t offset) {
+  return static_cast<const Element*>(rows.data) + offset;
+}
+template <typename Element>
+__device__ Element* elements_at(const RowTensor<void>& rows, std::int64_t offset) {
+  return static_cast<Element*>(rows.data) + offset;
+}
+
+template <typename Element>
+__device__ uint4 narrow_eight(const float4& low, const float4& high) {
+  return {narrow_pair<Element>(low.x, low.y), narrow_pair<Element>(low.z, low.w),
+          narrow_pair<Element>(high.x, high.y), narrow_pair<Element>(high.z, high.w)};
+}
+
+/// The eight floats from `offset` on, rounded. Out of line of what is mostly taken.
+template <typename Element>
+__device__ uint4 read_float_queries(const RowTensor<const void>& q, std::int64_t offset) {
+  const auto* from = reinterpret_cast<const float4*>(elements_at<float>(q, offset));
+  return narrow_eight<Element>(__ldg(from), __ldg(from + 1));
+}
+
+/// Eight elements of q from `offset` on, which is a multiple of eight.
+template <typename Element>
+__device__ uint4 read_queries(const RowTensor<const void>& q, std::int64_t offset) {
+  if (q.is_float) [[unlikely]]
+    return read_float_queries<Element>(q, offset);
+  return *reinterpret_cast<const uint4*>(elements_at<Element>(q, offset));
+}
+/// The same of what is read once.
+template <typename Element>
+__device__ uint4 read_queries_once(const RowTensor<const void>& q, std::int64_t offset) {
+  if (q.is_float) [[unlikely]]
+    return read_float_queries<Element>(q, offset);
+  return read_streaming_16(elements_at<Element>(q, offset));
+}
+
+/// Starts to copy the same to shared memory: floats are there at once.
+template <typename Element>
+__device__ void copy_queries_async(std::uint32_t to, const RowTensor<const void>& q,
+                                   std::int64_t offset) {
+  if (q.is_float) [[unlikely]] {
+    store_shared_16(to, read_float_queries<Element>(q, offset));
+  } else {
+    copy_async_16(to, elements_at<Element>(q, offset));
+  }
+}
+
+/// One element of q as products see it.
+template <typename Element>
+__device__ float query_element(const RowTensor<const void>& q, std::int64_t offset) {
+  if (q.is_float) [[unlikely]]
+    return widen(narrow<Element>(*elements_at<float>(q, offset)));
+  return widen(*elements_at<Element>(q, offset));
+}
+
+/// Writes neighbouring elements of out from `offset` on.
+template <typename Element>
+__device__ void write_out(const RowTensor<void>& out, std::int64_t offset, float value) {
+  if (out.is_float) [[unlikely]] {
+    *elements_at<float>(out, offset) = value;
+  } else {
+    *elements_at<Element>(out, offset) = narrow<Element>(value);
+  }
+}
+template <typename Element>
+__device__ void write_out(const RowTensor<void>& out, std::int64_t offset, float2 values) {
+  if (out.is_float) [[unlikely]] {
+    *reinterpret_cast<float2*>(elements_at<float>(out, offset)) = values;
+  } else {
+    *reinterpret_cast<std::uint32_t*>(elements_at<Element>(out, offset)) =
+        narrow_pair<Element>(values.x, values.y);
+  }
+}
+
+}  // namespace hip_attn::cuda
