@@ -3,7 +3,7 @@
 #include <string>
 
 #include "cuda_backend.hpp"
-#include "launch.hpp"
+#include "hip_attn/cuda/launch/launch.hpp"
 
 namespace hip_attn::cuda {
 namespace {
@@ -43,24 +43,6 @@ Status check_kernels(Device device) {
 }
 
 }  // namespace
-
-Status to_status(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return {};
-  static_cast<void>(cudaGetLastError());
-  return {StatusCode::kCudaError, std::string(what) + ": " + cudaGetErrorString(error)};
-}
-
-DeviceGuard::DeviceGuard(Device device) {
-  int current = -1;
-  error_ = cudaGetDevice(&current);
-  if (error_ != cudaSuccess || current == device.index) return;
-  error_ = cudaSetDevice(device.index);
-  if (error_ == cudaSuccess) previous_ = current;
-}
-
-DeviceGuard::~DeviceGuard() {
-  if (previous_ >= 0) static_cast<void>(cudaSetDevice(previous_));
-}
 
 Status check_device(Device device) {
   cudaError_t error = cudaSuccess;

@@ -1,9 +1,12 @@
 /// What prefill and decode have in common: shapes, plans and arguments.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
+#include <type_traits>
 
 #include "hip_attn/config.hpp"
 #include "hip_attn/kv.hpp"
@@ -31,21 +34,25 @@ struct AttentionShape {
 
 enum class Operator : int { kPrefill, kDecode };
 
-/// How the CUDA backend spreads a plan's units over the GPU.
-struct CudaSchedule {
-  int team_size = 1;       ///< decode: thread blocks that work on one unit (request, KV head)
-  int num_teams = 1;       ///< decode: teams that a launch has
-  bool clusters = false;   ///< decode: teams are thread-block clusters, else a cooperative launch
-  int row_tile_shift = 0;  ///< decode: log2 of the tiles of query rows that a block takes at once
-  int key_slots = 1;       ///< decode: tiles of 16 keys and values that fit shared memory
-  /// prefill: thread blocks of a search that works in the workspace, because its configuration does
-  /// not fit shared memory; 0: it fits
-  int search_blocks = 0;
-  /// prefill: search, and attend, with the kernels for compute capability 9.0; false: with those
-  /// for 8.0 and newer, to which a plan may always be set
-  bool hopper_search = false;
-  bool hopper = false;
-  int multiprocessors = 0;  ///< prefill: of the device
+/// What a backend keeps in a plan for its launches. A value that nobody else reads.
+class BackendSchedule {
+ public:
+  template <typename Schedule>
+  Schedule get() const {
+    static_assert(std::is_trivially_copyable_v<Schedule> && sizeof(Schedule) <= kBytes);
+    Schedule schedule;
+    std::memcpy(&schedule, bytes_.data(), sizeof(Schedule));
+    return schedule;
+  }
+  template <typename Schedule>
+  void set(const Schedule& schedule) {
+    static_assert(std::is_trivially_copyable_v<Schedule> && sizeof(Schedule) <= kBytes);
+    std::memcpy(bytes_.data(), &schedule, sizeof(Schedule));
+  }
+
+ private:
+  static constexpr std::size_t kBytes = 64;
+  std::array<std::byte, kBytes> bytes_{};
 };
 
 /// Made by plan_prefill or plan_decode, which fill and check every field. A value: copy it freely,
@@ -60,7 +67,7 @@ struct AttentionPlan {
   std::int64_t selection_rows = 0;             ///< rows of a BlockSelection for the largest call
   std::int64_t max_selected_blocks = 0;        ///< blocks of one unit at most, >= 1
   std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
-  CudaSchedule cuda;                           ///< CUDA: chosen for the device of the shape
+  BackendSchedule schedule;                    ///< chosen for the device of the shape
   /// prefill: query blocks whose first row lies before this position attend to every key, because
   /// that costs less than a search (docs/algorithm.md, "Where a search does not pay"). Chosen by
   /// plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.

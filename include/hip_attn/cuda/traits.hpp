@@ -19,12 +19,17 @@ template <typename T, int kHeadDim_>
 struct AttentionTraits {
   /// Of products: float16 or bfloat16.
   using Element = T;
-  /// Brings rows of the cache into tiles of `Element`; its `Stored` is the type of the cache.
+  /// Of the cache's elements.
+  using Stored = T;
+  /// Brings rows of the cache into tiles of `Element`.
   using Loader = CopyLoader<T>;
   static constexpr int kHeadDim = kHeadDim_;
   /// Of the search's stages, in the order of ScanRule.
   using Rules = RuleList<DescentRule, CentreRule>;
   using Reduction = Maximum;
 };
+
+template <typename Traits>
+using StoredOf = typename Traits::Stored;
 
 }  // namespace hip_attn::cuda

@@ -36,11 +36,15 @@ inline constexpr int kMergeThreads = 256;
 template <Element T, int kHeadDim>
 inline constexpr int kMergeThreadsPerRow = kHeadDim / kVectorElements<T>;
 
+template <Element T, int kHeadDim>
+inline constexpr int kMergeRowsPerBlock = kMergeThreads / kMergeThreadsPerRow<T, kHeadDim>;
+
 /// The threads of a row read the same few log-sum-exps, from cache but for the first one.
 template <Element T, int kHeadDim>
 __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const MergeParams<T> params) {
   constexpr int kThreadsPerRow = kMergeThreadsPerRow<T, kHeadDim>;
-  constexpr int kRowsPerBlock = kMergeThreads / kThreadsPerRow;
+  constexpr int kRowsPerBlock = kMergeRowsPerBlock<T, kHeadDim>;
+  if (threadIdx.x >= kRowsPerBlock * kThreadsPerRow) return;
   const int first_element = static_cast<int>(threadIdx.x) % kThreadsPerRow * kVectorElements<T>;
   const std::int64_t num_rows = params.total_q * params.num_q_heads;
   const std::int64_t row_step = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock;

@@ -1,40 +1,39 @@
-// Decode on CUDA: how many blocks a unit gets, the workspace, and the launch.
+/// Decode on CUDA: how many blocks a unit gets, the workspace, and the launch.
+#pragma once
+
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <concepts>
 #include <cstdint>
 #include <string>
 
-#include "attention_params.hpp"
-#include "cuda_backend.hpp"
-#include "decode_kernels.hpp"
-#include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
-#include "hip_attn/cuda/decode/layout.cuh"
+#include "hip_attn/cuda/decode/kernel.cuh"
+#include "hip_attn/cuda/launch/launch.hpp"
+#include "hip_attn/cuda/launch/operators.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
+#include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/search_plan.hpp"
-#include "launch.hpp"
 
 namespace hip_attn::cuda {
-namespace {
+namespace decode_launch {
 
-constexpr std::int64_t kMaxGridYz = 65535;
-constexpr int kMaxGroup = 16;  // kMaxGroup * kMaxDecodeRows rows are one tile of eight per warp
+inline constexpr std::int64_t kMaxGridYz = 65535;
+inline constexpr int kMaxGroup =
+    16;  // kMaxGroup * kMaxDecodeRows rows are one tile of eight per warp
 
-template <typename T>
-DecodeKernels<T> kernels_for(std::int64_t head_dim) {
-  switch (head_dim) {
-#define HIP_ATTN_CASE(kHeadDim) \
-  case kHeadDim:                \
-    return decode_kernels<T, kHeadDim>();
-    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
-#undef HIP_ATTN_CASE
-    default:
-      return {};  // refused by the plan
-  }
-}
+/// The decode kernels of some traits.
+template <typename Traits>
+struct DecodeKernels {
+  using Params = DecodeParams<StoredOf<Traits>>;
+  static constexpr auto* kCluster = decode_kernel<Traits, ClusterTeam, false>;
+  static constexpr auto* kClusterAtOnce = decode_kernel<Traits, ClusterTeam, true>;
+  static constexpr auto* kGrid = decode_kernel<Traits, GridTeam, false>;
+};
 
-// Everything that follows from a plan and that the launch needs too.
+/// Everything that follows from a plan and that the launch needs too.
 struct DecodeSizes {
   std::int64_t group;
   std::int64_t max_rows;
@@ -44,7 +43,7 @@ struct DecodeSizes {
   bool lists_in_shared;
 };
 
-DecodeSizes sizes_of(const AttentionPlan& plan) {
+inline DecodeSizes sizes_of(const AttentionPlan& plan) {
   DecodeSizes sizes{};
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
   sizes.max_rows = std::min(kMaxDecodeRows, plan.shape.total_q) * sizes.group;
@@ -59,23 +58,24 @@ DecodeSizes sizes_of(const AttentionPlan& plan) {
   return sizes;
 }
 
-DecodeLayout layout_of(const AttentionPlan& plan) {
+inline DecodeLayout layout_of(const AttentionPlan& plan, const DecodeSchedule& schedule) {
   const DecodeSizes sizes = sizes_of(plan);
   return decode_layout(static_cast<int>(plan.shape.head_dim), static_cast<int>(sizes.max_rows),
-                       plan.cuda.row_tile_shift, plan.cuda.key_slots,
+                       schedule.row_tile_shift, schedule.key_slots,
                        sizes.lists_in_shared ? static_cast<int>(sizes.list_length) : 0);
 }
 
-// Lays out the workspace, or measures it when `memory` is null.
-template <typename T>
-std::size_t carve(const AttentionPlan& plan, std::byte* memory, DecodeParams<T>& params) {
+/// Lays out the workspace, or measures it when `memory` is null.
+template <typename Traits>
+std::size_t carve(const AttentionPlan& plan, const DecodeSchedule& schedule, std::byte* memory,
+                  DecodeParams<StoredOf<Traits>>& params) {
   const DecodeSizes sizes = sizes_of(plan);
-  const std::int64_t teams = plan.cuda.num_teams;
+  const std::int64_t teams = schedule.num_teams;
   const auto head_dim = static_cast<int>(plan.shape.head_dim);
-  params.layout = layout_of(plan);
+  params.layout = layout_of(plan, schedule);
   const int rows = pass_rows(params.layout.max_rows, params.layout.row_tile_shift);
-  params.team_size = plan.cuda.team_size;
-  params.slice_shift = slice_shift(rows * head_dim, plan.cuda.team_size);
+  params.team_size = schedule.team_size;
+  params.slice_shift = slice_shift(rows * head_dim, schedule.team_size);
   params.exchange_floats = exchange_floats(rows, head_dim);
   params.max_chunks = static_cast<std::int32_t>((sizes.max_chunks + 15) / 16 * 16);
   params.list_length = static_cast<std::int32_t>(sizes.list_length);
@@ -83,18 +83,20 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, DecodeParams<T>&
   params.arrivals = carver.take<std::uint32_t>(teams);
   params.scores = carver.take<float>(teams * 2 * params.max_chunks);
   // Clusters do without, but may be switched off in a plan.
-  params.exchange = carver.take<float>(teams * plan.cuda.team_size * params.exchange_floats);
+  params.exchange = carver.take<float>(teams * schedule.team_size * params.exchange_floats);
+  params.row_states = Traits::Reduction::kNeedsRowState
+                          ? carver.take<float>(teams * schedule.team_size * params.layout.max_rows)
+                          : nullptr;
   params.lists =
       sizes.lists_in_shared
           ? nullptr
-          : carver.take<std::int32_t>(teams * plan.cuda.team_size * 2 * sizes.list_length);
+          : carver.take<std::int32_t>(teams * schedule.team_size * 2 * sizes.list_length);
   return carver.bytes();
 }
 
-// Gives a block as many slots for tiles of keys as its shared memory holds, at least one for every
-// tile of query rows that it attends to at once. False: not even for one.
-bool fit_shared_memory(int largest, AttentionPlan& plan) {
-  CudaSchedule& schedule = plan.cuda;
+/// Gives a block as many slots for tiles of keys as its shared memory holds, at least one for every
+/// tile of query rows that it attends to at once. False: not even for one.
+inline bool fit_shared_memory(int largest, const AttentionPlan& plan, DecodeSchedule& schedule) {
   schedule.row_tile_shift = 0;
   while ((kRowsPerTile << schedule.row_tile_shift) < sizes_of(plan).max_rows) {
     ++schedule.row_tile_shift;
@@ -102,18 +104,19 @@ bool fit_shared_memory(int largest, AttentionPlan& plan) {
   for (; schedule.row_tile_shift >= 0; --schedule.row_tile_shift) {
     for (schedule.key_slots = kSlotsPerWarp * kDecodeWarps;
          schedule.key_slots >> schedule.row_tile_shift > 0; --schedule.key_slots) {
-      if (layout_of(plan).bytes <= largest) return true;
+      if (layout_of(plan, schedule).bytes <= largest) return true;
     }
   }
   return false;
 }
 
-cudaLaunchConfig_t launch_config(const AttentionPlan& plan, std::int64_t batch,
-                                 std::array<cudaLaunchAttribute, 2>& attributes, Stream stream) {
-  const CudaSchedule& schedule = plan.cuda;
+inline cudaLaunchConfig_t launch_config(const AttentionPlan& plan, const DecodeSchedule& schedule,
+                                        std::int64_t batch,
+                                        std::array<cudaLaunchAttribute, 2>& attributes,
+                                        Stream stream) {
   cudaLaunchConfig_t config{};
   config.blockDim = dim3(kDecodeThreads);
-  config.dynamicSmemBytes = static_cast<std::size_t>(layout_of(plan).bytes);
+  config.dynamicSmemBytes = static_cast<std::size_t>(layout_of(plan, schedule).bytes);
   config.stream = stream;
   const auto team_size = static_cast<unsigned>(schedule.team_size);
   if (schedule.clusters) {
@@ -137,14 +140,15 @@ cudaLaunchConfig_t launch_config(const AttentionPlan& plan, std::int64_t batch,
   return config;
 }
 
-// Blocks of a unit when `blocks` can be resident at once: as many as there are to spare.
-int team_size_for(std::int64_t units, int blocks) {
+/// Blocks of a unit when `blocks` can be resident at once: as many as there are to spare.
+inline int team_size_for(std::int64_t units, int blocks) {
   return static_cast<int>(std::clamp<std::int64_t>(blocks / units, 1, kMaxTeamSize));
 }
 
-template <typename T>
-Status plan_of_type(AttentionPlan& plan) {
-  const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
+template <typename Traits>
+Status make_schedule(AttentionPlan& plan) {
+  using Kernels = DecodeKernels<Traits>;
+  DecodeSchedule schedule;
   const DecodeSizes sizes = sizes_of(plan);
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_decode");
@@ -163,25 +167,25 @@ Status plan_of_type(AttentionPlan& plan) {
         cudaDeviceGetAttribute(query.value, query.attribute, plan.shape.device.index);
     if (error != cudaSuccess) return to_status(error, "plan_decode");
   }
-  if (!fit_shared_memory(largest_shared, plan)) {
+  if (!fit_shared_memory(largest_shared, plan, schedule)) {
     return {StatusCode::kUnsupported,
             "head_dim " + std::to_string(plan.shape.head_dim) + " with " +
                 std::to_string(sizes.max_rows) +
                 " query rows per KV head needs more shared memory than this GPU has, which is " +
                 std::to_string(largest_shared) + " bytes"};
   }
-  void (*const all[])(DecodeParams<T>) = {kernels.cluster, kernels.cluster_at_once, kernels.grid};
+  void (*const all[])(typename Kernels::Params) = {Kernels::kCluster, Kernels::kClusterAtOnce,
+                                                   Kernels::kGrid};
   for (const auto kernel : all) {
     cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, largest_shared);
-    if (error == cudaSuccess && major >= 9 && kernel != kernels.grid) {
+    if (error == cudaSuccess && major >= 9 && kernel != Kernels::kGrid) {
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     }
     if (error != cudaSuccess) return to_status(error, "plan_decode");
   }
 
   const std::int64_t units = std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
-  CudaSchedule& schedule = plan.cuda;
   // The limit of a grid's second and third dimension.
   schedule.clusters =
       major >= 9 && plan.shape.batch <= kMaxGridYz && plan.shape.num_kv_heads <= kMaxGridYz;
@@ -191,50 +195,53 @@ Status plan_of_type(AttentionPlan& plan) {
     // Clusters above 8 blocks need room in one GPC, which not every GPC has.
     for (; schedule.team_size > 8; --schedule.team_size) {
       std::array<cudaLaunchAttribute, 2> attributes;
-      const cudaLaunchConfig_t config =
-          launch_config(plan, std::max<std::int64_t>(1, plan.shape.batch), attributes, nullptr);
+      const cudaLaunchConfig_t config = launch_config(
+          plan, schedule, std::max<std::int64_t>(1, plan.shape.batch), attributes, nullptr);
       int resident = 0;
-      const cudaError_t error = cudaOccupancyMaxActiveClusters(&resident, kernels.cluster, &config);
+      const cudaError_t error =
+          cudaOccupancyMaxActiveClusters(&resident, Kernels::kCluster, &config);
       if (error != cudaSuccess) return to_status(error, "plan_decode");
       if (resident >= units) break;
     }
   } else {
     int per_multiprocessor = 0;
     const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &per_multiprocessor, kernels.grid, kDecodeThreads,
-        static_cast<std::size_t>(layout_of(plan).bytes));
+        &per_multiprocessor, Kernels::kGrid, kDecodeThreads,
+        static_cast<std::size_t>(layout_of(plan, schedule).bytes));
     if (error != cudaSuccess) return to_status(error, "plan_decode");
     const int resident = per_multiprocessor * multiprocessors;
     schedule.team_size = team_size_for(units, resident);
     schedule.num_teams =
         static_cast<int>(std::min<std::int64_t>(units, resident / schedule.team_size));
   }
-  DecodeParams<T> unused;
-  plan.workspace_bytes = carve<T>(plan, nullptr, unused);
+  typename Kernels::Params unused;
+  plan.workspace_bytes = carve<Traits>(plan, schedule, nullptr, unused);
+  plan.schedule.set(schedule);
   return {};
 }
 
-// DecodeParams::attends_to_cache. What a single stage keeps may be larger than blocks.
-template <typename T>
-bool attends_to_cache(const DecodeParams<T>& params) {
+/// DecodeParams::attends_to_cache. What a single stage keeps may be larger than blocks.
+template <typename Stored>
+bool attends_to_cache(const DecodeParams<Stored>& params) {
   return params.cache.words && params.num_stages > 1 && !params.selection_in.blocks &&
          !params.selection_out.blocks && params.logits.softcap_log2 == 0.f &&
          params.group <= kRowsPerTile << params.layout.row_tile_shift;
 }
 
-// DecodeParams::keys_at_once.
-template <typename T>
-std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& params) {
-  const PagedTensor<T>& k = params.tensors.kv.k;
-  const PagedTensor<T>& v = params.tensors.kv.v;
+/// DecodeParams::keys_at_once.
+template <typename Stored>
+std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeSchedule& schedule,
+                          const DecodeParams<Stored>& params) {
+  const PagedTensor<Stored>& k = params.tensors.kv.k;
+  const PagedTensor<Stored>& v = params.tensors.kv.v;
   const bool lie_alike = k.page_stride == v.page_stride && k.token_stride == v.token_stride &&
                          k.head_stride == v.head_stride;
   if (!params.attends_to_cache || params.group > kRowsPerTile || !lie_alike ||
-      plan.cuda.team_size == 1) {
+      params.tensors.q.is_float || schedule.team_size == 1) {
     return 0;
   }
   const int slots = std::min(params.layout.slots, kSlotsPerWarp * kDecodeWarps);
-  const std::int32_t keys = slots * plan.cuda.team_size * kKeysPerTile;
+  const std::int32_t keys = slots * schedule.team_size * kKeysPerTile;
   // What a row attends to at most, with a selection of its own length.
   const std::int64_t blocks = std::int64_t{params.last_stage.max_survivors} + 1;
   const std::int64_t needed =
@@ -242,27 +249,17 @@ std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeParams<T>& para
   return needed <= keys ? keys : 0;
 }
 
-template <typename T>
-DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
-                            std::byte* workspace) {
+template <typename Traits, Element T>
+DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
+                                           const DecodeSchedule& schedule,
+                                           const AttentionArgs<T, StoredOf<Traits>>& args,
+                                           std::byte* workspace) {
   const HipConfig& config = plan.config;
   const DecodeSizes sizes = sizes_of(plan);
-  DecodeParams<T> params{};
-  carve(plan, workspace, params);
-  params.q = args.q.data;
-  params.tensors.q.row_stride = args.q.strides[0];
-  params.tensors.q.head_stride = args.q.strides[1];
-  params.out = args.out.data;
-  params.tensors.out.row_stride = args.out.strides[0];
-  params.tensors.out.head_stride = args.out.strides[1];
-  params.tensors.lse = args.lse ? args.lse->data : nullptr;
-  params.tensors.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.tensors.kv = kv_tensors(args.kv);
-  params.tensors.seq_lens = args.seq_lens.data;
-  params.tensors.cu_seqlens_q = args.cu_seqlens_q.data;
-  params.tensors.total_q = saturate(args.q.sizes[0]);
+  DecodeParams<StoredOf<Traits>> params{};
+  carve<Traits>(plan, schedule, workspace, params);
+  params.tensors = attention_tensors(args);
 
-  params.tensors.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
   static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
@@ -309,55 +306,47 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
         args.cache->slots ? args.cache->slots->data : nullptr};
   }
   params.attends_to_cache = attends_to_cache(params);
-  params.keys_at_once = keys_at_once(plan, params);
+  params.keys_at_once = keys_at_once(plan, schedule, params);
   if (args.counters) params.counters = counters_of(*args.counters, config);
 
   return params;
 }
 
-}  // namespace
+}  // namespace decode_launch
 
+template <typename Traits>
 Status plan_decode(AttentionPlan& plan) {
   const std::int64_t group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
-  if (group > kMaxGroup) {
+  if (group > decode_launch::kMaxGroup) {
     return {StatusCode::kUnsupported, "num_q_heads / num_kv_heads is " + std::to_string(group) +
                                           "; decode on CUDA takes 1 to " +
-                                          std::to_string(kMaxGroup)};
+                                          std::to_string(decode_launch::kMaxGroup)};
   }
   if (Status status = check_stages(plan.config, "decode"); !status.ok()) return status;
-  return visit_attention_type(plan.type, "decode",
-                              [&]<typename T>() { return plan_of_type<T>(plan); });
+  return decode_launch::make_schedule<Traits>(plan);
 }
 
-template <Element T, StoredFor<T> C>
-Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
-                  Stream stream) {
-  if constexpr (!std::same_as<T, C> || std::same_as<T, float> || !kBuilt<T>) {
-    return {StatusCode::kUnsupported, "decode on CUDA takes float16 and bfloat16"};
-  } else {
-    if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
-    const DeviceGuard guard(plan.shape.device);
-    if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
-    const DecodeKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
-    const DecodeParams<T> params = make_params(plan, args, workspace);
-    const CudaSchedule& schedule = plan.cuda;
-    if (!schedule.clusters && schedule.team_size > 1) {
-      const cudaError_t error =
-          cudaMemsetAsync(params.arrivals, 0, schedule.num_teams * sizeof(std::uint32_t), stream);
-      if (error != cudaSuccess) return to_status(error, "run_decode");
-    }
-    std::array<cudaLaunchAttribute, 2> attributes;
-    const cudaLaunchConfig_t config = launch_config(plan, params.tensors.batch, attributes, stream);
-    const auto kernel = !schedule.clusters        ? kernels.grid
-                        : params.keys_at_once > 0 ? kernels.cluster_at_once
-                                                  : kernels.cluster;
-    return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_decode");
+template <typename Traits, Element T>
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Traits>>& args,
+                  std::byte* workspace, Stream stream) {
+  using Kernels = decode_launch::DecodeKernels<Traits>;
+  if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
+  const DeviceGuard guard(plan.shape.device);
+  if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
+  const DecodeSchedule schedule = decode_schedule(plan);
+  const auto params = decode_launch::make_params<Traits>(plan, schedule, args, workspace);
+  if (!schedule.clusters && schedule.team_size > 1) {
+    const cudaError_t error =
+        cudaMemsetAsync(params.arrivals, 0, schedule.num_teams * sizeof(std::uint32_t), stream);
+    if (error != cudaSuccess) return to_status(error, "run_decode");
   }
+  std::array<cudaLaunchAttribute, 2> attributes;
+  const cudaLaunchConfig_t config =
+      decode_launch::launch_config(plan, schedule, params.tensors.batch, attributes, stream);
+  const auto kernel = !schedule.clusters        ? Kernels::kGrid
+                      : params.keys_at_once > 0 ? Kernels::kClusterAtOnce
+                                                : Kernels::kCluster;
+  return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_decode");
 }
-
-#define HIP_ATTN_INSTANTIATE(T, C) \
-  template Status run_decode(const AttentionPlan&, const AttentionArgs<T, C>&, std::byte*, Stream);
-HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_INSTANTIATE)
-#undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn::cuda

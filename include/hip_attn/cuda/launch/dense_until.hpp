@@ -1,5 +1,5 @@
-// Where prefill attends to every key, because that costs less than a search and attention to what
-// it finds.
+/// Where prefill attends to every key, because that costs less than a search and attention to what
+/// it finds.
 #pragma once
 
 #include <algorithm>
@@ -11,15 +11,15 @@
 
 namespace hip_attn::cuda {
 
-// Picoseconds of the whole GPU for one key of one unit, D = 128: a part for the key, which is
-// gathered, and one for each query row that it is multiplied with. Fitted to the stages of prefill
-// on an H200 (docs/prefill-kernel.md), of which only the ratios matter here.
+/// Picoseconds of the whole GPU for one key of one unit, D = 128: a part for the key, which is
+/// gathered, and one for each query row that it is multiplied with. Fitted to the stages of prefill
+/// on an H200 (docs/prefill-kernel.md), of which only the ratios matter here.
 inline constexpr double kAttendKey = 55.;
 inline constexpr double kAttendRow = 0.92;
 inline constexpr double kScanKey = 45.;
 inline constexpr double kScanRow = 0.5;
 
-// Of the search for a whole query block whose first position is p0.
+/// Of the search for a whole query block whose first position is p0.
 inline double search_cost(const HipConfig& config, std::int64_t group, std::int64_t p0) {
   const std::int64_t candidates = window_start(config, p0) - config.sink;
   std::int64_t tokens = candidates;
@@ -39,9 +39,9 @@ inline double search_cost(const HipConfig& config, std::int64_t group, std::int6
   return cost;
 }
 
-// The first position, a multiple of block_q up to max_seq_len, from where on a search pays. It
-// depends on the position of a query block and not on the call, so that a prompt in pieces attends
-// as the whole.
+/// The first position, a multiple of block_q up to max_seq_len, from where on a search pays. It
+/// depends on the position of a query block and not on the call, so that a prompt in pieces attends
+/// as the whole.
 inline std::int64_t dense_until(const HipConfig& config, std::int64_t group,
                                 std::int64_t max_seq_len) {
   if (config.is_dense() || config.is_window_only()) return 0;

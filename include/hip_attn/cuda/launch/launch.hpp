@@ -1,36 +1,41 @@
-// What every launcher needs: the right device, a launch whose error is its own, errors as Status.
+/// What every launcher needs: the right device, a launch whose error is its own, errors as Status.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <concepts>
 #include <cstdint>
 #include <limits>
+#include <string>
 
 #include "hip_attn/status.hpp"
 #include "hip_attn/types.hpp"
-#include "hip_attn_instantiations.hpp"
 
 namespace hip_attn::cuda {
 
-// Operators exist for every element type, kernels for those that were built.
-template <Element T>
-inline constexpr bool kBuilt = std::same_as<T, float>     ? HIP_ATTN_BUILT_float
-                               : std::same_as<T, float16> ? HIP_ATTN_BUILT_float16
-                                                          : HIP_ATTN_BUILT_bfloat16;
+/// "append_kv: an illegal memory access was encountered". Forgets a non-sticky error: who has it as
+/// a Status must not meet it again in cudaGetLastError.
+inline Status to_status(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return {};
+  static_cast<void>(cudaGetLastError());
+  return {StatusCode::kCudaError, std::string(what) + ": " + cudaGetErrorString(error)};
+}
 
-// "append_kv: an illegal memory access was encountered". Forgets a non-sticky error: who has it as
-// a Status must not meet it again in cudaGetLastError.
-Status to_status(cudaError_t error, const char* what);
-
-// Makes a device current and gives the thread its own back. error() says if it could.
+/// Makes a device current and gives the thread its own back. error() says if it could.
 class DeviceGuard {
  public:
-  explicit DeviceGuard(Device device);
+  explicit DeviceGuard(Device device) {
+    int current = -1;
+    error_ = cudaGetDevice(&current);
+    if (error_ != cudaSuccess || current == device.index) return;
+    error_ = cudaSetDevice(device.index);
+    if (error_ == cudaSuccess) previous_ = current;
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
-  ~DeviceGuard();
+  ~DeviceGuard() {
+    if (previous_ >= 0) static_cast<void>(cudaSetDevice(previous_));
+  }
 
   [[nodiscard]] cudaError_t error() const { return error_; }
 
@@ -39,16 +44,16 @@ class DeviceGuard {
   cudaError_t error_;
 };
 
-// Blocks for `count` items of which each block takes `per_block`, within the limit of a grid;
-// kernels stride over what is left. count >= 1.
+/// Blocks for `count` items of which each block takes `per_block`, within the limit of a grid;
+/// kernels stride over what is left. count >= 1.
 inline dim3 grid_for(std::int64_t count, std::int64_t per_block) {
   const std::int64_t blocks = (count - 1) / per_block + 1;
   return dim3(static_cast<unsigned>(
       std::min<std::int64_t>(blocks, std::numeric_limits<std::int32_t>::max())));
 }
 
-// Launches kernel(params). The launch call's own result, unlike cudaGetLastError's, is never an
-// error that the caller left behind.
+/// Launches kernel(params). The launch call's own result, unlike cudaGetLastError's, is never an
+/// error that the caller left behind.
 template <typename Params>
 Status launch(const char* what, void (*kernel)(Params), dim3 grid, dim3 block, Device device,
               Stream stream, const Params& params) {

@@ -1,51 +1,41 @@
-// Prefill on CUDA: the plan, the workspace, and the launches of search and attention.
+/// Prefill on CUDA: the plan, the workspace, and the launches of search and attention.
+#pragma once
+
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstdint>
 #include <string>
 
-#include "attention_params.hpp"
-#include "cuda_backend.hpp"
-#include "dense_until.hpp"
-#include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
+#include "hip_attn/cuda/attend/sm80/kernel.cuh"
+#include "hip_attn/cuda/launch/attend_sm90.cuh"
+#include "hip_attn/cuda/launch/dense_until.hpp"
+#include "hip_attn/cuda/launch/launch.hpp"
+#include "hip_attn/cuda/launch/operators.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
+#include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/search/kernel.cuh"
 #include "hip_attn/search_plan.hpp"
-#include "launch.hpp"
-#include "prefill_hopper.hpp"
-#include "prefill_kernels.hpp"
 
 namespace hip_attn::cuda {
-namespace {
+namespace prefill_launch {
 
-template <typename T>
-PrefillKernels<T> kernels_for(std::int64_t head_dim) {
-  switch (head_dim) {
-#define HIP_ATTN_CASE(kHeadDim) \
-  case kHeadDim:                \
-    return prefill_kernels<T, kHeadDim>();
-    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
-#undef HIP_ATTN_CASE
-    default:
-      return {};  // refused by the plan
-  }
-}
+/// Query rows of a unit: a search in the workspace keeps them once per thread block.
+inline constexpr std::int64_t kMaxUnitRows = 16384;
 
-// Query rows of a unit: a search in the workspace keeps them once per thread block.
-constexpr std::int64_t kMaxUnitRows = 16384;
-
-// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
-// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
-template <typename T>
+/// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
+/// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
+template <typename Stored>
 std::int32_t heads_at_once(const AttentionPlan& plan) {
   constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
-  const std::int64_t head_bytes = std::max<std::int64_t>(
-      1, 2 * plan.shape.max_seq_len * plan.shape.head_dim * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t head_bytes =
+      std::max<std::int64_t>(1, 2 * plan.shape.max_seq_len * plan.shape.head_dim *
+                                    static_cast<std::int64_t>(sizeof(Stored)));
   return static_cast<std::int32_t>(
       std::clamp<std::int64_t>(kBytes / head_bytes, 1, plan.shape.num_kv_heads));
 }
 
-// Everything that follows from a plan and that the launches need too.
+/// Everything that follows from a plan and that the launches need too.
 struct PrefillSizes {
   std::int64_t group;
   std::int64_t max_rows;
@@ -53,7 +43,7 @@ struct PrefillSizes {
   std::array<ScanSize, kMaxStages> scans;
 };
 
-PrefillSizes sizes_of(const AttentionPlan& plan) {
+inline PrefillSizes sizes_of(const AttentionPlan& plan) {
   PrefillSizes sizes{};
   const std::int64_t candidates = max_candidates(plan.config, plan.shape.max_seq_len);
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
@@ -70,25 +60,38 @@ PrefillSizes sizes_of(const AttentionPlan& plan) {
   return sizes;
 }
 
-// The search that a plan has chosen.
-template <typename T>
-const typename PrefillKernels<T>::Search& search_of(const PrefillKernels<T>& kernels,
-                                                    const AttentionPlan& plan) {
-  if (plan.cuda.search_blocks > 0) return kernels.search_in_workspace;
-  return plan.cuda.hopper_search ? kernels.search_hopper : kernels.search;
+/// A search and the memory of one of its thread blocks.
+template <typename Traits>
+struct Search {
+  void (*kernel)(PrefillParams<StoredOf<Traits>>);
+  std::size_t (*block_bytes)(const ScanSize* scans, int num_scans, std::int64_t list_length);
+
+  std::size_t bytes(const AttentionPlan& plan) const {
+    const PrefillSizes sizes = sizes_of(plan);
+    return block_bytes(sizes.scans.data(), plan.config.num_stages(), sizes.list_length);
+  }
+};
+
+template <typename Traits>
+struct Searches {
+  static constexpr Search<Traits> kShared = {search_kernel<Traits>, search_bytes<Traits>};
+  static constexpr Search<Traits> kInWorkspace = {search_in_workspace_kernel<Traits>,
+                                                  search_bytes<Traits>};
+  static constexpr Search<Traits> kSm90 = {search_sm90_kernel<Traits>, sm90_search_bytes<Traits>};
+};
+
+/// The search that a plan has chosen.
+template <typename Traits>
+const Search<Traits>& search_of(const PrefillSchedule& schedule) {
+  if (schedule.search_blocks > 0) return Searches<Traits>::kInWorkspace;
+  return schedule.sm90_search ? Searches<Traits>::kSm90 : Searches<Traits>::kShared;
 }
 
-template <typename T>
-std::size_t search_bytes(const typename PrefillKernels<T>::Search& search,
-                         const AttentionPlan& plan) {
-  const PrefillSizes sizes = sizes_of(plan);
-  return search.bytes(sizes.scans.data(), plan.config.num_stages(), sizes.list_length);
-}
-
-// Lays out the workspace, or measures it when `memory` is null: selections that the caller does not
-// take, and the memory of a search that does not fit shared memory.
-template <typename T>
-std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>& params) {
+/// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
+/// not take, and the memory of a search that does not fit shared memory.
+template <typename Traits>
+std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, std::byte* memory,
+                  PrefillParams<StoredOf<Traits>>& params) {
   const std::int64_t heads = plan.shape.num_kv_heads;
   const std::int64_t units = plan.selection_rows * heads;
   Carver carver(memory);
@@ -100,11 +103,9 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>
   params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
-  if (plan.cuda.search_blocks > 0) {
-    const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
-    params.search_bytes =
-        static_cast<std::int64_t>(search_bytes<T>(kernels.search_in_workspace, plan));
-    params.search_memory = carver.take<std::byte>(plan.cuda.search_blocks * params.search_bytes);
+  if (schedule.search_blocks > 0) {
+    params.search_bytes = static_cast<std::int64_t>(Searches<Traits>::kInWorkspace.bytes(plan));
+    params.search_memory = carver.take<std::byte>(schedule.search_blocks * params.search_bytes);
   }
   return carver.bytes();
 }
@@ -112,10 +113,10 @@ std::size_t carve(const AttentionPlan& plan, std::byte* memory, PrefillParams<T>
 struct DeviceLimits {
   int multiprocessors = 0;
   int largest_shared = 0;  // of a thread block
-  bool hopper = false;
+  bool sm90 = false;
 };
 
-Status device_limits(Device device, DeviceLimits& limits) {
+inline Status device_limits(Device device, DeviceLimits& limits) {
   int major = 0;
   int minor = 0;
   const struct {
@@ -129,75 +130,67 @@ Status device_limits(Device device, DeviceLimits& limits) {
     const cudaError_t error = cudaDeviceGetAttribute(query.value, query.attribute, device.index);
     if (error != cudaSuccess) return to_status(error, "plan_prefill");
   }
-  limits.hopper = major == 9 && minor == 0;
+  limits.sm90 = major == 9 && minor == 0;
   return {};
 }
 
-// Whether the search works in shared memory here; readies it when it does. It never does for a
-// kernel that this build left empty.
-template <typename T>
-Status prepare_search(const typename PrefillKernels<T>::Search& search, const AttentionPlan& plan,
-                      int largest_shared, bool& fits) {
+/// What a device can do with one search kernel.
+struct SearchFit {
+  bool built = false;  // the build is not empty of it
+  bool fits = false;   // and it works in shared memory here, for which it has been readied
+};
+
+template <typename Traits>
+Status prepare_search(const Search<Traits>& search, const AttentionPlan& plan, int largest_shared,
+                      SearchFit& fit) {
   cudaFuncAttributes attributes{};
   cudaError_t error = cudaFuncGetAttributes(&attributes, search.kernel);
   const auto most = static_cast<std::size_t>(largest_shared) - attributes.sharedSizeBytes;
-  const bool built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
-  fits = built && search_bytes<T>(search, plan) <= most;
-  if (fits) {
+  fit.built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
+  fit.fits = fit.built && search.bytes(plan) <= most;
+  if (fit.fits) {
     error = cudaFuncSetAttribute(search.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(most));
   }
   return to_status(error, "plan_prefill");
 }
 
-// Chooses the search kernel and readies it.
-template <typename T>
-Status plan_search(const PrefillKernels<T>& kernels, const DeviceLimits& device,
-                   AttentionPlan& plan) {
-  if (device.hopper) {
-    Status status = prepare_search<T>(kernels.search_hopper, plan, device.largest_shared,
-                                      plan.cuda.hopper_search);
-    if (!status.ok()) return status;
+/// Chooses the kernels of search and attention and readies them.
+template <typename Traits>
+Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
+                     PrefillSchedule& schedule) {
+  schedule.multiprocessors = device.multiprocessors;
+  cudaError_t error =
+      cudaFuncSetAttribute(sm80::attend_kernel<Traits>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(sizeof(sm80::AttendShared<Traits>)));
+  if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  SearchFit fit;
+  if (device.sm90) {
+    if (Status status = prepare_search(Searches<Traits>::kSm90, plan, device.largest_shared, fit);
+        !status.ok())
+      return status;
+    schedule.sm90_search = fit.fits;
+    schedule.sm90_attend = fit.built;
+    if (fit.built) {
+      if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
+    }
   }
-  bool fits = false;  // also where the Hopper search does: a plan may be set to this one
-  Status status = prepare_search<T>(kernels.search, plan, device.largest_shared, fits);
-  if (!status.ok() || fits) return status;
-  if (plan.cuda.hopper_search) return {};
+  // Also where the search for 9.0 fits: a plan may be set to this one.
+  if (Status status = prepare_search(Searches<Traits>::kShared, plan, device.largest_shared, fit);
+      !status.ok() || fit.fits || schedule.sm90_search)
+    return status;
   int per_multiprocessor = 0;
-  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &per_multiprocessor, kernels.search_in_workspace.kernel, kernels.search_threads, 0);
-  plan.cuda.search_blocks = std::max(1, per_multiprocessor * device.multiprocessors);
+  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &per_multiprocessor, Searches<Traits>::kInWorkspace.kernel, kSearchThreads, 0);
+  schedule.search_blocks = std::max(1, per_multiprocessor * device.multiprocessors);
   return to_status(error, "plan_prefill");
 }
 
-template <typename T>
-Status plan_of_type(AttentionPlan& plan) {
-  const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
-  const DeviceGuard guard(plan.shape.device);
-  if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_prefill");
-  DeviceLimits device;
-  if (Status status = device_limits(plan.shape.device, device); !status.ok()) return status;
-  if (Status status = plan_search(kernels, device, plan); !status.ok()) return status;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernels.attend, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(kernels.attend_shared_bytes));
-  if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  plan.cuda.multiprocessors = device.multiprocessors;
-  if (device.hopper) {
-    Status status = prepare_hopper_attend<T>(plan.shape.head_dim, plan.cuda.hopper);
-    if (!status.ok()) return status;
-  }
-  plan.dense_until = dense_until(plan.config, sizes_of(plan).group, plan.shape.max_seq_len);
-  PrefillParams<T> unused{};
-  plan.workspace_bytes = carve<T>(plan, nullptr, unused);
-  return {};
-}
-
-// Where the selection of this call is written and read: the caller's memory as far as there is
-// some.
-template <typename T>
-void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
-                     PrefillParams<T>& params) {
+/// Where the selection of this call is written and read: the caller's memory as far as there is
+/// some.
+template <Element T, StoredFor<T> C>
+void place_selection(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                     PrefillParams<C>& params) {
   if (args.selection) params.selection_in = selection_params(*args.selection);
   if (args.selection_out) {
     params.selection = selection_params(*args.selection_out);
@@ -213,29 +206,19 @@ void place_selection(const AttentionPlan& plan, const AttentionArgs<T>& args,
   }
 }
 
-template <typename T>
-PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& args,
-                             std::byte* workspace) {
+template <typename Traits, Element T>
+PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
+                                            const PrefillSchedule& schedule,
+                                            const AttentionArgs<T, StoredOf<Traits>>& args,
+                                            std::byte* workspace) {
   const HipConfig& config = plan.config;
   const PrefillSizes sizes = sizes_of(plan);
-  PrefillParams<T> params{};
-  carve(plan, workspace, params);
-  params.q = args.q.data;
-  params.tensors.q.row_stride = args.q.strides[0];
-  params.tensors.q.head_stride = args.q.strides[1];
-  params.out = args.out.data;
-  params.tensors.out.row_stride = args.out.strides[0];
-  params.tensors.out.head_stride = args.out.strides[1];
-  params.tensors.lse = args.lse ? args.lse->data : nullptr;
-  params.tensors.lse_row_stride = args.lse ? args.lse->strides[0] : 0;
-  params.tensors.kv = kv_tensors(args.kv);
-  params.tensors.seq_lens = args.seq_lens.data;
-  params.tensors.cu_seqlens_q = args.cu_seqlens_q.data;
-  params.tensors.total_q = static_cast<std::int32_t>(args.q.sizes[0]);
+  PrefillParams<StoredOf<Traits>> params{};
+  carve<Traits>(plan, schedule, workspace, params);
+  params.tensors = attention_tensors(args);
 
-  params.tensors.batch = static_cast<std::int32_t>(args.seq_lens.sizes[0]);
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
-  params.heads_at_once = heads_at_once<T>(plan);
+  params.heads_at_once = heads_at_once<StoredOf<Traits>>(plan);
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturate(plan.shape.max_seq_len);
   const LogitScale logits = logit_scale(plan, args);
@@ -274,9 +257,9 @@ PrefillParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& 
   return params;
 }
 
-template <typename T>
-Status launch_kernel(void (*kernel)(PrefillParams<T>), std::int64_t blocks, int threads,
-                     std::size_t shared_bytes, const PrefillParams<T>& params, Stream stream,
+template <typename Params>
+Status launch_kernel(void (*kernel)(Params), std::int64_t blocks, int threads,
+                     std::size_t shared_bytes, const Params& params, Stream stream,
                      int cluster = 1) {
   cudaLaunchConfig_t config{};
   cudaLaunchAttribute attribute{};
@@ -291,78 +274,83 @@ Status launch_kernel(void (*kernel)(PrefillParams<T>), std::int64_t blocks, int 
   return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_prefill");
 }
 
-// Thread blocks that search for one unit, so that few units occupy most multiprocessors.
-template <typename T>
-int search_cluster(const AttentionPlan& plan, const PrefillParams<T>& params, std::int64_t units) {
+/// Thread blocks that search for one unit, so that few units occupy most multiprocessors.
+template <typename Params>
+int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units) {
   constexpr int kMost = 8;  // more is not portable
-  if (!plan.cuda.hopper_search || plan.cuda.search_blocks > 0 || params.selection_in.blocks)
-    return 1;
+  if (!schedule.sm90_search || schedule.search_blocks > 0 || params.selection_in.blocks) return 1;
   int cluster = 1;
-  while (cluster < kMost && 2 * cluster * units <= plan.cuda.multiprocessors) cluster *= 2;
+  while (cluster < kMost && 2 * cluster * units <= schedule.multiprocessors) cluster *= 2;
   return cluster;
 }
 
-template <typename T>
-Status launch_search(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
-                     const PrefillParams<T>& params, Stream stream) {
+template <typename Traits>
+Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
+                     const PrefillParams<StoredOf<Traits>>& params, Stream stream) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
-  const auto& search = search_of(kernels, plan);
-  const int blocks = plan.cuda.search_blocks;
+  const Search<Traits>& search = search_of<Traits>(schedule);
+  const int blocks = schedule.search_blocks;
   if (blocks > 0) {
-    return launch_kernel(search.kernel, std::min<std::int64_t>(units, blocks),
-                         kernels.search_threads, 0, params, stream);
+    return launch_kernel(search.kernel, std::min<std::int64_t>(units, blocks), kSearchThreads, 0,
+                         params, stream);
   }
-  const int cluster = search_cluster(plan, params, units);
-  return launch_kernel(search.kernel, units * cluster, kernels.search_threads,
-                       search_bytes<T>(search, plan), params, stream, cluster);
+  const int cluster = search_cluster(schedule, params, units);
+  return launch_kernel(search.kernel, units * cluster, kSearchThreads, search.bytes(plan), params,
+                       stream, cluster);
 }
 
-template <typename T>
-Status launch_attend(const PrefillKernels<T>& kernels, const AttentionPlan& plan,
-                     const PrefillParams<T>& params, Stream stream) {
-  if (plan.cuda.hopper)
-    return launch_hopper_attend(params, plan.shape.head_dim, plan.cuda.multiprocessors, stream);
+template <typename Traits>
+Status launch_attend(const PrefillSchedule& schedule, const PrefillParams<StoredOf<Traits>>& params,
+                     Stream stream) {
+  if (schedule.sm90_attend)
+    return launch_sm90_attend<Traits>(params, schedule.multiprocessors, stream);
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
-  return launch_kernel(kernels.attend, units * ceil_div(params.max_rows, kernels.attend_rows),
-                       kernels.attend_threads, kernels.attend_shared_bytes, params, stream);
+  return launch_kernel(sm80::attend_kernel<Traits>,
+                       units * ceil_div(params.max_rows, sm80::kAttendRows), sm80::kAttendThreads,
+                       sizeof(sm80::AttendShared<Traits>), params, stream);
 }
 
-}  // namespace
+}  // namespace prefill_launch
 
+template <typename Traits>
 Status plan_prefill(AttentionPlan& plan) {
-  const std::int64_t rows = sizes_of(plan).max_rows;
-  if (rows > kMaxUnitRows) {
+  const std::int64_t rows = prefill_launch::sizes_of(plan).max_rows;
+  if (rows > prefill_launch::kMaxUnitRows) {
     return {StatusCode::kUnsupported,
             "config.block_q * num_q_heads / num_kv_heads gives " + std::to_string(rows) +
                 " query rows to a selection; prefill on CUDA takes up to " +
-                std::to_string(kMaxUnitRows)};
+                std::to_string(prefill_launch::kMaxUnitRows)};
   }
   if (Status status = check_stages(plan.config, "prefill"); !status.ok()) return status;
-  return visit_attention_type(plan.type, "prefill",
-                              [&]<typename T>() { return plan_of_type<T>(plan); });
+  const DeviceGuard guard(plan.shape.device);
+  if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_prefill");
+  prefill_launch::DeviceLimits device;
+  if (Status status = prefill_launch::device_limits(plan.shape.device, device); !status.ok())
+    return status;
+  PrefillSchedule schedule;
+  if (Status status = prefill_launch::make_schedule<Traits>(plan, device, schedule); !status.ok())
+    return status;
+  plan.schedule.set(schedule);
+  plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads / plan.shape.num_kv_heads,
+                                 plan.shape.max_seq_len);
+  PrefillParams<StoredOf<Traits>> unused{};
+  plan.workspace_bytes = prefill_launch::carve<Traits>(plan, schedule, nullptr, unused);
+  return {};
 }
 
-template <Element T, StoredFor<T> C>
-Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
-                   Stream stream) {
-  if constexpr (!std::same_as<T, C> || std::same_as<T, float> || !kBuilt<T>) {
-    return {StatusCode::kUnsupported, "prefill on CUDA takes float16 and bfloat16"};
-  } else {
-    if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
-    const DeviceGuard guard(plan.shape.device);
-    if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_prefill");
-    const PrefillKernels<T> kernels = kernels_for<T>(plan.shape.head_dim);
-    const PrefillParams<T> params = make_params(plan, args, workspace);
-    if (params.selection.blocks) {
-      if (Status status = launch_search(kernels, plan, params, stream); !status.ok()) return status;
-    }
-    return launch_attend(kernels, plan, params, stream);
+template <typename Traits, Element T>
+Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Traits>>& args,
+                   std::byte* workspace, Stream stream) {
+  if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
+  const DeviceGuard guard(plan.shape.device);
+  if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_prefill");
+  const PrefillSchedule schedule = prefill_schedule(plan);
+  const auto params = prefill_launch::make_params<Traits>(plan, schedule, args, workspace);
+  if (params.selection.blocks) {
+    Status status = prefill_launch::launch_search<Traits>(plan, schedule, params, stream);
+    if (!status.ok()) return status;
   }
+  return prefill_launch::launch_attend<Traits>(schedule, params, stream);
 }
-
-#define HIP_ATTN_INSTANTIATE(T, C) \
-  template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, std::byte*, Stream);
-HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_INSTANTIATE)
-#undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn::cuda

@@ -1,9 +1,10 @@
-// Arguments of the operators as the kernels' parameters.
+/// Arguments of the operators as the kernels' parameters.
 #pragma once
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 
 #include "hip_attn/attention.hpp"
@@ -41,6 +42,20 @@ KvTensors<T> kv_tensors(const PagedKv<T>& kv) {
   return {tensor(kv.pages.k), tensor(kv.pages.v), page_map(kv)};
 }
 
+template <Element T, StoredFor<T> C>
+AttentionTensors<C> attention_tensors(const AttentionArgs<T, C>& args) {
+  constexpr bool kFloat = std::same_as<T, float> && !std::same_as<C, float>;
+  return {{args.q.data, args.q.strides[0], args.q.strides[1], kFloat},
+          {args.out.data, args.out.strides[0], args.out.strides[1], kFloat},
+          args.lse ? args.lse->data : nullptr,
+          args.lse ? args.lse->strides[0] : 0,
+          kv_tensors(args.kv),
+          args.seq_lens.data,
+          args.cu_seqlens_q.data,
+          saturate(args.q.sizes[0]),
+          static_cast<std::int32_t>(args.seq_lens.sizes[0])};
+}
+
 template <typename I>
 SelectionParams<I> selection_params(const SelectionView<I>& view) {
   return {view.blocks.data,       view.blocks.strides[0],
@@ -49,8 +64,8 @@ SelectionParams<I> selection_params(const SelectionView<I>& view) {
           view.window_start.data, view.window_start.strides[0]};
 }
 
-// The configuration as a call sees it: a window alone has no stages to run, and dense attention a
-// window of every key.
+/// The configuration as a call sees it: a window alone has no stages to run, and dense attention a
+/// window of every key.
 struct SearchedConfig {
   std::int32_t num_stages;
   std::int32_t window;
@@ -64,7 +79,7 @@ inline SearchedConfig searched_config(const HipConfig& config) {
   return {config.num_stages(), window, INT32_MAX, config.block_k()};
 }
 
-// Counters of attention come behind those of all stages, also where none runs.
+/// Counters of attention come behind those of all stages, also where none runs.
 inline unsigned long long* counters_of(const TensorView<std::int64_t, 1>& counters,
                                        const HipConfig& config) {
   static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
@@ -72,15 +87,8 @@ inline unsigned long long* counters_of(const TensorView<std::int64_t, 1>& counte
          searched_config(config).num_stages;
 }
 
-// The factors of a logit in units of log 2: q . k * scale_log2, or softcap_log2 * tanh(q . k *
-// scale_log2) when softcap_log2 is not 0.
-struct LogitScale {
-  float scale_log2;
-  float softcap_log2;
-};
-
-template <typename T>
-LogitScale logit_scale(const AttentionPlan& plan, const AttentionArgs<T>& args) {
+template <Element T, StoredFor<T> C>
+LogitScale logit_scale(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   constexpr float kLog2e = 1.44269504f;
   const float scale = args.scale.value_or(1.f / std::sqrt(static_cast<float>(plan.shape.head_dim)));
   if (args.logit_softcap) return {scale / *args.logit_softcap, *args.logit_softcap * kLog2e};

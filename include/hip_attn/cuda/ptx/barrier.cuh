@@ -6,7 +6,7 @@
 
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 /// A position in a ring of kSize slots that is passed again and again.
 template <int kSize>
@@ -53,4 +53,4 @@ __device__ inline void sync_warpgroup(int warpgroup) {
   asm volatile("bar.sync %0, 128;" ::"r"(warpgroup + 1) : "memory");
 }
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

@@ -14,7 +14,7 @@
 #define HIP_ATTN_SM90A 0
 #endif
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 /// Registers of products that follow were written before; ends with commit.
 __device__ inline void wgmma_begin() {
@@ -141,4 +141,4 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
 #undef HIP_ATTN_D32
 #undef HIP_ATTN_D8
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

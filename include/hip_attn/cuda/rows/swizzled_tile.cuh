@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 /// The upper half of every descriptor (PTX ISA, "Matrix descriptor format"): groups of eight rows
 /// are 1024 bytes apart; 128-byte swizzle.
@@ -49,4 +49,4 @@ struct SwizzledTile {
   }
 };
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

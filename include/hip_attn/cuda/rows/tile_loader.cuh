@@ -34,8 +34,4 @@ struct CopyLoader {
   __device__ static float element(const Stored* from) { return widen(*from); }
 };
 
-/// The type of a cache that kernels of these traits read.
-template <typename Traits>
-using StoredOf = typename Traits::Loader::Stored;
-
 }  // namespace hip_attn::cuda

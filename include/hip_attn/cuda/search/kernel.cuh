@@ -212,7 +212,7 @@ class SearchUnit {
       rows_ = {memory_.queries, queries.rows(), queries.padded_rows(),
                memory_.row_states(queries.padded_rows())};
       pooled_by_ = stage.query_stride;
-      if constexpr (Scorer::kWarpsTogether > 1) hopper::fence_for_tensor_cores();
+      if constexpr (Scorer::kWarpsTogether > 1) sm90::fence_for_tensor_cores();
     }
     if constexpr (Reduction::kNeedsRowState) {
       for (int row = thread(); row < rows_.count; row += kSearchThreads) {
@@ -327,7 +327,7 @@ std::size_t search_bytes(const ScanSize* scans, int num_scans, std::int64_t list
 }
 
 template <typename Traits>
-std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
+std::size_t sm90_search_bytes(const ScanSize* scans, int num_scans, std::int64_t list_length) {
   using Scorer = WgmmaScorer<Traits>;
   return Scorer::Layout::kAlignment +
          SearchMemory<Traits, Scorer>::bytes(scans, num_scans, list_length);
@@ -337,7 +337,7 @@ std::size_t hopper_search_bytes(const ScanSize* scans, int num_scans, std::int64
 /// which the host sees by its having no static shared memory.
 template <typename Traits>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
-    search_hopper_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
+    search_sm90_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
 #if HIP_ATTN_SM90A
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;

@@ -20,7 +20,7 @@ template <int kHeadDim>
 struct WgmmaQueries {
   static constexpr int kRowTile = 64;
   static constexpr std::size_t kAlignment = 1024;  ///< of swizzled tiles
-  using Tile = hopper::SwizzledTile<kRowTile, kHeadDim>;
+  using Tile = sm90::SwizzledTile<kRowTile, kHeadDim>;
 
   __host__ __device__ static constexpr int padded(int rows) {
     return (rows + kRowTile - 1) / kRowTile * kRowTile;
@@ -101,7 +101,7 @@ class WgmmaScorer {
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
   static constexpr int kKeys = 16;  ///< of a warp
-  using Keys = hopper::SwizzledTile<kKeys, kHeadDim>;
+  using Keys = sm90::SwizzledTile<kKeys, kHeadDim>;
   static_assert(kStagingBytes == Keys::kBytes);
   static constexpr int kSteps = kHeadDim / 16;
 
@@ -152,13 +152,13 @@ class WgmmaScorer {
   /// `columns` is Tile::columns_of.
   __device__ static void multiply_tile(const std::uint32_t (&keys)[kSteps][4],
                                        std::uint32_t columns, float (&c)[Layout::kRowTile / 2]) {
-    hopper::wgmma_begin();
+    sm90::wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
-      hopper::wgmma_64x64<Element>(c, keys[i], Layout::Tile::columns(columns, i), i > 0);
+      sm90::wgmma_64x64<Element>(c, keys[i], Layout::Tile::columns(columns, i), i > 0);
     }
-    hopper::wgmma_commit();
-    hopper::wgmma_wait<0>();
+    sm90::wgmma_commit();
+    sm90::wgmma_wait<0>();
 #pragma unroll
     for (float& each : c) asm volatile("" : "+f"(each)::"memory");
   }

@@ -15,7 +15,7 @@
 #include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
-namespace hip_attn::cuda {
+namespace hip_attn::cuda::sm80 {
 
 inline constexpr int kAttendWarps = 4;
 inline constexpr int kAttendThreads = 32 * kAttendWarps;
@@ -476,4 +476,4 @@ __global__ void __launch_bounds__(kAttendThreads)
   }
 }
 
-}  // namespace hip_attn::cuda
+}  // namespace hip_attn::cuda::sm80

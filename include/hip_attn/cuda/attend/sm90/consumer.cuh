@@ -12,7 +12,7 @@
 #include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 /// With (g, t) = (lane / 4, lane % 4) a thread holds columns 8 j + 2 t, 8 j + 2 t + 1 of rows g and
 /// g + 8 of its warp's 16: elements 4 j, 4 j + 1 and 4 j + 2, 4 j + 3.
@@ -431,4 +431,4 @@ class AttendConsumer {
   RingPosition<kUnitsAhead> unit_;
 };
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

@@ -6,7 +6,7 @@
 #include "hip_attn/cuda/attend/sm90/consumer.cuh"
 #include "hip_attn/cuda/attend/sm90/producer.cuh"
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 template <typename Traits, int kWarpgroups, int kTiles, bool kRowWindows>
 __global__ void __launch_bounds__(
@@ -45,4 +45,4 @@ __global__ void __launch_bounds__(
 #endif
 }
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

@@ -7,7 +7,7 @@
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 inline constexpr int kWarpgroupThreads = 128;
 inline constexpr int kRowsPerTile = 64;  ///< of a product (wgmma m64)
@@ -83,4 +83,4 @@ struct AttendShared {
   std::uint32_t not_finite[Policy::kSlots];
 };
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

@@ -12,7 +12,7 @@
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
 
-namespace hip_attn::cuda::hopper {
+namespace hip_attn::cuda::sm90 {
 
 /// The order of units: a few KV heads at a time, so that the blocks at work share keys in L2;
 /// within these the last query blocks first, which attend to most. Every other round goes
@@ -281,4 +281,4 @@ class AttendProducer {
   RingPosition<kUnitsAhead> unit_;
 };
 
-}  // namespace hip_attn::cuda::hopper
+}  // namespace hip_attn::cuda::sm90

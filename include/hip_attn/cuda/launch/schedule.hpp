@@ -1,0 +1,35 @@
+/// How a plan's units are spread over the GPU: what the launchers keep in AttentionPlan::schedule.
+#pragma once
+
+#include "hip_attn/attention.hpp"
+
+namespace hip_attn::cuda {
+
+struct DecodeSchedule {
+  int team_size = 1;       ///< thread blocks that work on one unit (request, KV head)
+  int num_teams = 1;       ///< teams that a launch has
+  bool clusters = false;   ///< teams are thread-block clusters, else a cooperative launch
+  int row_tile_shift = 0;  ///< log2 of the tiles of query rows that a thread block takes at once
+  int key_slots = 1;       ///< tiles of 16 keys and values that fit shared memory
+};
+
+struct PrefillSchedule {
+  /// Thread blocks of a search that works in the workspace, because its configuration does not fit
+  /// shared memory; 0: it fits.
+  int search_blocks = 0;
+  /// Search, and attend, with the kernels for compute capability 9.0; false: with those for 8.0 and
+  /// newer, to which a plan may always be set.
+  bool sm90_search = false;
+  bool sm90_attend = false;
+  int multiprocessors = 0;  ///< of the device
+};
+
+/// A plan of decode, or of prefill, that a launcher has made.
+inline DecodeSchedule decode_schedule(const AttentionPlan& plan) {
+  return plan.schedule.get<DecodeSchedule>();
+}
+inline PrefillSchedule prefill_schedule(const AttentionPlan& plan) {
+  return plan.schedule.get<PrefillSchedule>();
+}
+
+}  // namespace hip_attn::cuda
