@@ -10,12 +10,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "hip_attn/hip_attn.hpp"
@@ -35,7 +36,6 @@ constexpr Longest kLongestOnCuda{.prefill = 16384, .decode = 65536};
 class Hash {
  public:
   template <typename T>
-  requires std::has_unique_object_representations_v<T> || std::same_as<T, float>
   void add(const T* values, std::int64_t count) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(values);
     const std::int64_t size = count * static_cast<std::int64_t>(sizeof(T));
@@ -62,7 +62,7 @@ void use_portable_kernels(AttentionPlan& plan) {
 // A selection of a plan's largest call on one device.
 class SelectionArrays {
  public:
-  SelectionArrays(const AttentionPlan& plan)
+  explicit SelectionArrays(const AttentionPlan& plan)
       : rows_(plan.selection_rows),
         kv_heads_(plan.shape.num_kv_heads),
         max_blocks_(plan.max_selected_blocks),
@@ -76,8 +76,8 @@ class SelectionArrays {
             TensorView<std::int32_t, 2>(window_start_.data(), {rows_, kv_heads_})};
   }
   void clear() {
-    counts_.fill(0xff);
-    window_start_.fill(0xff);
+    counts_.fill(kUnwritten);
+    window_start_.fill(kUnwritten);
   }
   // Of the units that a call wrote and the blocks that they count.
   [[nodiscard]] std::string hash() const {
@@ -95,7 +95,7 @@ class SelectionArrays {
   }
 
  private:
-  static constexpr std::int32_t kUnwritten = -1;
+  static constexpr int kUnwritten = 0xff;  // every byte: a count of -1
 
   std::int64_t rows_;
   std::int64_t kv_heads_;
@@ -115,17 +115,17 @@ class CaseRun {
         status_(make_plan(device, head_dim)),
         kv_(device, head_dim, c, sizes_),
         q_(device, random_values<T>(sizes_.q_rows * c.num_q_heads * head_dim, 2)),
-        out_(device, sizes_.total_q * c.num_q_heads * head_dim, T{}),
-        lse_(device, sizes_.total_q * c.num_q_heads, 0.f),
+        out_(device, sizes_.total_q * c.num_q_heads * head_dim, 0),
+        lse_(device, sizes_.total_q * c.num_q_heads, 0),
         seq_lens_(device, sizes_.batch(), 0),
         cu_seqlens_(device, sizes_.batch() + 1, 0),
         refresh_from_(device, sizes_.batch(), 0),
         slots_(device, shuffled_pages(sizes_.batch())),
         cache_(device, sizes_.batch() * static_cast<std::int64_t>(plan_.selection_cache_slot_bytes),
-               std::byte{0}),
+               0),
         counters_(device, c.config.num_stages() + 2, 0),
         selection_(plan_),
-        workspace_(device, static_cast<std::int64_t>(plan_.workspace_bytes), std::byte{0xff}) {}
+        workspace_(device, static_cast<std::int64_t>(plan_.workspace_bytes), 0xff) {}
 
   // Prints a line for every call; false when one fails.
   bool print(const std::string& device_name, bool portable) {

@@ -25,20 +25,17 @@ namespace hip_attn::bench {
 template <typename T>
 class DeviceArray {
  public:
-  DeviceArray(Device device, std::vector<T> contents)
-      : size_(contents.size()), on_cpu_(device.type == DeviceType::kCpu) {
-    if (on_cpu_) {
-      host_ = std::move(contents);
-      data_ = host_.data();
-      return;
-    }
-#if defined(HIP_ATTN_BENCH_CUDA)
-    check(cudaMalloc(&data_, std::max<std::size_t>(1, size_) * sizeof(T)));
-    write(contents);
-#endif
+  // Every byte of it is `byte`.
+  DeviceArray(Device device, std::int64_t size, int byte)
+      : size_(static_cast<std::size_t>(size)), on_cpu_(device.type == DeviceType::kCpu) {
+    allocate();
+    fill(byte);
   }
-  DeviceArray(Device device, std::int64_t size, T value)
-      : DeviceArray(device, std::vector<T>(static_cast<std::size_t>(size), value)) {}
+  DeviceArray(Device device, const std::vector<T>& contents)
+      : size_(contents.size()), on_cpu_(device.type == DeviceType::kCpu) {
+    allocate();
+    write(contents);
+  }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
   ~DeviceArray() {
@@ -57,11 +54,11 @@ class DeviceArray {
       check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
 #endif
   }
-  // Every byte of it.
   void fill(int byte) {
-    if (on_cpu_ && size_ > 0) std::memset(data_, byte, size_ * sizeof(T));
+    if (on_cpu_) std::memset(data_, byte, size_ * sizeof(T));
 #if defined(HIP_ATTN_BENCH_CUDA)
-    if (!on_cpu_) check(cudaMemset(data_, byte, size_ * sizeof(T)));
+    else
+      check(cudaMemset(data_, byte, size_ * sizeof(T)));
 #endif
   }
   // The first `count` elements, when what was launched before has run.
@@ -76,6 +73,19 @@ class DeviceArray {
   [[nodiscard]] std::vector<T> read() const { return read(static_cast<std::int64_t>(size_)); }
 
  private:
+  // One more element than there are: no array is without an address.
+  void allocate() {
+    if (on_cpu_) {
+      host_.resize(size_ + 1);
+      data_ = host_.data();
+      return;
+    }
+#if defined(HIP_ATTN_BENCH_CUDA)
+    void* memory = nullptr;
+    check(cudaMalloc(&memory, (size_ + 1) * sizeof(T)));
+    data_ = static_cast<T*>(memory);
+#endif
+  }
 #if defined(HIP_ATTN_BENCH_CUDA)
   static void check(cudaError_t error) {
     if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
