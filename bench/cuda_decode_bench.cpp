@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "cuda_bench_support.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 
 namespace {
@@ -314,7 +315,7 @@ void decode(benchmark::State& state, const HipConfig& config, const Shape& shape
     state.counters["of_floor"] =
         bytes / kMemoryRate * static_cast<double>(state.iterations()) / total_seconds;
   }
-  state.counters["team"] = graph.plan().cuda.team_size;
+  state.counters["team"] = cuda::decode_schedule(graph.plan()).team_size;
 }
 
 // Reads megabytes from memory, of eight different buffers in turn.

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "cuda_bench_support.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 
 namespace {
@@ -186,8 +187,7 @@ enum class Attend { kChosen, kGeneric };
 template <typename T>
 void prefill(benchmark::State& state, const HipConfig& config, const Shape& shape, Attend attend) {
   Prefill<T> layer(config, shape);
-  if (attend == Attend::kGeneric)
-    layer.plan().cuda.hopper = layer.plan().cuda.hopper_search = false;
+  if (attend == Attend::kGeneric) cuda::use_portable_kernels(layer.plan());
   check(layer.run(false));
   const std::int64_t dense_until = layer.plan().dense_until;
   std::vector<double> whole;

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "result_cases.hpp"
 #include "result_memory.hpp"
@@ -52,11 +53,6 @@ std::string hash_of(const std::vector<T>& values) {
   Hash hash;
   hash.add(values.data(), std::ssize(values));
   return hash.text();
-}
-
-// Every kernel of the plan is then one that any GPU has.
-void use_portable_kernels(AttentionPlan& plan) {
-  plan.cuda.hopper = plan.cuda.hopper_search = plan.cuda.clusters = false;
 }
 
 // A selection of a plan's largest call on one device.
@@ -130,7 +126,7 @@ class CaseRun {
   // Prints a line for every call; false when one fails.
   bool print(const std::string& device_name, bool portable) {
     AttentionPlan plan = plan_;
-    if (portable) use_portable_kernels(plan);
+    if (portable) cuda::use_portable_kernels(plan);
     cache_.fill(0);
     for (const Call& call : case_.calls) {
       const std::string name = fmt::format("{}/{}", device_name, call.name);

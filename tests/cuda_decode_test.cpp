@@ -12,6 +12,7 @@
 
 #include "catch.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "hip_attn/search_plan.hpp"
 #include "hip_attn_instantiations.hpp"
@@ -139,7 +140,7 @@ TEMPLATE_TEST_CASE("CUDA decode without clusters gives the same bits", "[cuda][d
         make_plan<TestType>(Operator::kDecode, config, problem.shape(cuda_device()));
     CallMemory<TestType> clusters(plan, problem, {});
     REQUIRE(run_decode(plan, clusters.args(), clusters.workspace()).ok());
-    plan.cuda.clusters = false;
+    cuda::use_portable_kernels(plan);
     CallMemory<TestType> grid(plan, problem, {});
     const Status status = run_decode(plan, grid.args(), grid.workspace());
     INFO("case " << i << ": " << describe(config) << "; " << status.message());
@@ -284,7 +285,7 @@ TEMPLATE_TEST_CASE("CUDA decode in small, for compute-sanitizer", "[cuda][decode
     AttentionPlan plan =
         make_plan<TestType>(Operator::kDecode, config, problem.shape(cuda_device()));
     for (const bool clusters : {true, false}) {
-      plan.cuda.clusters = clusters && plan.cuda.clusters;
+      if (!clusters) cuda::use_portable_kernels(plan);
       CallMemory<TestType> memory(plan, problem, {});
       const DeviceBuffer<std::byte> cache(
           cuda_device(), static_cast<std::int64_t>(4 * plan.selection_cache_slot_bytes),
@@ -341,7 +342,7 @@ struct CachedDecode {
         refresh_from(device, std::vector<std::int32_t>(batch, 0)),
         cache(device, batch * static_cast<std::int64_t>(plan.selection_cache_slot_bytes),
               std::byte{0}) {
-    plan.cuda.clusters = plan.cuda.clusters && clusters;
+    if (!clusters) cuda::use_portable_kernels(plan);
     memory.args().seq_lens = {lengths.data(), {batch}};
     memory.args().cache = SelectionCache{cache.data(), batch, {refresh_from.data(), {batch}}, {}};
     asked_ = memory.args().selection_out;

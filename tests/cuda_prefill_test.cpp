@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "support/attention_oracle.hpp"
@@ -217,8 +218,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill answers what does not hold with NaN 
   const auto problem = make_problem<TestType>(heads, {{200, 50, 1}, {300, 40, 2}, {100, 30, 3}});
   AttentionPlan plan =
       make_plan<TestType>(Operator::kPrefill, config, problem.shape(cuda_device()));
-  plan.cuda.hopper &= hopper;
-  plan.cuda.hopper_search &= hopper;
+  if (!hopper) cuda::use_portable_kernels(plan);
   CallMemory<TestType> memory(plan, problem, {});
   const auto good = run_attention(Operator::kPrefill, config, problem,
                                   {.device = cuda_device(), .hopper = hopper});
@@ -327,8 +327,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill reads pages beyond the 2^31st elemen
   }
   AttentionPlan plan =
       make_plan<TestType>(Operator::kPrefill, config, problem.shape(cuda_device()));
-  plan.cuda.hopper &= hopper;
-  plan.cuda.hopper_search &= hopper;
+  if (!hopper) cuda::use_portable_kernels(plan);
   CallMemory<TestType> call(plan, problem, {});
   auto& pages = call.args().kv.pages;
   const std::array<std::int64_t, 4> sizes{2, kPage, heads.num_kv_heads, heads.head_dim};

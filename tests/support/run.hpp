@@ -6,6 +6,7 @@
 
 #include "call.hpp"
 #include "catch.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 
 namespace hip_attn::test {
 
@@ -39,8 +40,7 @@ RunResult<P> run_attention(Operator op, const HipConfig& config, const Problem<P
                            const RunOptions& options = {}) {
   AttentionPlan plan =
       make_plan<P>(op, config, options.planned.value_or(problem.shape(options.device)));
-  plan.cuda.hopper &= options.hopper;
-  plan.cuda.hopper_search &= options.hopper;
+  if (op == Operator::kPrefill && !options.hopper) cuda::use_portable_kernels(plan);
   plan.dense_until = options.dense_until;
   CallMemory<P> memory(plan, problem, options.memory);
   ArgumentsOf<P>& args = memory.args();

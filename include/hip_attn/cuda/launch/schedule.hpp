@@ -32,4 +32,18 @@ inline PrefillSchedule prefill_schedule(const AttentionPlan& plan) {
   return plan.schedule.get<PrefillSchedule>();
 }
 
+/// Keeps a plan from kernels that only some GPUs have: prefill from those for compute capability
+/// 9.0, decode from thread-block clusters. Results of prefill then differ in their last bits.
+inline void use_portable_kernels(AttentionPlan& plan) {
+  if (plan.op == Operator::kDecode) {
+    DecodeSchedule schedule = decode_schedule(plan);
+    schedule.clusters = false;
+    plan.schedule.set(schedule);
+  } else {
+    PrefillSchedule schedule = prefill_schedule(plan);
+    schedule.sm90_search = schedule.sm90_attend = false;
+    plan.schedule.set(schedule);
+  }
+}
+
 }  // namespace hip_attn::cuda
