@@ -74,7 +74,10 @@ def main():
     context = content["context"]
     for of_this_run in ("host_name", "executable", "load_avg", "json_schema_version"):
         context.pop(of_this_run, None)
-    context["machine"] = f"One {context['gpu']}" if "gpu" in context else processor()
+    if "gpu" in context:
+        context["machine"] = f"One {context['gpu']}"
+    else:
+        context["machine"] = f"{processor()}, {context['instruction_set']}"
     context["commit"] = built
     context["command"] = shlex.join(report_tables.SOURCES[options.name])
     if not report_tables.SOURCES[options.name][0].endswith(".py"):

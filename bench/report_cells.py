@@ -144,10 +144,11 @@ def three_digits(number):
 
 
 class Table:
-    """`rows` hold words, cells and None, which stays empty. The header says the unit of times."""
+    """`rows` hold words, cells and None, which stays empty. The header says the unit of times;
+    a table of ratios has None."""
 
     def __init__(self, unit, header, rows):
-        if not any(unit in re.split("[ ,]+", title) for title in header):
+        if unit and not any(unit in re.split("[ ,]+", title) for title in header):
             raise ReportError(f"no header of {header} says the unit {unit}")
         if any(len(row) != len(header) for row in rows):
             raise ReportError(f"a row under {header} has another length")

@@ -334,6 +334,21 @@ TABLES["prefill-peers-h200"] = Table(
 )
 
 
+PEER_SUMMARY = {"8k": None, "32k": DECODE_SHAPES["32k"], "128k": DECODE_SHAPES["128k"]}
+TABLES["peers-summary-h200"] = Table(
+    None,
+    ["dense attention through PyTorch, times hip_attn", *PEER_SUMMARY],
+    [
+        prefill_row("prefill, cuDNN", times_hip_attn("cudnn"), PEER_SUMMARY),
+        prefill_row("prefill, FlashAttention-2", times_hip_attn("flash"), PEER_SUMMARY),
+        ["decode, FlashAttention, every stage refreshed"]
+        + [s and Ratio(torch_decode(s), decode("from0", s)) for s in PEER_SUMMARY.values()],
+        ["decode, FlashAttention, mean over the refresh cycle"]
+        + [s and Ratio(torch_decode(s), decode("cycle", s)) for s in PEER_SUMMARY.values()],
+    ],
+)
+
+
 # ---- CPU ------------------------------------------------------------------------------------------
 
 
