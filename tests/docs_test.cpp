@@ -54,7 +54,9 @@ std::string joined(const Lines& lines) {
 std::vector<fs::path> files_in(const std::string& dir, const std::set<std::string>& extensions) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(source_dir() / dir)) {
-    if (extensions.contains(entry.path().extension().string())) files.push_back(entry.path());
+    if (entry.is_regular_file() && extensions.contains(entry.path().extension().string())) {
+      files.push_back(entry.path());
+    }
   }
   std::ranges::sort(files);
   return files;

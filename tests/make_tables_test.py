@@ -13,6 +13,7 @@ import make_tables
 import report_tables
 from report_cells import Measured, Ratio, ReportError, Results, Table, three_digits
 
+PAGE = pathlib.PurePath("docs", "guide", "page.md")
 CONTEXT = {"date": "2026-01-02T03:04:05+00:00", "gpu": "A GPU", "commit": "abc1234"}
 
 
@@ -51,14 +52,15 @@ class MakeTables(unittest.TestCase):
         self.write(f"bench/results/{name}.json", json.dumps(content))
 
     def document(self, name, before="old"):
-        self.write("docs/guide/page.md", f"above\n<!-- table: {name} -->\n{before}\n<!-- end -->\nbelow\n")
+        table = f"<!-- table: {name} -->\n{before}\n<!-- end -->"
+        self.write(PAGE, f"above\n{table}\nbelow\n")
 
     def report(self, tables=None):
         sources = {"first": [], "second": []}
         return make_tables.Report(self.root, tables or self.tables, sources)
 
     def page(self, report):
-        return report.after[self.root / "docs/guide/page.md"]
+        return report.after[self.root / PAGE]
 
     def refuses(self, words, tables=None):
         with self.assertRaisesRegex(ReportError, words):
@@ -81,7 +83,7 @@ class MakeTables(unittest.TestCase):
     def test_a_table_that_was_made_is_not_stale(self):
         self.document("times")
         self.measure("first", run("a", 1.5))
-        self.write("docs/guide/page.md", self.page(self.report()))
+        self.write(PAGE, self.page(self.report()))
         self.assertEqual(self.report().stale(), [])
 
     def test_another_measurement_makes_it_stale(self):
@@ -139,11 +141,11 @@ class MakeTables(unittest.TestCase):
     def test_comments_that_do_not_match_are_refused(self):
         self.document("other")
         self.refuses("has no table other")
-        self.write("docs/guide/page.md", "<!-- table: times -->\n")
+        self.write(PAGE, "<!-- table: times -->\n")
         self.refuses("table times has no")
-        self.write("docs/guide/page.md", "<!-- end -->\n")
+        self.write(PAGE, "<!-- end -->\n")
         self.refuses("page.md:1: .* ends no table")
-        self.write("docs/guide/page.md", "<!-- table: times -->\n<!-- table: times -->\n<!-- end -->")
+        self.write(PAGE, "<!-- table: times -->\n" * 2 + "<!-- end -->")
         self.refuses("page.md:2: table times begins inside times")
 
     def test_a_table_that_no_document_shows_is_refused(self):
