@@ -61,7 +61,6 @@ class Report:
 
     def __init__(self, root, tables, sources):
         self.tables = tables
-        self.sources = sources
         self.results = read_results(root / "bench/results")
         unknown = set(self.results) - set(sources)
         if unknown:
@@ -69,6 +68,8 @@ class Report:
                 f"bench/results/{min(unknown)}.json fills no table: report_tables.py knows "
                 f"{', '.join(sorted(sources))}"
             )
+        for name, results in self.results.items():
+            results.check_provenance(sources[name])
         self.root = root
         self.documents = sorted([root / "README.md", *root.glob("docs/**/*.md")])
         self.shown = {}  # lines of a table, and the document that shows them

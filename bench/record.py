@@ -10,6 +10,7 @@ which commit and by which command it was measured.
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -31,7 +32,7 @@ def commit():
 
 
 def command_of(name, build, results):
-    program, *arguments = report_tables.SOURCES[name]
+    program, *arguments = report_tables.SOURCES[name].command
     if program.endswith(".py"):
         return [sys.executable, str(ROOT / "bench" / program), *arguments, "--json", results]
     out = [f"--benchmark_out={results}", "--benchmark_out_format=json"]
@@ -42,7 +43,7 @@ def processor():
     """Its name and cores, of a benchmark that ran on no GPU."""
     text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
     names = re.findall(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return f"{names[0] if names else 'unknown processor'}, {text.count('processor	')} cores"
+    return f"{names[0] if names else 'unknown processor'}, {os.cpu_count()} cores"
 
 
 def compiler_of(build):
@@ -79,8 +80,9 @@ def main():
     else:
         context["machine"] = f"{processor()}, {context['instruction_set']}"
     context["commit"] = built
-    context["command"] = shlex.join(report_tables.SOURCES[options.name])
-    if not report_tables.SOURCES[options.name][0].endswith(".py"):
+    source = report_tables.SOURCES[options.name]
+    context["command"] = shlex.join(source.command)
+    if not source.command[0].endswith(".py"):
         context["compiler"] = compiler_of(options.build)
     output = options.output or ROOT / "bench/results" / f"{options.name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)

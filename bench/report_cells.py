@@ -3,6 +3,7 @@
 Times are in seconds until a table shows them in its unit.
 """
 
+import dataclasses
 import json
 import math
 import operator
@@ -21,6 +22,15 @@ NAME_SUFFIX = re.compile(
 
 class ReportError(Exception):
     """A sentence for the user."""
+
+
+@dataclasses.dataclass
+class Source:
+    """What fills a file of bench/results: a program of the build's bench folder or a script of
+    ours with its arguments, on a machine whose name contains `machine`."""
+
+    command: list
+    machine: str
 
 
 class Results:
@@ -60,18 +70,22 @@ class Results:
             values.append(entry[field] * scale)
         return statistics.median(values)
 
+    def check_provenance(self, source):
+        """Refuses what was measured nobody knows where, or elsewhere."""
+        for key in ("machine", "commit", "date"):
+            if key not in self.context:
+                raise ReportError(f"{self.path}: context lacks {key}, which bench/record.py writes")
+        if source.machine not in self.context["machine"]:
+            raise ReportError(
+                f"{self.path} was measured on {self.context['machine']}, not on {source.machine}"
+            )
+
     def provenance(self):
         """On what, at which commit, when and how this was measured: one sentence."""
         context = self.context
-        machine = context.get("machine", context.get("gpu"))
-        if not machine or "commit" not in context:
-            raise ReportError(
-                f"{self.path}: its context lacks {'commit' if machine else 'machine'}; "
-                "bench/record.py writes both"
-            )
         compiler = f", {context['compiler']}" if "compiler" in context else ""
         return (
-            f"{machine}{compiler}, commit {context['commit']}, {context['date'][:10]}: "
+            f"{context['machine']}{compiler}, commit {context['commit']}, {context['date'][:10]}: "
             f"`bench/record.py {self.path.stem}`."
         )
 

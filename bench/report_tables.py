@@ -1,28 +1,37 @@
 """Which benchmarks fill bench/results/, and the tables of the documents that are made of them."""
 
-from report_cells import Measured, Ratio, Table
+from report_cells import Measured, Ratio, Source, Table
 
 # A file bench/results/NAME.json holds what the command of that name has measured:
-# `bench/record.py NAME` runs it. A program is one of the build's bench folder, a script is Python.
+# `bench/record.py NAME` runs it.
 SOURCES = {
-    "decode-h200": [
-        "cuda_decode_bench",
-        "--benchmark_filter=floor/blocks_MB|/(infinite_hip|infinite_hip_5k|dense)/",
-        "--benchmark_repetitions=3",
-        "--benchmark_report_aggregates_only=true",
-    ],
-    "prefill-h200": ["cuda_prefill_bench", "--benchmark_filter=prefill/"],
-    "decode-torch-h200": ["torch_decode.py"],
-    "prefill-torch-h200": ["torch_prefill.py", "--lengths", "8192", "32768", "131072"],
-    "cpu-epyc": [
-        "attention_bench",
-        "--benchmark_filter=float/.*(32768|131072|1048576)",
-        "--benchmark_repetitions=3",
-        "--benchmark_report_aggregates_only=true",
-    ],
+    "decode-h200": Source(
+        [
+            "cuda_decode_bench",
+            "--benchmark_filter=floor/blocks_MB|/(infinite_hip|infinite_hip_5k|dense)/",
+            "--benchmark_repetitions=3",
+            "--benchmark_report_aggregates_only=true",
+        ],
+        machine="H200",
+    ),
+    "prefill-h200": Source(
+        ["cuda_prefill_bench", "--benchmark_filter=prefill/"], machine="H200"
+    ),
+    "decode-torch-h200": Source(["torch_decode.py"], machine="H200"),
+    "prefill-torch-h200": Source(
+        ["torch_prefill.py", "--lengths", "8192", "32768", "131072"], machine="H200"
+    ),
+    "cpu-epyc": Source(
+        [
+            "attention_bench",
+            "--benchmark_filter=float/.*(32768|131072|1048576)",
+            "--benchmark_repetitions=3",
+            "--benchmark_report_aggregates_only=true",
+        ],
+        machine="EPYC",
+    ),
 }
 
-MEMORY_RATE = 4.3e12  # bytes per second that an H200 reads from its memory
 MATRIX_RATE = 773e12  # operations per second of its matrix products in 16 bits
 
 TABLES = {}

@@ -11,10 +11,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench")
 
 import make_tables
 import report_tables
-from report_cells import Measured, Ratio, ReportError, Results, Table, three_digits
+from report_cells import Measured, Ratio, ReportError, Source, Table, three_digits
 
 PAGE = pathlib.PurePath("docs", "guide", "page.md")
-CONTEXT = {"date": "2026-01-02T03:04:05+00:00", "gpu": "A GPU", "commit": "abc1234"}
+CONTEXT = {"date": "2026-01-02T03:04:05+00:00", "machine": "A GPU", "commit": "abc1234"}
 
 
 def run(name, time, unit="us", **fields):
@@ -56,7 +56,7 @@ class MakeTables(unittest.TestCase):
         self.write(PAGE, f"above\n{table}\nbelow\n")
 
     def report(self, tables=None):
-        sources = {"first": [], "second": []}
+        sources = {name: Source([], machine="A GPU") for name in ("first", "second")}
         return make_tables.Report(self.root, tables or self.tables, sources)
 
     def page(self, report):
@@ -124,12 +124,14 @@ class MakeTables(unittest.TestCase):
         self.measure("first", run("a", 0, error_occurred=True, error_message="no memory"))
         self.refuses("a failed: no memory")
 
-    def test_measurements_of_nobody_knows_what_are_refused(self):
+    def test_measurements_from_nobody_knows_where_or_elsewhere_are_refused(self):
         self.document("times")
-        self.measure("first", run("a", 1), context={"date": "2026-01-02", "gpu": "A GPU"})
-        self.refuses("lacks commit")
-        self.measure("first", run("a", 1), context={"date": "2026-01-02", "commit": "abc1234"})
-        self.refuses("lacks machine")
+        for key in CONTEXT:
+            rest = {other: value for other, value in CONTEXT.items() if other != key}
+            self.measure("first", run("a", 1), context=rest)
+            self.refuses(f"lacks {key}")
+        self.measure("first", run("a", 1), context={**CONTEXT, "machine": "Another"})
+        self.refuses("measured on Another, not on A GPU")
         self.write("bench/results/first.json", "{")
         self.refuses("is not the JSON of a benchmark")
 
