@@ -178,7 +178,7 @@ PICTURES = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where one differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where one is not")
     options = parser.parse_args()
     for name, draw in PICTURES.items():
         path = pathlib.Path(__file__).with_name(name)

@@ -60,7 +60,9 @@ def draw_decode():
         ],
     )
     reused.lane(
-        "shared memory", "up to 27 tiles", [(49, 82, "window", "keys and values arrive, tile by tile")]
+        "shared memory",
+        "up to 27 tiles",
+        [(49, 82, "window", "keys and values arrive, tile by tile")],
     )
     reused.lane(
         "each warp",
@@ -107,7 +109,11 @@ def draw_decode():
     refreshed.lane(
         "pages of group A",
         "for both outcomes",
-        [(3, 17, "kept", "look up 4 keys"), (30, 44, "kept", "look up 4 keys"), (57, 71, "kept", "4 keys")],
+        [
+            (3, 17, "kept", "look up 4 keys"),
+            (30, 44, "kept", "look up 4 keys"),
+            (57, 71, "kept", "look up 4 keys"),
+        ],
     )
     refreshed.lane(
         "a warp: group B",
@@ -180,8 +186,14 @@ def draw_prefill_attend():
             softmax.append((at + 7, at + 19, "kept", f"softmax {logits} {next_keys}"))
         lanes.lane(group, "tensor cores", tensor)
         lanes.lane("", "its softmax", softmax)
-    lanes.note("a, b: the two tiles of 64 rows of a warpgroup. The logits of the next step are multiplied first and become")
-    lanes.note("probabilities while the product with the values of this step still runs. The other warpgroup fills what is left.")
+    lanes.note(
+        "a, b: the two tiles of 64 rows of a warpgroup. The logits of the next step are multiplied "
+        "first and become"
+    )
+    lanes.note(
+        "probabilities while the product with the values of this step still runs. The other "
+        "warpgroup fills what is left."
+    )
     legend(
         pic,
         lanes.y + 14,
@@ -198,7 +210,8 @@ def draw_prefill_attend():
 
 def draw_prefill_search():
     pic = Drawing(960, 380, "Schedule of prefill's search")
-    units = Lanes(pic, "Two thread blocks share a multiprocessor, each with a unit of its own", 34, 100)
+    title = "Two thread blocks share a multiprocessor, each with a unit of its own"
+    units = Lanes(pic, title, 34, 100)
     units.lane(
         "thread block 0",
         "unit of the last rows",
@@ -227,17 +240,25 @@ def draw_prefill_search():
             (88, 100, "kept-score", "stage 3"),
         ],
     )
-    level = Lanes(pic, "A level of a scan: 64 keys of 32 chunks by four warps", units.y + 30, 100)
+    title = "A level of a scan: 64 keys of 32 chunks by four warps"
+    level = Lanes(pic, title, units.y + 30, 100)
     level.lane(
         "each warp: copies",
         "16 keys by cp.async",
-        [(4, 34, "window", "keys arrive in shared memory"), (66, 96, "window", "keys of the next level")],
+        [
+            (4, 34, "window", "keys arrive in shared memory"),
+            (66, 96, "window", "keys of the next level"),
+        ],
     )
     level.lane(
         "each quad: lookups",
         "its chunk's next 4 keys",
-        [(0, 4, "kept", "ask"), (6, 30, "kept", "pages for both outcomes"), (62, 66, "kept", "ask"),
-         (68, 92, "kept", "pages for both outcomes")],
+        [
+            (0, 4, "kept", "ask"),
+            (6, 30, "kept", "pages for both outcomes"),
+            (62, 66, "kept", "ask"),
+            (68, 92, "kept", "pages for both outcomes"),
+        ],
     )
     level.lane(
         "each warp: ldmatrix",
