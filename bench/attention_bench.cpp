@@ -3,8 +3,9 @@
 //
 //   attention_bench --benchmark_filter='decode.*1048576'
 //
-// Names are operator/element type/preset/[state/]context. Shapes are those of docs/performance.md:
-// 8 query heads, 2 KV heads, head dim 128, pages of 16 tokens, one request.
+// Names are operator/element type/preset/[state/]context. Shapes are those of
+// docs/guide/performance.md: 8 query heads, 2 KV heads, head dim 128, pages of 16 tokens, one
+// request.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 

@@ -9,12 +9,12 @@ the other. Prints a table, or JSON with --json.
 """
 
 import argparse
-import json
 import statistics
 
 import torch
 import torch.nn.functional as functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch_results import write_results
 
 LAYERS = 8
 REPLAYS = 50
@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--q-heads", type=int, default=32)
     parser.add_argument("--kv-heads", type=int, default=8)
     parser.add_argument("--head-dim", type=int, default=128)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", metavar="FILE", help="also write the results here")
     arguments = parser.parse_args()
     results = {}
     for shape in arguments.shapes:
@@ -66,12 +66,13 @@ def main():
         results[shape] = microseconds_per_step(batch, context, arguments.q_heads,
                                                arguments.kv_heads, arguments.head_dim)
         torch.cuda.empty_cache()
-    if arguments.json:
-        gpu = torch.cuda.get_device_name()
-        print(json.dumps({"gpu": gpu, "torch": torch.__version__, "microseconds": results}))
-        return
     for shape, microseconds in results.items():
         print(f"{shape:>12}  {microseconds:8.1f} us")
+    if arguments.json:
+        heads = f"q{arguments.q_heads}k{arguments.kv_heads}d{arguments.head_dim}"
+        times = {f"decode/bfloat16/dense/flash/{shape}/{heads}": microseconds * 1e-6
+                 for shape, microseconds in results.items()}
+        write_results(arguments.json, times)
 
 
 if __name__ == "__main__":

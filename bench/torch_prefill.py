@@ -3,17 +3,18 @@
 
 Whole prompts of one request, bfloat16, 32 query heads, 8 KV heads, head dim 128 unless said: median
 time of CUDA events. Keys and values are contiguous and repeated to all query heads beforehand
-where a backend takes no grouped heads, which is not timed.
+where a backend takes no grouped heads, which is not timed. Writes JSON like Google Benchmark's with
+--json.
 """
 
 import argparse
-import json
 import statistics
 import sys
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from torch_results import write_results
 
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
@@ -54,7 +55,7 @@ def main():
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", help="also write the results here")
+    parser.add_argument("--json", metavar="FILE", help="also write the results here")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("torch_prefill.py: PyTorch finds no GPU")
@@ -70,8 +71,10 @@ def main():
             print(f"{backend:6} {length:8} tokens  {result['ms']:10.3f} ms  "
                   f"{result['tflops']:6.0f} TFLOP/s", flush=True)
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=1)
+        heads = f"q{options.heads}k{options.kv_heads}d{options.head_dim}"
+        write_results(options.json, {
+            f"prefill/bfloat16/dense/{r['backend']}/{r['batch']}x{r['length']}/{heads}":
+                r["ms"] * 1e-3 for r in results})
 
 
 if __name__ == "__main__":

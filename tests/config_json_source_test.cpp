@@ -1,5 +1,5 @@
 // Files that others wrote: what an absent key means, which keys change nothing, and what a caller
-// is told. docs/json-config.md promises it.
+// is told. docs/guide/json-config.md promises it.
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -237,10 +237,10 @@ TEST_CASE("a file whose decode searches larger query blocks first") {
             kAbsentPrefillLayers, kAbsentDenseLayers});
 }
 
-// What docs/json-config.md says, run.
+// What docs/guide/json-config.md says, run.
 
 std::string page() {
-  std::ifstream file(HIP_ATTN_SOURCE_DIR "/docs/json-config.md", std::ios::binary);
+  std::ifstream file(HIP_ATTN_SOURCE_DIR "/docs/guide/json-config.md", std::ios::binary);
   REQUIRE(file.good());
   return {std::istreambuf_iterator<char>(file), {}};
 }

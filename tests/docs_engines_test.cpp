@@ -1,4 +1,4 @@
-// The code of docs/engines.md: a cache laid out as other engines do it gives the bits of a
+// The code of docs/guide/engines.md: a cache laid out as other engines do it gives the bits of a
 // contiguous one.
 #include <algorithm>
 #include <array>

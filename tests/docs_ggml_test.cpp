@@ -1,4 +1,4 @@
-// The adapter of docs/ggml.md gives what llama.cpp's mask asks for.
+// The adapter of docs/guide/ggml.md gives what llama.cpp's mask asks for.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

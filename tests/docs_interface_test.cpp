@@ -1,5 +1,5 @@
-// The code of docs/interface.md: what stands between two comments of one name in brackets is shown
-// there under that name, and docs_test.cpp compares the two.
+// The code of docs/guide/interface.md: what stands between two comments of one name in brackets is
+// shown there under that name, and docs_test.cpp compares the two.
 #include <algorithm>
 #include <array>
 #include <cmath>

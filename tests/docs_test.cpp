@@ -1,5 +1,5 @@
 // The documents tell the truth: their C++ is code of a test, their links lead somewhere, and the
-// sections that comments refer to exist.
+// documents and sections that comments refer to exist. bench/make_tables.py checks their tables.
 //
 // After a change of a snippet:  hip_attn_tests '[update-docs]'  writes it into the documents.
 #include <algorithm>
@@ -54,7 +54,9 @@ std::string joined(const Lines& lines) {
 std::vector<fs::path> files_in(const std::string& dir, const std::set<std::string>& extensions) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(source_dir() / dir)) {
-    if (extensions.contains(entry.path().extension().string())) files.push_back(entry.path());
+    if (entry.is_regular_file() && extensions.contains(entry.path().extension().string())) {
+      files.push_back(entry.path());
+    }
   }
   std::ranges::sort(files);
   return files;
@@ -200,7 +202,9 @@ std::string prose_of(const fs::path& document) {
 }
 
 TEST_CASE("links of the documents lead to files and headings") {
-  for (const fs::path& document : documents()) {
+  std::vector<fs::path> linking = documents();
+  for (const fs::path& document : files_in("examples", {".md"})) linking.push_back(document);
+  for (const fs::path& document : linking) {
     const std::string text = prose_of(document);
     for (std::size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 2)) {
       const std::string link = text.substr(at + 2, text.find(')', at) - at - 2);
@@ -214,52 +218,87 @@ TEST_CASE("links of the documents lead to files and headings") {
   }
 }
 
+// Everything in the repository that may name a document.
+std::vector<fs::path> files_that_name_documents() {
+  std::vector<fs::path> files = documents();
+  const auto add = [&](const std::string& dir, const std::set<std::string>& extensions) {
+    const std::vector<fs::path> found = files_in(dir, extensions);
+    files.insert(files.end(), found.begin(), found.end());
+  };
+  for (const char* dir : {"include", "src", "cuda", "bench", "tests", "examples", "cmake"}) {
+    add(dir, {".hpp", ".cpp", ".cuh", ".cu", ".in", ".cmake", ".py", ".md"});
+  }
+  add("scripts", {"", ".sh"});
+  add("docs/images", {".py"});
+  return files;
+}
+
 // A file as one line, without what begins the lines of its comments.
 std::string unwrapped(const fs::path& path) {
   std::string text;
   for (const std::string& line : lines_of(read_text(path))) {
-    text += line.substr(std::min(line.find_first_not_of(" /"), line.size())) + ' ';
+    text += line.substr(std::min(line.find_first_not_of(" /#"), line.size())) + ' ';
   }
   return text;
 }
 
-TEST_CASE("documents and sections that comments of the source name exist") {
-  for (const char* dir : {"include", "src", "cuda", "bench", "tests", "examples"}) {
-    for (const fs::path& path : files_in(dir, {".hpp", ".cpp", ".cuh", ".cu"})) {
-      const std::string text = unwrapped(path);
-      const std::string prefix = "docs/";
-      for (std::size_t at = text.find(prefix); at != std::string::npos;
-           at = text.find(prefix, at + 1)) {
-        const std::size_t end = text.find(".md", at);
-        if (end == std::string::npos) break;
-        if (!is_name(std::string_view(text).substr(at + prefix.size(), end - at - prefix.size()))) {
-          continue;
-        }
-        const fs::path document = source_dir() / text.substr(at, end + 3 - at);
-        INFO(path.string() << " refers to " << document.string());
-        REQUIRE(fs::exists(document));
-        const std::string separator = ".md, \"";
-        if (text.compare(end, separator.size(), separator) != 0) continue;
-        const std::size_t title = end + separator.size();
-        const std::string heading = "## " + text.substr(title, text.find('"', title) - title);
-        const Lines lines = lines_of(read_text(document));
-        INFO(heading);
-        CHECK(std::ranges::find(lines, heading) != lines.end());
-      }
+struct Mention {
+  std::string path;     // from the root of the repository
+  std::string heading;  // of the document; "" when none is named
+};
+
+// Calls use for every path in docs/ that a text names, with the section that it names behind it:
+// the path, a comma and the heading in quotation marks.
+template <typename Use>
+void for_each_mention(const std::string& text, const Use& use) {
+  const std::string folder = "docs/";
+  const auto is_of_path = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.' ||
+           c == '/';
+  };
+  for (std::size_t at = text.find(folder); at != std::string::npos;
+       at = text.find(folder, at + folder.size())) {
+    std::size_t word = at;
+    while (word > 0 && (is_of_path(text[word - 1]) || text[word - 1] == ':')) --word;
+    const std::string_view before = std::string_view(text).substr(word, at - word);
+    if (before.find("://") != std::string_view::npos) continue;  // of another site
+    if (!before.empty() && before.back() != '/') continue;       // "some-docs/"
+    std::size_t end = at;
+    while (end < text.size() && is_of_path(text[end])) ++end;
+    while (text[end - 1] == '.') --end;  // of the sentence
+    Mention mention{text.substr(at, end - at), {}};
+    const std::string separator = ", \"";
+    if (text.compare(end, separator.size(), separator) == 0) {
+      const std::size_t title = end + separator.size();
+      mention.heading = text.substr(title, text.find('"', title) - title);
     }
+    use(mention);
   }
 }
 
-TEST_CASE("README's timings are rows of docs/performance.md") {
-  const Lines measured = lines_of(read_text(source_dir() / "docs/performance.md"));
-  std::size_t rows = 0;
-  for (const std::string& line : lines_of(read_text(source_dir() / "README.md"))) {
-    if (!line.starts_with('|') || line.find(" ms |") == std::string::npos) continue;
-    INFO(line);
-    CHECK(std::ranges::find(measured, line) != measured.end());
-    ++rows;
+TEST_CASE("what is taken for a mention of a document") {
+  std::vector<std::string> found;
+  for_each_mention(
+      "see docs/a/b.md, \"Title\", ../../docs/c.md. Not https://x.org/docs/d.md, my-docs/e.md",
+      [&](const Mention& mention) { found.push_back(mention.path + '#' + mention.heading); });
+  CHECK(found == std::vector<std::string>{"docs/a/b.md#Title", "docs/c.md#"});
+}
+
+TEST_CASE("documents and sections that the repository names exist") {
+  std::size_t mentions = 0;
+  for (const fs::path& path : files_that_name_documents()) {
+    if (path.filename() == "docs_test.cpp") continue;  // the examples above
+    for_each_mention(unwrapped(path), [&](const Mention& mention) {
+      INFO(path.string() << " names " << mention.path << ' ' << mention.heading);
+      CHECK(fs::exists(source_dir() / mention.path));
+      if (!mention.heading.empty() && fs::is_regular_file(source_dir() / mention.path)) {
+        const Lines lines = lines_of(read_text(source_dir() / mention.path));
+        CHECK(std::ranges::find(lines, "## " + mention.heading) != lines.end());
+      }
+      ++mentions;
+    });
   }
-  CHECK(rows > 0);
+  CHECK(mentions > 50);
 }
 
 }  // namespace

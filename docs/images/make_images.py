@@ -1,79 +1,18 @@
 #!/usr/bin/env python3
-"""Draws tree_search.svg and descent.svg beside this file. Needs nothing but Python 3.
+"""Draws the pictures beside this file. Needs nothing but Python 3.
 
-Both pictures are made by running the search of docs/algorithm.md on a made-up score of every key,
-so what they show is what the algorithm does.
+tree_search.svg and descent.svg are made by running the search of docs/guide/algorithm.md on a
+made-up score of every key, so what they show is what the algorithm does. The schedules of the
+kernels, in schedules.py, are drawn by hand and not to scale.
 """
 
+import argparse
 import math
 import pathlib
+import sys
 
-# class: (light, dark)
-COLOURS = {
-    "card": ("#ffffff", "#0d1117"),
-    "text": ("#1f2328", "#e6edf3"),
-    "muted": ("#59636e", "#9198a1"),
-    "dropped": ("#e2e6ea", "#262c34"),
-    "dropped-score": ("#b7bfc8", "#545d68"),
-    "kept": ("#fbdcc0", "#5a3418"),
-    "kept-score": ("#d9620f", "#f0883e"),
-    "band": ("#fdefe2", "#2b1f16"),
-    "sink": ("#1a8a6e", "#2ea887"),
-    "window": ("#2f74d0", "#4493f8"),
-    "query": ("#8250df", "#ab7df8"),
-}
-
-
-def style():
-    def rules(theme):
-        fills = [f".{name}{{fill:{pair[theme]}}}" for name, pair in COLOURS.items()]
-        return "".join(fills) + (
-            f".line{{fill:none;stroke:{COLOURS['muted'][theme]};stroke-width:1.2}}"
-            f".frame{{fill:none;stroke:{COLOURS['dropped'][theme]};stroke-width:1.5}}"
-        )
-
-    return (
-        "<style>text{font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;"
-        "font-size:13px}.bold{font-weight:600}.small{font-size:12px}"
-        ".white{fill:#ffffff}.middle{text-anchor:middle}.end{text-anchor:end}"
-        + rules(0)
-        + "@media (prefers-color-scheme:dark){"
-        + rules(1)
-        + "}</style>"
-    )
-
-
-class Drawing:
-    def __init__(self, width, height, title):
-        self.size = (width, height)
-        self.parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-            f'width="{width}" height="{height}" role="img" aria-label="{title}">',
-            f"<title>{title}</title>",
-            style(),
-            f'<rect class="card" width="{width}" height="{height}" rx="10"/>',
-            f'<rect class="frame" x="0.75" y="0.75" width="{width - 1.5}" '
-            f'height="{height - 1.5}" rx="10"/>',
-        ]
-
-    def rect(self, css, x, y, width, height, radius=0.0):
-        self.parts.append(
-            f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
-            f'height="{height:.1f}" rx="{radius:g}"/>'
-        )
-
-    def text(self, css, x, y, words):
-        self.parts.append(f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{words}</text>')
-
-    def path(self, css, d):
-        self.parts.append(f'<path class="{css}" d="{d}"/>')
-
-    def circle(self, css, x, y, radius):
-        self.parts.append(f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>')
-
-    def save(self, name):
-        path = pathlib.Path(__file__).with_name(name)
-        path.write_text("\n".join(self.parts) + "\n</svg>\n", encoding="utf-8")
+import schedules
+from drawing import Drawing
 
 
 def descent(a, l, r):
@@ -145,8 +84,8 @@ def draw_tree_search():
     pic.rect("query", right - 10, y, 10, 24, 4)
     label(y + 17, "keys")
     pic.text("text small middle", (first + window) / 2, y + 17, "candidates [sink, W0)")
-    pic.text("white small middle", left + SINK * unit / 2 - 1, y + 17, "sink")
-    pic.text("white small middle", window + WINDOW * unit / 2 - 6, y + 17, "window")
+    pic.text("on-strong small middle", left + SINK * unit / 2 - 1, y + 17, "sink")
+    pic.text("on-strong small middle", window + WINDOW * unit / 2 - 6, y + 17, "window")
     pic.text("query small bold end", right, y - 10, "query block")
 
     chunks = list(range(0, CANDIDATES, STAGES[0][0]))
@@ -192,7 +131,7 @@ def draw_tree_search():
     )
     pic.text("muted small", left, y + 46, caption[0])
     pic.text("muted small", left, y + 64, caption[1])
-    pic.save("tree_search.svg")
+    return pic
 
 
 def draw_descent():
@@ -216,7 +155,7 @@ def draw_descent():
         for centre, chosen in ((lc, goes_left), (rc, not goes_left)):
             x = left + (centre + 0.5) * cell
             pic.circle("kept-score" if chosen else "dropped-score", x, y + 14, 12.5)
-            pic.text("white middle bold" if chosen else "text middle", x, y + 18.5, a[centre])
+            pic.text("on-strong middle bold" if chosen else "text middle", x, y + 18.5, a[centre])
         best = max(best, a[lc], a[rc])
         pic.text("text bold", 20, y + 19, f"level {n + 1}")
         pic.text("muted small", left + len(a) * cell + 14, y + 19, f"best so far {best}")
@@ -225,9 +164,30 @@ def draw_descent():
         f"Orange: the half that goes on. Score of the chunk: {score}."
     )
     pic.text("muted small", left, top + row * (len(steps) + 1) + 18, caption)
-    pic.save("descent.svg")
+    return pic
+
+
+PICTURES = {
+    "tree_search.svg": draw_tree_search,
+    "descent.svg": draw_descent,
+    "decode_schedule.svg": schedules.draw_decode,
+    "prefill_attend_schedule.svg": schedules.draw_prefill_attend,
+    "prefill_search_schedule.svg": schedules.draw_prefill_search,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where one is not")
+    options = parser.parse_args()
+    for name, draw in PICTURES.items():
+        path = pathlib.Path(__file__).with_name(name)
+        svg = draw().svg()
+        if not options.check:
+            path.write_text(svg, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != svg:
+            sys.exit(f"{path} is not what make_images.py draws: run it")
 
 
 if __name__ == "__main__":
-    draw_tree_search()
-    draw_descent()
+    main()
