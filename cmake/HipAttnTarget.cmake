@@ -66,7 +66,7 @@ function(hip_attn_configure_target target)
       CUDA_VISIBILITY_PRESET hidden
       VISIBILITY_INLINES_HIDDEN ON
   )
-  # Infinities and NaN have a meaning here (docs/numerics.md), whatever the parent project's flags.
+  # Infinities and NaN have a meaning here (docs/guide/numerics.md), whatever the parent project's flags.
   target_compile_options(
     ${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-fno-fast-math>
   )

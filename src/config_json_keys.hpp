@@ -1,5 +1,5 @@
 // Every key of the authors' configuration class: those that are read, and those that are only
-// looked at. docs/json-config.md has the same tables.
+// looked at. docs/guide/json-config.md has the same tables.
 #pragma once
 
 #include <algorithm>

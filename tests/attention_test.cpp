@@ -212,7 +212,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   const auto roomy =
       run_attention(op, small_config(), problem, {.device = device, .planned = larger});
   if (op == Operator::kDecode && device.type == DeviceType::kCuda) {
-    // The plan decides how many thread blocks share a sum (docs/numerics.md).
+    // The plan decides how many thread blocks share a sum (docs/guide/numerics.md).
     check_attention(op, small_config(), problem, roomy);
   } else {
     check_same_output(roomy, exact);

@@ -69,8 +69,8 @@ struct AttentionPlan {
   std::size_t selection_cache_slot_bytes = 0;  ///< decode: bytes of a SelectionCache per slot
   BackendSchedule schedule;                    ///< chosen for the device of the shape
   /// prefill: query blocks whose first row lies before this position attend to every key, because
-  /// that costs less than a search (docs/algorithm.md, "Where a search does not pay"). Chosen by
-  /// plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.
+  /// that costs less than a search (docs/guide/algorithm.md, "Where a search does not pay"). Chosen
+  /// by plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.
   std::int64_t dense_until = 0;
   /// CPU: threads that a call has room for. It runs on so many, or fewer where OpenMP gives fewer
   /// (inside a parallel region), a call is short, or the library was built without OpenMP. Lower it

@@ -10,7 +10,7 @@
 
 namespace hip_attn {
 
-/// How a stage scores a chunk of keys (docs/algorithm.md, "Scoring a chunk").
+/// How a stage scores a chunk of keys (docs/guide/algorithm.md, "Scoring a chunk").
 enum class ScanRule : int {
   kDescent,  ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
   kCentre,   ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
@@ -63,8 +63,8 @@ struct HipConfig {
   friend bool operator==(const HipConfig&, const HipConfig&) = default;
 };
 
-/// W0 of docs/algorithm.md for a query block whose first row stands at position p0: the first key
-/// of the window. Keys in [sink, W0) are a whole number of blocks of block_k.
+/// W0 of docs/guide/algorithm.md for a query block whose first row stands at position p0: the first
+/// key of the window. Keys in [sink, W0) are a whole number of blocks of block_k.
 constexpr std::int64_t window_start(std::int64_t sink, std::int64_t window, std::int32_t block_k,
                                     std::int64_t p0) noexcept {
   const std::int64_t w = p0 + 1 - window;

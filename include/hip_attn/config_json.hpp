@@ -30,7 +30,7 @@ struct ModelConfig {
 };
 
 /// Parses `json`, an object with the keys of the authors' configuration class. An absent key means
-/// what it means to that class; docs/json-config.md has every key, and what becomes of it.
+/// what it means to that class; docs/guide/json-config.md has every key, and what becomes of it.
 ///
 ///     using_extend             false; required, because the class has true
 ///     layers                   list of layer objects: one, two (dense, sparse) or one per layer

@@ -14,16 +14,16 @@ template <Element T, StoredFor<T> C = T>
 HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& shape,
                                  AttentionPlan& plan);
 
-/// out = softmax(logits) V over what each row attends (docs/algorithm.md, "What a row attends to").
-/// A prompt prefilled in pieces cut at multiples of block_q gives bit-identical selections to the
-/// prompt whole. A row with nothing to attend gives out = 0, lse = -inf.
+/// out = softmax(logits) V over what each row attends (docs/guide/algorithm.md, "What a row attends
+/// to"). A prompt prefilled in pieces cut at multiples of block_q gives bit-identical selections to
+/// the prompt whole. A row with nothing to attend gives out = 0, lse = -inf.
 ///
 /// Cost per query block and KV head, default configuration, T keys: min(T, 2^20) / 16 + 16384 keys
 /// scored and 3328 keys and values attended, for block_q * Hq / Hk rows. Workspace: linear in
 /// total_q and in batch.
 /// On the CPU, lengths, pages and selections are checked as they are read; an error leaves `out`
 /// partly written. On CUDA two kernels, which can be captured; values in device
-/// memory that do not hold make rows NaN (docs/interface.md, "I run under CUDA graphs").
+/// memory that do not hold make rows NaN (docs/guide/interface.md, "I run under CUDA graphs").
 ///
 /// Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape, kWorkspaceTooSmall,
 /// kExceedsPlan, kInvalidLength, kSeqLenBeyondBlockTable, kQueryLongerThanSequence, kInvalidPage,

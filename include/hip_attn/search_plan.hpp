@@ -16,7 +16,7 @@ inline std::int64_t kept_chunks(const ScanStage& stage, std::int64_t chunk_size)
 }
 
 /// The chunk size that stage 1 really uses on `candidates` tokens: its own, doubled until at most
-/// max_first_chunks chunks remain (docs/algorithm.md, "Sub-quadratic for real").
+/// max_first_chunks chunks remain (docs/guide/algorithm.md, "Sub-quadratic for real").
 inline std::int64_t first_chunk_size(const HipConfig& config, std::int64_t candidates) noexcept {
   std::int64_t chunk_size = config.stages.front().chunk_size;
   while (ceil_div(candidates, chunk_size) > config.max_first_chunks) chunk_size *= 2;

@@ -15,7 +15,7 @@ enum class StatusCode : int {
   kMisalignedPointer,        ///< a pointer or a row stride is not a multiple of 16 bytes
   kInvalidStride,            ///< a last-dimension stride other than 1, or a negative stride
   kInvalidShape,             ///< sizes that contradict each other or the plan
-  kInvalidConfig,            ///< a HipConfig that breaks a rule of docs/algorithm.md
+  kInvalidConfig,            ///< a HipConfig that breaks a rule of docs/guide/algorithm.md
   kUnsupported,              ///< an element type, head dim or device that this build does not have
   kWorkspaceTooSmall,        ///< the message says how many bytes are needed
   kExceedsPlan,              ///< more requests, rows or keys than the plan was made for

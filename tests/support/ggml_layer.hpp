@@ -1,4 +1,5 @@
-/// The second half of docs/ggml.md's adapter: the attention of a layer as nodes of ggml's graph.
+/// The second half of docs/guide/ggml.md's adapter: the attention of a layer as nodes of ggml's
+/// graph.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-/// The first half of docs/ggml.md's adapter: from llama.cpp's cells to requests.
+/// The first half of docs/guide/ggml.md's adapter: from llama.cpp's cells to requests.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-/// As much of ggml's interface as the code of docs/ggml.md uses, so that the same code compiles
-/// with ggml and is tested without it. Names and fields are ggml's, the rest is written for these
-/// tests.
+/// As much of ggml's interface as the code of docs/guide/ggml.md uses, so that the same code
+/// compiles with ggml and is tested without it. Names and fields are ggml's, the rest is written
+/// for these tests.
 #pragma once
 
 #include <barrier>

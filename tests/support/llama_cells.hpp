@@ -1,5 +1,5 @@
 /// A model of llama.cpp's KV cells: what stands in them, what its functions do to them, and what
-/// its attention mask lets a token see. The names that docs/ggml.md uses are llama.cpp's.
+/// its attention mask lets a token see. The names that docs/guide/ggml.md uses are llama.cpp's.
 #pragma once
 
 #include <algorithm>

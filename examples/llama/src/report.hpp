@@ -8,7 +8,7 @@
 
 namespace llama {
 
-/// One line per result. The columns are defined in docs/demo.md.
+/// One line per result. The columns are defined in docs/guide/demo.md.
 std::string format_report(const RecallTask& task, std::span<const RecallResult> results);
 
 }  // namespace llama

@@ -1,4 +1,4 @@
-/// The keys that a unit attends to (docs/algorithm.md, "What a row attends to").
+/// The keys that a unit attends to (docs/guide/algorithm.md, "What a row attends to").
 #pragma once
 
 #include <algorithm>

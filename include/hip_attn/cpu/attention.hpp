@@ -15,7 +15,8 @@
 
 namespace hip_attn::cpu {
 
-/// Lists the query blocks of a call (docs/algorithm.md, "Query blocks") and returns their number.
+/// Lists the query blocks of a call (docs/guide/algorithm.md, "Query blocks") and returns their
+/// number.
 template <Element T, StoredFor<T> C>
 std::int64_t list_query_blocks(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                                QueryBlock* blocks) noexcept {

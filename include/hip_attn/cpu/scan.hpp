@@ -1,4 +1,4 @@
-/// Stage "scan": scores chunks of keys (docs/algorithm.md, "Scoring a chunk").
+/// Stage "scan": scores chunks of keys (docs/guide/algorithm.md, "Scoring a chunk").
 ///
 /// What a key scores is the caller's: score_keys(const std::int32_t* positions, int n, float* a)
 /// writes a[i] = a(positions[i]), never NaN, for n <= kScanBatchKeys keys. A test can count reads

@@ -1,5 +1,5 @@
 /// The tree search of one unit: stages of scan and select over shrinking chunks
-/// (docs/algorithm.md, "The tree search").
+/// (docs/guide/algorithm.md, "The tree search").
 #pragma once
 
 #include <cstdint>

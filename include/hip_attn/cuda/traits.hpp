@@ -14,7 +14,7 @@ struct CentreRule;
 struct Maximum;  // search/reduction.cuh
 
 /// The traits of the library's own kernels. Whoever instantiates the kernels for something else
-/// (docs/extending.md) derives from them or lists the same names.
+/// (docs/guide/extending.md) derives from them or lists the same names.
 template <typename T, int kHeadDim_>
 struct AttentionTraits {
   /// Of products: float16 or bfloat16.

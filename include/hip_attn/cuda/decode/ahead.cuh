@@ -20,7 +20,7 @@ namespace hip_attn::cuda {
 ///
 /// The teams of a launch start in order, the last ones when the kernel in front has all but ended.
 /// So the first half of them asks for the keys of the second half and then for its own. It asks for
-/// few at a time: meanwhile L2 serves the kernel in front more slowly (docs/decode-kernel.md).
+/// few at a time: meanwhile L2 serves the kernel in front more slowly (docs/lab/decode.md).
 template <typename Traits, typename Team>
 class KeysAhead {
  public:

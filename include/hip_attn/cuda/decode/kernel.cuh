@@ -1,6 +1,6 @@
 /// Decode as one kernel: a team of blocks takes a unit (request, KV head) through scan, select,
 /// attend and combine, meeting at a barrier after each stage of the search and in the combine.
-/// Why one kernel, and the time of every part: docs/decode-kernel.md.
+/// Why one kernel, and the time of every part: docs/kernels/decode.md.
 #pragma once
 
 #include <cstddef>
@@ -72,7 +72,7 @@ __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
 
 /// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
 /// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added
-/// to one costs the others registers: 1 us of a refreshed step (docs/decode-kernel.md).
+/// to one costs the others registers: 1 us of a refreshed step (docs/kernels/decode.md).
 template <typename Traits, typename Team, bool kAtOnce>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<StoredOf<Traits>> params) {

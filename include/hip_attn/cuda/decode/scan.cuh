@@ -13,9 +13,9 @@
 
 namespace hip_attn::cuda {
 
-/// Binary descent (docs/algorithm.md, "Scoring a chunk") of eight chunks, one per quad of lanes:
-/// the key of the left half is a row of the upper half of a tile, that of the right half the same
-/// row of the lower half, so that a quad decides with two shuffles.
+/// Binary descent (docs/guide/algorithm.md, "Scoring a chunk") of eight chunks, one per quad of
+/// lanes: the key of the left half is a row of the upper half of a tile, that of the right half the
+/// same row of the lower half, so that a quad decides with two shuffles.
 ///
 /// The four lanes of a quad look up the four keys that the next level can ask for, the left half's
 /// two first, while the keys of a level are on their way. So a level costs one round trip to

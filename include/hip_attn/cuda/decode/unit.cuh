@@ -96,7 +96,7 @@ class DecodeUnit {
   /// Position of the first row.
   __device__ std::int32_t p0() const { return seq_len - rows; }
 
-  /// W0 (docs/algorithm.md, "What a row attends to").
+  /// W0 (docs/guide/algorithm.md, "What a row attends to").
   __device__ std::int32_t window_start() const {
     const std::int32_t w = p0() + 1 - params.window;
     if (w <= params.sink) return params.sink;

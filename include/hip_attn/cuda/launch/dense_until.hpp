@@ -13,7 +13,7 @@ namespace hip_attn::cuda {
 
 /// Picoseconds of the whole GPU for one key of one unit, D = 128: a part for the key, which is
 /// gathered, and one for each query row that it is multiplied with. Fitted to the stages of prefill
-/// on an H200 (docs/prefill-kernel.md), of which only the ratios matter here.
+/// on an H200 (docs/kernels/prefill-attend.md), of which only the ratios matter here.
 inline constexpr double kAttendKey = 55.;
 inline constexpr double kAttendRow = 0.92;
 inline constexpr double kScanKey = 45.;

@@ -8,7 +8,7 @@
 
 namespace hip_attn::cuda {
 
-/// The rows of one request that share a selection (docs/algorithm.md, "Query blocks").
+/// The rows of one request that share a selection (docs/guide/algorithm.md, "Query blocks").
 struct QueryBlock {
   enum class Kind { kNone, kAttend, kPadding, kRefused };
 
@@ -64,7 +64,7 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
   return block;
 }
 
-/// W0 of a query block (docs/algorithm.md, "What a row attends to").
+/// W0 of a query block (docs/guide/algorithm.md, "What a row attends to").
 template <typename Stored>
 __device__ std::int32_t window_start(const PrefillParams<Stored>& params, std::int32_t p0) {
   const std::int32_t w = p0 + 1 - params.window;

@@ -6,7 +6,7 @@
 namespace hip_attn::cuda {
 
 /// The chunk size that stage 1 uses on `candidates` keys: its own, doubled until at most `most`
-/// chunks remain (docs/algorithm.md, "Sub-quadratic for real").
+/// chunks remain (docs/guide/algorithm.md, "Sub-quadratic for real").
 __device__ inline std::int32_t first_chunk_size(std::int32_t chunk_size, std::int32_t most,
                                                 std::int32_t candidates) {
   auto size = static_cast<std::uint32_t>(chunk_size);

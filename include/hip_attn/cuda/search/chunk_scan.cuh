@@ -180,8 +180,9 @@ class ChunkScan {
     return chunks_of_quad(first, count);
   }
 
-  /// The binary descent (docs/algorithm.md, "Scoring a chunk"), two keys a chunk and level. While a
-  /// level is scored, the lanes of a quad look up the four keys that each chunk may read next.
+  /// The binary descent (docs/guide/algorithm.md, "Scoring a chunk"), two keys a chunk and level.
+  /// While a level is scored, the lanes of a quad look up the four keys that each chunk may read
+  /// next.
   template <typename RangeOf>
   __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
                                    RangeOf&& range_of, float* scores) const {

@@ -20,9 +20,9 @@ struct ChunkRange {
   }
 };
 
-/// The binary descent (docs/algorithm.md, "Scoring a chunk"): on every level the keys left() and
-/// right() are read and the half with the larger maximum is entered; a row's logit of the chunk is
-/// the largest that it saw. The scans of prefill and decode walk it, each in its own order.
+/// The binary descent (docs/guide/algorithm.md, "Scoring a chunk"): on every level the keys left()
+/// and right() are read and the half with the larger maximum is entered; a row's logit of the chunk
+/// is the largest that it saw. The scans of prefill and decode walk it, each in its own order.
 struct DescentRule {
   static constexpr bool kDescends = true;
 };

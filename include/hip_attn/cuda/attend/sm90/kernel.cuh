@@ -1,6 +1,6 @@
 /// Attention of prefill on sm_90a. One block takes units (query block, KV head) one after the
 /// other: a producer warp gathers their keys and values ahead, consumer warpgroups multiply.
-/// Why it is shaped so, and its times: docs/prefill-kernel.md.
+/// Why it is shaped so, and its times: docs/kernels/prefill-attend.md.
 #pragma once
 
 #include "hip_attn/cuda/attend/sm90/consumer.cuh"
