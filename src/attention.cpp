@@ -7,6 +7,7 @@
 #include "attention_checks.hpp"
 #include "hip_attn/cpu/run.hpp"
 #include "hip_attn/decode.hpp"
+#include "hip_attn/operator_checks.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "openmp_runtime.hpp"
@@ -63,20 +64,31 @@ Status run_on_cpu(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Wo
   return to_status(cpu::run_attention(plan, args, workspace.data()), args.kv.pages.num_pages());
 }
 
+}  // namespace
+
 template <Element T, StoredFor<T> C>
-Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
-                  Workspace workspace) {
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<C>));
+Status detail::check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                          Workspace workspace) {
   HIP_ATTN_RETURN_IF_ERROR(detail::check_plan(plan, op, kElementType<T>, kElementType<C>));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_args(plan, args));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_workspace(plan, workspace));
   return detail::check_overlaps(args, workspace);
 }
 
+namespace {
+
+// By the library's own instances.
+template <Element T, StoredFor<T> C>
+Status check_built_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                        Workspace workspace) {
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<C>));
+  return detail::check_call(op, plan, args, workspace);
+}
+
 template <Element T, StoredFor<T> C>
 Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                 Workspace workspace, [[maybe_unused]] Stream stream) {
-  HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
+  HIP_ATTN_RETURN_IF_ERROR(check_built_call(op, plan, args, workspace));
 #if HIP_ATTN_HAS_CUDA
   if (plan.shape.device.type == DeviceType::kCuda) {
     return op == Operator::kPrefill ? cuda::run_prefill(plan, args, workspace.data(), stream)
@@ -89,7 +101,7 @@ Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C
 template <Element T, StoredFor<T> C>
 Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                 Workspace workspace, ThreadTeam& team, int part) {
-  HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
+  HIP_ATTN_RETURN_IF_ERROR(check_built_call(op, plan, args, workspace));
   if (plan.shape.device.type != DeviceType::kCpu) {
     return {StatusCode::kUnsupported, "team is given, but plan.shape.device is not the CPU"};
   }
@@ -141,6 +153,8 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, Wo
 }
 
 #define HIP_ATTN_INSTANTIATE(T, C)                                                                 \
+  template Status detail::check_call(Operator, const AttentionPlan&, const AttentionArgs<T, C>&,   \
+                                     Workspace);                                                   \
   template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace,         \
                               Stream);                                                             \
   template Status run_prefill(const AttentionPlan&, const AttentionArgs<T, C>&, Workspace,         \

@@ -9,6 +9,8 @@
 #include <limits>
 #include <string>
 
+#include "hip_attn/operator_checks.hpp"
+
 namespace hip_attn {
 namespace {
 
@@ -18,7 +20,7 @@ Status invalid(const std::string& field, const Value& value, const std::string& 
   return {StatusCode::kInvalidConfig, fmt::format("config.{} is {}; {}", field, value, rule)};
 }
 
-Status validate_stage(const HipConfig& config, std::size_t index) {
+Status validate_stage(const HipConfig& config, std::size_t index, int num_rules) {
   const ScanStage& stage = config.stages[index];
   const ScanStage* before = index == 0 ? nullptr : &config.stages[index - 1];
   const auto field = [&](const char* name) { return fmt::format("stages[{}].{}", index, name); };
@@ -43,9 +45,12 @@ Status validate_stage(const HipConfig& config, std::size_t index) {
   if (stage.query_stride < 1 || config.block_q % stage.query_stride != 0)
     return invalid(field("query_stride"), stage.query_stride,
                    fmt::format("it must be at least 1 and divide block_q ({})", config.block_q));
-  if (stage.rule != ScanRule::kDescent && stage.rule != ScanRule::kCentre)
-    return invalid(field("rule"), static_cast<int>(stage.rule),
-                   "it must be ScanRule::kDescent (0) or ScanRule::kCentre (1)");
+  const int rule = static_cast<int>(stage.rule);
+  if (rule < 0 || rule >= num_rules)
+    return invalid(field("rule"), rule,
+                   num_rules == detail::kNumBuiltRules
+                       ? "it must be ScanRule::kDescent (0) or ScanRule::kCentre (1)"
+                       : fmt::format("the kernels have rules 0 to {}", num_rules - 1));
   return {};
 }
 
@@ -64,12 +69,16 @@ Status validate_refresh_interval(const HipConfig& config) {
 }  // namespace
 
 Status validate(const HipConfig& config) {
+  return detail::validate_with_rules(config, detail::kNumBuiltRules);
+}
+
+Status detail::validate_with_rules(const HipConfig& config, int num_rules) {
   if (config.sink < 0) return invalid("sink", config.sink, "it must be at least 0");
   if (config.window < 1) return invalid("window", config.window, "it must be at least 1");
   if (config.block_q < 1) return invalid("block_q", config.block_q, "it must be at least 1");
 
   for (std::size_t i = 0; i < config.stages.size(); ++i)
-    if (Status status = validate_stage(config, i); !status.ok()) return status;
+    if (Status status = validate_stage(config, i, num_rules); !status.ok()) return status;
 
   if (config.sink % config.block_k() != 0)
     return invalid("sink", config.sink,

@@ -8,6 +8,7 @@
 #include "hip_attn/build_info.hpp"
 #include "hip_attn/cpu/run.hpp"
 #include "hip_attn/decode.hpp"
+#include "hip_attn/operator_checks.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "validate.hpp"
@@ -48,7 +49,7 @@ Status check_shape(const AttentionShape& shape) {
             fmt::format("shape.total_q * num_q_heads is {} * {}; it must be at most {}",
                         shape.total_q, shape.num_q_heads, kMaxQueryElements)};
   }
-  return detail::check_head_dim(shape.head_dim);
+  return {};
 }
 
 Status plan_for_backend(AttentionPlan& plan) {
@@ -60,11 +61,6 @@ Status plan_for_backend(AttentionPlan& plan) {
   }
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
-  if (plan.type != plan.cache_type) {
-    return {StatusCode::kUnsupported,
-            fmt::format("q is {} and the cache {}; on CUDA they are of one type",
-                        detail::to_string(plan.type), detail::to_string(plan.cache_type))};
-  }
   return plan.op == Operator::kDecode ? cuda::plan_decode(plan) : cuda::plan_prefill(plan);
 #else
   return {StatusCode::kUnsupported, "this build has no CUDA"};  // said by check_device
@@ -73,15 +69,34 @@ Status plan_for_backend(AttentionPlan& plan) {
 
 Status make_plan(Operator op, ElementType type, ElementType cache_type, const HipConfig& config,
                  const AttentionShape& shape, AttentionPlan& plan) {
-  HIP_ATTN_RETURN_IF_ERROR(validate(config));
-  HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
+  AttentionPlan result;
+  HIP_ATTN_RETURN_IF_ERROR(detail::begin_plan({.op = op, .type = type, .cache_type = cache_type},
+                                              config, shape, result));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(cache_type));
+  HIP_ATTN_RETURN_IF_ERROR(plan_for_backend(result));
+  plan = result;
+  return {};
+}
 
+}  // namespace
+
+Status detail::begin_plan(const PlanRequest& request, const HipConfig& config,
+                          const AttentionShape& shape, AttentionPlan& plan) {
+  HIP_ATTN_RETURN_IF_ERROR(validate_with_rules(config, request.num_rules));
+  HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
+  if (request.head_dim == 0) {
+    HIP_ATTN_RETURN_IF_ERROR(check_head_dim(shape.head_dim));
+  } else if (shape.head_dim != request.head_dim) {
+    return {StatusCode::kInvalidShape, fmt::format("shape.head_dim is {}; the kernels are for {}",
+                                                   shape.head_dim, request.head_dim)};
+  }
+
+  const Operator op = request.op;
   const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
   AttentionPlan result;
   result.op = op;
-  result.type = type;
-  result.cache_type = cache_type;
+  result.type = request.type;
+  result.cache_type = request.cache_type;
   result.config = config;
   // Window starts are int32. A longer sink covers every sequence as well when it ends there.
   result.config.sink = std::min(config.sink, kMaxInt32 / config.block_k() * config.block_k());
@@ -94,12 +109,9 @@ Status make_plan(Operator op, ElementType type, ElementType cache_type, const Hi
     result.selection_cache_slot_bytes =
         static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(config, candidates);
   }
-  HIP_ATTN_RETURN_IF_ERROR(plan_for_backend(result));
   plan = result;
   return {};
 }
-
-}  // namespace
 
 template <Element T, StoredFor<T> C>
 Status plan_prefill(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {

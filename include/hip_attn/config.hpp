@@ -14,6 +14,9 @@ namespace hip_attn {
 enum class ScanRule : int {
   kDescent,  ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
   kCentre,   ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
+  /// The first of a program's own rules, for templates that it instantiates with them
+  /// (docs/guide/extending.md); the compiled library has none.
+  kCustom,
 };
 
 /// One pruning stage of the search.

@@ -41,6 +41,8 @@ struct CentreRule {
 /// The rules that a kernel knows; ScanRule's values are their numbers.
 template <typename... Rules>
 struct RuleList {
+  static constexpr int kCount = sizeof...(Rules);
+
   template <typename Rule>
   __host__ __device__ static constexpr int index_of() {
     int index = 0;
