@@ -10,9 +10,8 @@
 #include "decode_kernels.hpp"
 #include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
-#include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/decode_layout.cuh"
-#include "hip_attn/search_plan.hpp"
 #include "launch.hpp"
 
 namespace hip_attn::cuda {
@@ -247,6 +246,7 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
                             std::byte* workspace) {
   const HipConfig& config = plan.config;
   const DecodeSizes sizes = sizes_of(plan);
+  const SearchPlan search = make_search_plan(config, plan.shape.max_seq_len);
   DecodeParams<T> params{};
   carve(plan, workspace, params);
   params.q = args.q.data;
@@ -286,24 +286,22 @@ DecodeParams<T> make_params(const AttentionPlan& plan, const AttentionArgs<T>& a
   params.num_stages = searched.num_stages;
   for (int s = 0; s < params.num_stages; ++s) {
     const ScanStage& stage = config.stages[s];
-    params.stages[s] = {
-        stage.chunk_size,
-        stage.query_stride,
-        saturate(stage.keep),
-        static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
-        static_cast<std::int32_t>(cpu::CacheEntry::stage_word(config, s, sizes.candidates)),
-        stage.rule == ScanRule::kCentre};
+    params.stages[s] = {stage.chunk_size,
+                        stage.query_stride,
+                        saturate(stage.keep),
+                        static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
+                        static_cast<std::int32_t>(search.stages[s].cache_word),
+                        stage.rule == ScanRule::kCentre};
     params.last_stage = params.stages[s];
   }
 
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);
   if (args.selection) params.selection_in = selection_params(*args.selection);
   if (args.cache && params.num_stages > 0) {
-    const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
     params.cache = {
         static_cast<std::int32_t*>(args.cache->data),
         static_cast<std::uint32_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
-        static_cast<std::uint32_t>(head_bytes / sizeof(std::int32_t)),
+        static_cast<std::uint32_t>(search.cache_entry_words),
         static_cast<std::uint32_t>(saturate(args.cache->num_slots)),
         args.cache->refresh_from.data,
         args.cache->slots ? args.cache->slots->data : nullptr};

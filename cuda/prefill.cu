@@ -10,7 +10,7 @@
 #include "dense_until.hpp"
 #include "dispatch.hpp"
 #include "hip_attn/carver.hpp"
-#include "hip_attn/search_plan.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "launch.hpp"
 #include "prefill_hopper.hpp"
 #include "prefill_kernels.hpp"

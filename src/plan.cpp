@@ -77,7 +77,6 @@ Status make_plan(Operator op, ElementType type, ElementType cache_type, const Hi
   HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(cache_type));
 
-  const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
   AttentionPlan result;
   result.op = op;
   result.type = type;
@@ -89,10 +88,11 @@ Status make_plan(Operator op, ElementType type, ElementType cache_type, const Hi
   result.selection_rows = op == Operator::kDecode
                               ? shape.batch
                               : selection_row(shape.total_q, shape.batch, 0, config.block_q);
-  result.max_selected_blocks = max_selected_blocks(config, candidates);
+  const SearchPlan search = make_search_plan(result.config, shape.max_seq_len);
+  result.max_selected_blocks = search.max_selected_blocks;
   if (op == Operator::kDecode) {
     result.selection_cache_slot_bytes =
-        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(config, candidates);
+        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(search);
   }
   HIP_ATTN_RETURN_IF_ERROR(plan_for_backend(result));
   plan = result;

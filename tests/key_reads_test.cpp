@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/hip_attn.hpp"
-#include "hip_attn/search_plan.hpp"
 #include "support/built.hpp"
 #include "support/device_buffer.hpp"
 #include "support/run.hpp"
@@ -22,14 +22,15 @@ using namespace test;
 
 // Keys that one query block of prefill, or one decode step, reads in each stage and attends to.
 std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, std::int64_t rows) {
-  const std::int64_t w0 = window_start(config, p0);
-  const auto size = static_cast<std::size_t>(max_chunks(config, w0 - config.sink));
+  const SearchPlan plan = make_search_plan(config, p0 + 1);
+  const std::int32_t w0 = plan.window_start(static_cast<std::int32_t>(p0));
+  const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
   const auto [starts_of_blocks, blocks] = cpu::search(
-      config, w0, 0, 0, memory,
+      plan, w0, 0, 0, memory,
       [](int, const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); },
       [](int, const std::int32_t*, std::int64_t) {}, reads.data());
   const std::int64_t end = p0 + rows;

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/cpu/select.hpp"
-#include "hip_attn/search_plan.hpp"
 #include "support/configs.hpp"
 #include "support/reference.hpp"
 #include "support/values.hpp"
@@ -28,8 +28,11 @@ float level_score(std::uint64_t seed, std::int64_t levels, int stage, std::int64
 template <typename Score>
 SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& score,
                             int first_stage = 0, const SearchResult* remembered = nullptr) {
-  const std::int64_t candidates = (remembered ? remembered->w0 : w0) - config.sink;
-  const auto size = static_cast<std::size_t>(max_chunks(config, candidates));
+  const std::int64_t used_w0 = remembered ? remembered->w0 : w0;
+  // Of requests that have no more candidates than these.
+  const SearchPlan plan = make_search_plan(config, used_w0 + config.window);
+  const auto candidates = static_cast<std::int32_t>(used_w0 - config.sink);
+  const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
@@ -53,16 +56,17 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
     }
   };
   const auto on_survivors = [&](int stage, const std::int32_t* survivors, std::int64_t n) {
-    const std::int64_t chunk_size = stage_chunk_size(config, stage, candidates);
+    const std::int64_t chunk_size = std::int64_t{1} << plan.chunk_shift(stage, candidates);
     result.survivors[stage].clear();
     for (std::int64_t i = 0; i < n; ++i) {
       result.survivors[stage].push_back(
           {survivors[i], std::min(survivors[i] + chunk_size, result.w0)});
     }
   };
-  const auto [blocks, selected] = cpu::search(config, result.w0, first_stage, count, memory,
-                                              score_keys, on_survivors, result.key_reads.data());
-  REQUIRE(selected <= max_selected_blocks(config, candidates));
+  const auto [blocks, selected] =
+      cpu::search(plan, static_cast<std::int32_t>(result.w0), first_stage, count, memory,
+                  score_keys, on_survivors, result.key_reads.data());
+  REQUIRE(selected <= plan.max_selected_blocks);
   result.blocks.clear();
   for (std::int64_t i = 0; i < selected; ++i) {
     result.blocks.push_back(blocks[i] / config.block_k());
