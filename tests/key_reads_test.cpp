@@ -12,6 +12,7 @@
 #include "hip_attn/hip_attn.hpp"
 #include "support/built.hpp"
 #include "support/device_buffer.hpp"
+#include "support/key_scorer.hpp"
 #include "support/run.hpp"
 #include "support/values.hpp"
 
@@ -29,10 +30,11 @@ std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, st
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  const auto [starts_of_blocks, blocks] = cpu::search(
-      plan, w0, 0, 0, memory,
-      [](int, const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); },
-      [](int, const std::int32_t*, std::int64_t) {}, reads.data());
+  cpu::TreeSearch<cpu::Maximum> search(plan, w0, 0, 0, memory);
+  const KeyScorer scorer{[](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }};
+  const auto [starts_of_blocks, blocks] = cpu::run_search(
+      search, [&](int) { return scorer; }, [](int, const std::int32_t*, std::int64_t) {},
+      reads.data());
   const std::int64_t end = p0 + rows;
   reads.back() =
       std::min(config.sink, end) + blocks * config.block_k() + std::max<std::int64_t>(0, end - w0);

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <optional>
 
 #include "hip_attn/attention.hpp"
@@ -13,6 +12,7 @@
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/attend.hpp"
 #include "hip_attn/cpu/call_error.hpp"
+#include "hip_attn/cpu/scorer.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
 #include "hip_attn/cpu/spin.hpp"
@@ -20,11 +20,8 @@
 
 namespace hip_attn::cpu {
 
-static_assert(kScanBatchKeys <= kTileKeys);
-
-/// Chunks and, in decode, attended keys of one piece of work. Prefill, whose units are many,
-/// attends to all keys of a unit in one piece.
-inline constexpr std::int64_t kPieceChunks = 4 * kScanBatchChunks;
+/// Attended keys of one piece of decode's work. Prefill, whose units are many, attends to all keys
+/// of a unit in one piece.
 inline constexpr std::int64_t kPieceKeys = 8 * kTileKeys;
 
 /// The blocks a unit attends to besides sink and window.
@@ -75,10 +72,7 @@ class Unit {
 
   /// After the last piece of a phase: the pieces of the next one.
   std::int64_t next_phase(ThreadMemory& thread) {
-    if (scanning_) {
-      search_->select(on_survivors());
-      return search_on(thread);
-    }
+    if (scanning_) return search_on(thread);
     for (std::int64_t row = 0; row < block_.rows; ++row) {
       for (std::int64_t head = 0; head < group_; ++head) {
         const std::int64_t q_head = kv_head_ * group_ + head;
@@ -161,18 +155,15 @@ class Unit {
     return true;
   }
 
-  auto on_survivors() {
-    return [this](int stage, const std::int32_t* starts, std::int64_t count) {
-      if (entry_) entry_->store(stage, starts, count);
-    };
-  }
-
-  /// The next scan or, when none is left, attention.
+  /// The next pass over chunks or, when none is left, attention.
   std::int64_t search_on(ThreadMemory& thread) {
-    scanning_ = search_->next_scan(on_survivors());
+    scanning_ =
+        search_->next_pass([this](int stage, const std::int32_t* starts, std::int64_t count) {
+          if (entry_) entry_->store(stage, starts, count);
+        });
     if (scanning_) {
       use_queries(search_plan_.stages[search_->stage()].query_stride);
-      return ceil_div(search_->num_chunks(), kPieceChunks);
+      return search_->num_pieces();
     }
     const auto [starts, count] = search_->selected();
     for (std::int64_t i = 0; i < count; ++i) starts[i] >>= search_plan_.block_shift;
@@ -180,12 +171,9 @@ class Unit {
   }
 
   void scan_piece(std::int64_t piece, ThreadMemory& thread) {
-    const std::int64_t first = piece * kPieceChunks;
-    const std::int64_t last = std::min(first + kPieceChunks, search_->num_chunks());
-    thread.counters[search_->stage()] +=
-        search_->scan(first, last, [&](const std::int32_t* positions, int n, float* a) {
-          score(positions, n, a, thread.tile);
-        });
+    const UnitScorer<C> scorer(kernels_, kv_, memory_.queries, queries_.layout(), pooled_rows_,
+                               thread.tile);
+    thread.counters[search_->stage()] += search_->run_piece(piece, scorer);
   }
 
   /// Puts the queries pooled by `query_stride` into memory, unless they are there.
@@ -193,26 +181,6 @@ class Unit {
     if (pooled_by_ == query_stride) return;
     pooled_rows_ = pool_queries(queries_, query_stride, memory_.queries);
     pooled_by_ = query_stride;
-  }
-
-  /// a(j) = max over the unit's query heads and pooled rows of q . k_j.
-  void score(const std::int32_t* positions, int n, float* a, const TileMemory& tile) const {
-    const C* rows[kTileKeys];
-    kv_.find(positions, n, rows, nullptr);
-    if (queries_.layout().is_few()) {
-      const auto num_rows = static_cast<int>(pooled_rows_);
-      prefetch_rows(rows, n, queries_.head_dim);
-      kernels_.template of<C>().dot_rows(rows, n, memory_.queries, num_rows, tile.scores);
-      kernels_.max_of_rows(tile.scores, num_rows, n, a);
-      return;
-    }
-    kernels_.template of<C>().load(rows, n, tile.keys);
-    std::fill(tile.best, tile.best + n * kLanes, -std::numeric_limits<float>::infinity());
-    for (std::int64_t panel = 0; panel < num_panels(pooled_rows_); ++panel) {
-      kernels_.dot(tile.keys, memory_.queries + panel * kLanes * queries_.head_dim, n, tile.scores);
-      kernels_.lane_max(tile.scores, n, tile.best);
-    }
-    kernels_.reduce_max(tile.best, n, a);
   }
 
   void write_selection(const UnitSelection& selection) const {
@@ -295,7 +263,7 @@ class Unit {
   std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
   std::optional<CacheEntry> entry_;  // of the selection cache
-  std::optional<TreeSearch> search_;
+  std::optional<TreeSearch<Maximum>> search_;
   bool scanning_ = false;
   std::int32_t selection_window_ = 0;  // W0 of the search
   AttendedKeys keys_{};
