@@ -52,6 +52,17 @@ struct Maximum {
 // key, never NaN; products(positions, n, out) writes out[r * kScanBatchKeys + i] of every row;
 // num_rows() says of how many.
 
+/// largest[of_chunk[i]] takes in the next kKeys logits, for i < n. std::max passes over a NaN that
+/// comes second.
+template <int kKeys>
+void take_largest(const float* of_keys, const int* of_chunk, int n, float* largest) noexcept {
+  for (int i = 0; i < n; ++i) {
+    float best = largest[of_chunk[i]];
+    for (int key = 0; key < kKeys; ++key) best = std::max(best, of_keys[kKeys * i + key]);
+    largest[of_chunk[i]] = best;
+  }
+}
+
 /// The largest logit of each chunk alone: rows meet in the scorer.
 template <typename Scorer>
 class ChunkMaxima {
@@ -62,12 +73,10 @@ class ChunkMaxima {
     std::fill(largest_, largest_ + n, -std::numeric_limits<float>::infinity());
   }
 
-  const float* add(const std::int32_t* positions, const int* chunk_of_key, int n) {
-    scorer_.maxima(positions, n, of_keys_);
-    for (int i = 0; i < n; ++i) {
-      float& largest = largest_[chunk_of_key[i]];
-      largest = std::max(largest, of_keys_[i]);
-    }
+  template <int kKeys>
+  const float* add(const std::int32_t* positions, const int* of_chunk, int n) {
+    scorer_.maxima(positions, kKeys * n, of_keys_);
+    take_largest<kKeys>(of_keys_, of_chunk, n, largest_);
     return of_keys_;
   }
 
@@ -100,23 +109,17 @@ class ChunkRowLogits {
     std::fill(largest_, largest_ + n, -std::numeric_limits<float>::infinity());
   }
 
-  const float* add(const std::int32_t* positions, const int* chunk_of_key, int n) {
-    scorer_.products(positions, n, memory_.products);
-    std::fill(of_keys_, of_keys_ + n, -std::numeric_limits<float>::infinity());
+  template <int kKeys>
+  const float* add(const std::int32_t* positions, const int* of_chunk, int n) {
+    const int num_keys = kKeys * n;
+    scorer_.products(positions, num_keys, memory_.products);
+    std::fill(of_keys_, of_keys_ + num_keys, -std::numeric_limits<float>::infinity());
     for (std::int64_t r = 0; r < num_rows_; ++r) {
       const float* const products = memory_.products + r * kScanBatchKeys;
-      float* const logits = memory_.logits + r * kScanBatchChunks;
-      for (int i = 0; i < n; ++i) {
-        // std::max passes over a NaN that comes second.
-        float& logit = logits[chunk_of_key[i]];
-        logit = std::max(logit, products[i]);
-        of_keys_[i] = std::max(of_keys_[i], products[i]);
-      }
+      for (int i = 0; i < num_keys; ++i) of_keys_[i] = std::max(of_keys_[i], products[i]);
+      take_largest<kKeys>(products, of_chunk, n, memory_.logits + r * kScanBatchChunks);
     }
-    for (int i = 0; i < n; ++i) {
-      float& largest = largest_[chunk_of_key[i]];
-      largest = std::max(largest, of_keys_[i]);
-    }
+    take_largest<kKeys>(of_keys_, of_chunk, n, largest_);
     return of_keys_;
   }
 

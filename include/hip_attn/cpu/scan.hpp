@@ -1,9 +1,10 @@
 /// The rules of a stage: which keys of its chunks are read (docs/algorithm.md, "Scoring a chunk").
 ///
-/// A rule is a type with read(chunks, n, logits). It asks logits.add(positions, chunk_of_key, n)
-/// for up to kScanBatchKeys keys at once. What the rows of the search make of a key is remembered
-/// there for its chunk (reduction.hpp); what comes back is the largest logit of each key, never
-/// NaN, by which a rule may steer. A test can count reads without any arithmetic.
+/// A rule is a type with read(chunks, n, logits). It asks logits.add<kKeys>(positions, of_chunk, n)
+/// for kKeys neighbouring keys of each of n chunks, up to kScanBatchKeys at once. What the rows of
+/// the search make of a key is remembered there for its chunk (reduction.hpp); what comes back is
+/// the largest logit of each key, never NaN, by which a rule may steer. A test can count reads
+/// without any arithmetic.
 #pragma once
 
 #include <algorithm>
@@ -33,37 +34,34 @@ struct Descent {
   template <typename Logits>
   static std::int64_t read(ChunkRange* chunks, int n, Logits& logits) {
     std::int32_t positions[kScanBatchKeys];
-    int chunk_of_key[kScanBatchKeys];
-    int num_keys = 0;
+    int active[kScanBatchChunks];
+    int num_active = 0;
     for (int i = 0; i < n; ++i) {
       if (chunks[i].size() > 1) continue;
-      positions[num_keys] = chunks[i].l;
-      chunk_of_key[num_keys++] = i;
+      positions[num_active] = chunks[i].l;
+      active[num_active++] = i;
     }
-    if (num_keys > 0) logits.add(positions, chunk_of_key, num_keys);
-    std::int64_t keys_read = num_keys;
+    if (num_active > 0) logits.template add<1>(positions, active, num_active);
+    std::int64_t keys_read = num_active;
 
     for (;;) {
-      num_keys = 0;
+      num_active = 0;
       for (int i = 0; i < n; ++i) {
-        if (chunks[i].size() <= 1) continue;
-        const std::int32_t m = chunks[i].middle();
-        chunk_of_key[num_keys] = i;
-        positions[num_keys++] = ChunkRange{chunks[i].l, m}.middle();
-        chunk_of_key[num_keys] = i;
-        positions[num_keys++] = ChunkRange{m, chunks[i].r}.middle();
+        const auto [l, r] = chunks[i];
+        if (r - l <= 1) continue;
+        const std::int32_t m = l + (r - l) / 2;
+        positions[2 * num_active] = l + (m - l) / 2;
+        positions[2 * num_active + 1] = m + (r - m) / 2;
+        active[num_active++] = i;
       }
-      if (num_keys == 0) return keys_read;
-      const float* const largest = logits.add(positions, chunk_of_key, num_keys);
-      keys_read += num_keys;
-      for (int key = 0; key < num_keys; key += 2) {
-        ChunkRange& chunk = chunks[chunk_of_key[key]];
+      if (num_active == 0) return keys_read;
+      const float* const largest = logits.template add<2>(positions, active, num_active);
+      keys_read += 2 * num_active;
+      for (int i = 0; i < num_active; ++i) {
+        ChunkRange& chunk = chunks[active[i]];
         const std::int32_t m = chunk.middle();
-        if (largest[key] >= largest[key + 1]) {
-          chunk.r = m;
-        } else {
-          chunk.l = m;
-        }
+        const bool left = largest[2 * i] >= largest[2 * i + 1];
+        chunk = {left ? chunk.l : m, left ? m : chunk.r};
       }
     }
   }
@@ -74,12 +72,12 @@ struct Centre {
   template <typename Logits>
   static std::int64_t read(const ChunkRange* chunks, int n, Logits& logits) {
     std::int32_t positions[kScanBatchChunks];
-    int chunk_of_key[kScanBatchChunks];
+    int all[kScanBatchChunks];
     for (int i = 0; i < n; ++i) {
       positions[i] = chunks[i].middle();
-      chunk_of_key[i] = i;
+      all[i] = i;
     }
-    logits.add(positions, chunk_of_key, n);
+    logits.template add<1>(positions, all, n);
     return n;
   }
 };
