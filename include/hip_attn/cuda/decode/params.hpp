@@ -41,7 +41,7 @@ struct DecodeLayout {
   std::int32_t bytes;    ///< in all
 };
 
-/// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
+/// Memory of SelectionCache, int32 words as CacheLayout says.
 struct CacheParams {
   std::int32_t* words = nullptr;  ///< null: absent; an entry is {filled, W0, stages}
   std::uint32_t slot_words;

@@ -296,11 +296,10 @@ DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);
   if (args.selection) params.selection_in = selection_params(*args.selection);
   if (args.cache && params.num_stages > 0) {
-    const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
     params.cache = {
         static_cast<std::int32_t*>(args.cache->data),
         static_cast<std::uint32_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
-        static_cast<std::uint32_t>(head_bytes / sizeof(std::int32_t)),
+        static_cast<std::uint32_t>(search.cache_entry_words),
         static_cast<std::uint32_t>(saturate(args.cache->num_slots)),
         args.cache->refresh_from.data,
         args.cache->slots ? args.cache->slots->data : nullptr};
