@@ -19,7 +19,6 @@ using detail::check_array;
 using detail::check_size;
 using detail::check_tensor;
 using detail::extent_of;
-using detail::Name;
 
 template <Element T>
 Status check_args(const AppendKvArgs<T>& args) {
@@ -29,14 +28,9 @@ Status check_args(const AppendKvArgs<T>& args) {
   HIP_ATTN_RETURN_IF_ERROR(check_array("slot_mapping", args.slot_mapping));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("pages.k", args.pages.k));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("pages.v", args.pages.v));
-  for (int i = 0; i < 3; ++i) {
-    HIP_ATTN_RETURN_IF_ERROR(
-        check_size(Name("v.sizes", i), args.v.sizes[i], "as k", args.k.sizes[i]));
-  }
-  for (int i = 0; i < 4; ++i) {
-    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("pages.v.sizes", i), args.pages.v.sizes[i],
-                                        "as pages.k", args.pages.k.sizes[i]));
-  }
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_sizes("v.sizes", args.v.sizes, "as k", args.k.sizes));
+  HIP_ATTN_RETURN_IF_ERROR(
+      detail::check_sizes("pages.v.sizes", args.pages.v.sizes, "as pages.k", args.pages.k.sizes));
   HIP_ATTN_RETURN_IF_ERROR(check_size("slot_mapping.sizes[0]", args.slot_mapping.sizes[0],
                                       "rows of k", args.k.sizes[0]));
   HIP_ATTN_RETURN_IF_ERROR(

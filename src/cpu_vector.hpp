@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "hip_attn/cpu/exponential.hpp"
 #include "hip_attn/types.hpp"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -101,45 +102,6 @@ inline Vec fold(const Vec* vectors) {
     }
     return fold<2 * kStep, kCount / 2>(halves);
   }
-}
-
-// exp(x) for x <= 88, within 2 ulp; 0 below -87.3 (exp's smallest normal result), NaN for NaN.
-// x = n log 2 + r with |r| <= log(2) / 2 and exp(r) by its Taylor series.
-inline Vec exp_of(Vec x) {
-  const Vec lowest = splat(-87.3f);
-  const Vec clamped = x < lowest ? lowest : x;
-  constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it leaves the nearest integer
-  const Vec shifted = clamped * 1.44269504f + kRound;
-  const Vec n = shifted - kRound;
-  const Vec r = (clamped - n * 0.693145752f) - n * 1.42860677e-6f;
-  Vec p = splat(1.f / 5040);
-  p = p * r + 1.f / 720;
-  p = p * r + 1.f / 120;
-  p = p * r + 1.f / 24;
-  p = p * r + 1.f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.f;
-  p = p * r + 1.f;
-  const IntVec exponent = (IntVec)shifted << 23;  // the integer sits in the low mantissa bits
-  const Vec result = (Vec)((IntVec)p + exponent);
-  const Vec finite = x < lowest ? Vec{} : result;
-  return x != x ? x : finite;
-}
-
-// tanh(y): an odd polynomial where 1 - 2 / (exp(2y) + 1) would cancel.
-inline Vec tanh_of(Vec y) {
-  const Vec magnitude = y < 0.f ? -y : y;
-  const Vec bounded = magnitude > 10.f ? splat(10.f) : magnitude;
-  const Vec z = bounded * bounded;
-  Vec p = splat(-5.70498872745e-3f);
-  p = p * z + 2.06390887954e-2f;
-  p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z - 3.33332819422e-1f;
-  const Vec small = bounded + bounded * z * p;
-  const Vec large = 1.f - 2.f / (exp_of(bounded + bounded) + 1.f);
-  const Vec result = bounded < 0.625f ? small : large;
-  return y != y ? y : (y < 0.f ? -result : result);
 }
 
 // kWidth neighbouring elements as fp32, which is exact.

@@ -139,7 +139,7 @@ std::pair<float, std::int64_t> read_chunk(ScanRule rule, std::int64_t begin, std
   cpu::ChunkMaxima logits(scorer);
   const auto start = static_cast<std::int32_t>(begin);
   float score = 0;
-  const std::int64_t reads = cpu::visit_rule(rule, [&](auto type) {
+  const std::int64_t reads = cpu::BuiltRules::visit(rule, [&](auto type) {
     return cpu::scan_chunks(
         type, &start, 1, std::int64_t{1} << 40, end, logits,
         [&](std::int64_t, int n) { cpu::Maximum::score(logits.tile(n), cpu::RowState{}, &score); });

@@ -1,13 +1,16 @@
-// The CPU backend's kernels of every instruction set that this machine has, against plain loops in
-// float64. What the library chooses here is one of them; users have the others.
+// The CPU backend's kernels, those of every instruction set that this machine has and the portable
+// ones, against float64. What the library chooses here is one of them; users have the others.
 #include "hip_attn/cpu/tile_kernels.hpp"
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "catch.hpp"
 #include "hip_attn/build_info.hpp"
+#include "hip_attn/cpu/portable_kernels.hpp"
+#include "hip_attn_instantiations.hpp"
 #include "support/built.hpp"
 #include "support/memory.hpp"
 #include "support/values.hpp"
@@ -31,13 +34,17 @@ namespace {
 
 using namespace test;
 
+#define HIP_ATTN_LIST(head_dim) kPortableKernels<head_dim>,
+constexpr TileKernels kPortable[] = {HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_LIST)};
+#undef HIP_ATTN_LIST
+
 struct InstructionSet {
   const char* name;
   const TileKernels* kernels;  // one per built head dim
 };
 
 std::vector<InstructionSet> instruction_sets() {
-  std::vector<InstructionSet> sets = {{"baseline", baseline::kKernels}};
+  std::vector<InstructionSet> sets = {{"portable", kPortable}, {"baseline", baseline::kKernels}};
 #if defined(HIP_ATTN_CPU_X86_LEVELS)
   const std::string chosen = cpu_instruction_set();
   if (chosen != "baseline") sets.push_back({"x86-64-v3", x86_64_v3::kKernels});
@@ -228,6 +235,137 @@ HIP_ATTN_TYPED_TEST_CASE("loads are exact for every bit pattern, by every instru
     }
   }
 }
+
+// ---- The portable kernels are the baseline ones -------------------------------------------------
+
+// Where neither may use fused multiply-adds, which round once where two operations round twice.
+#if defined(__x86_64__) && !defined(__FMA__)
+
+/// One kernel's results by the portable kernels and by the baseline ones, from the same memory.
+struct TwoResults {
+  TwoResults(Choices& choices, std::int64_t size, float scale = 1.f)
+      : portable(size), baseline(size) {
+    for (std::int64_t i = 0; i < size; ++i) {
+      portable[i] = baseline[i] = scale * uniform(choices);
+    }
+  }
+  /// Of `count` elements from each multiple of `stride` on, below `end`.
+  [[nodiscard]] bool same(std::int64_t end, std::int64_t stride, std::int64_t count) {
+    for (std::int64_t first = 0; first < end; first += stride) {
+      if (std::memcmp(portable.data + first, baseline.data + first,
+                      static_cast<std::size_t>(count) * sizeof(float)) != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+  [[nodiscard]] bool same(std::int64_t count) { return same(1, 1, count); }
+
+  Floats portable;
+  Floats baseline;
+};
+
+HIP_ATTN_TYPED_TEST_CASE("portable kernels of few rows give the bits of the baseline ones") {
+  Choices choices(3);
+  for (std::size_t h = 0; h < built_head_dims().size(); ++h) {
+    const std::int64_t d = built_head_dims()[h];
+    const TileKernels& portable = kPortable[h];
+    const TileKernels& compiled = baseline::kKernels[h];
+    const auto& portable_rows = portable.of<TestType>();
+    const auto& compiled_rows = compiled.of<TestType>();
+    for (const int rows : {1, 2, 3, 7, 8}) {
+      for (const int n : {1, 5, 16, 63, 64}) {
+        CAPTURE(d, rows, n);
+        const Rows<TestType> keys(choices, n, d);
+        Floats queries(rows * d);
+        for (std::int64_t i = 0; i < rows * d; ++i) queries[i] = uniform(choices);
+        TwoResults scores(choices, rows * kTileKeys);
+        portable_rows.dot_rows(keys.pointers.data(), n, queries.data, rows, scores.portable.data);
+        compiled_rows.dot_rows(keys.pointers.data(), n, queries.data, rows, scores.baseline.data);
+        CHECK(scores.same(rows * kTileKeys, kTileKeys, n));
+        TwoResults best(choices, kTileKeys);
+        portable.max_of_rows(scores.portable.data, rows, n, best.portable.data);
+        compiled.max_of_rows(scores.baseline.data, rows, n, best.baseline.data);
+        CHECK(best.same(n));
+
+        TwoResults max(choices, kLanes), sum(choices, kLanes), rescale(choices, kLanes);
+        const LogitRule rule{0.3f, n % 2 == 0 ? 2.f : 0.f};
+        portable.softmax_rows(scores.portable.data, rows, n, nullptr, rule,
+                              {max.portable.data, sum.portable.data, rescale.portable.data});
+        compiled.softmax_rows(scores.baseline.data, rows, n, nullptr, rule,
+                              {max.baseline.data, sum.baseline.data, rescale.baseline.data});
+        CHECK(scores.same(rows * kTileKeys, kTileKeys, n));
+        CHECK((max.same(rows) && sum.same(rows) && rescale.same(rows)));
+
+        for (const bool skip_zero : {false, true}) {
+          TwoResults out(choices, rows * d);
+          portable_rows.accumulate_rows(keys.pointers.data(), scores.portable.data, rows, n,
+                                        skip_zero, rescale.portable.data, out.portable.data);
+          compiled_rows.accumulate_rows(keys.pointers.data(), scores.baseline.data, rows, n,
+                                        skip_zero, rescale.baseline.data, out.baseline.data);
+          CHECK(out.same(rows * d));
+        }
+      }
+    }
+  }
+}
+
+HIP_ATTN_TYPED_TEST_CASE("portable kernels of panels give the bits of the baseline ones") {
+  Choices choices(4);
+  for (std::size_t h = 0; h < built_head_dims().size(); ++h) {
+    const std::int64_t d = built_head_dims()[h];
+    const TileKernels& portable = kPortable[h];
+    const TileKernels& compiled = baseline::kKernels[h];
+    for (const int n : {1, 5, 16, 63, 64}) {
+      for (const bool masked : {false, true}) {
+        CAPTURE(d, n, masked);
+        const Rows<TestType> rows(choices, n, d);
+        TwoResults keys(choices, n * d);
+        portable.of<TestType>().load(rows.pointers.data(), n, keys.portable.data);
+        compiled.of<TestType>().load(rows.pointers.data(), n, keys.baseline.data);
+        CHECK(keys.same(n * d));
+        Floats panel(d * kLanes);
+        for (std::int64_t i = 0; i < d * kLanes; ++i) panel[i] = uniform(choices);
+        TwoResults scores(choices, n * kLanes);
+        portable.dot(keys.portable.data, panel.data, n, scores.portable.data);
+        compiled.dot(keys.baseline.data, panel.data, n, scores.baseline.data);
+        CHECK(scores.same(n * kLanes));
+
+        TwoResults best(choices, n * kLanes), best_of_all(choices, n);
+        portable.lane_max(scores.portable.data, n, best.portable.data);
+        compiled.lane_max(scores.baseline.data, n, best.baseline.data);
+        portable.reduce_max(best.portable.data, n, best_of_all.portable.data);
+        compiled.reduce_max(best.baseline.data, n, best_of_all.baseline.data);
+        CHECK((best.same(n * kLanes) && best_of_all.same(n)));
+
+        alignas(kTileAlignment) std::int32_t always[kLanes], begin[kLanes], end[kLanes];
+        for (int lane = 0; lane < kLanes; ++lane) {
+          always[lane] = static_cast<std::int32_t>(choices.between(0, n / 3));
+          begin[lane] = static_cast<std::int32_t>(choices.between(n / 3, n));
+          end[lane] = static_cast<std::int32_t>(choices.between(n / 3, n));
+        }
+        const KeyMask mask{always, begin, end};
+        TwoResults max(choices, kLanes), sum(choices, kLanes), rescale(choices, kLanes);
+        const LogitRule rule{0.3f, n % 2 == 0 ? 2.f : 0.f};
+        portable.softmax(scores.portable.data, n, masked ? &mask : nullptr, rule,
+                         {max.portable.data, sum.portable.data, rescale.portable.data});
+        compiled.softmax(scores.baseline.data, n, masked ? &mask : nullptr, rule,
+                         {max.baseline.data, sum.baseline.data, rescale.baseline.data});
+        CHECK(scores.same(n * kLanes));
+        CHECK((max.same(kLanes) && sum.same(kLanes) && rescale.same(kLanes)));
+
+        TwoResults out(choices, d * kLanes);
+        portable.accumulate(keys.portable.data, scores.portable.data, n, masked,
+                            rescale.portable.data, out.portable.data);
+        compiled.accumulate(keys.baseline.data, scores.baseline.data, n, masked,
+                            rescale.baseline.data, out.baseline.data);
+        CHECK(out.same(d * kLanes));
+      }
+    }
+  }
+}
+
+#endif
 
 }  // namespace
 }  // namespace hip_attn::cpu

@@ -1,47 +1,83 @@
-/// The checks of prefill and decode apart from any backend, in the compiled library. The operators
-/// begin with them; so do the templates of a backend that a program instantiates for itself
-/// (docs/guide/extending.md), which call them for their users.
+/// The checks of prefill and decode apart from any backend. The operators begin with them; so do
+/// the templates of a backend that a program instantiates for itself (docs/guide/extending.md),
+/// which call them for their users.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
 #include "hip_attn/attention.hpp"
-#include "hip_attn/export.hpp"
+#include "hip_attn/checks/call.hpp"
+#include "hip_attn/checks/config.hpp"
+#include "hip_attn/checks/message.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cpu/selection_cache.hpp"
 #include "hip_attn/status.hpp"
 
 namespace hip_attn::detail {
-
-/// Of ScanRule, in the compiled library.
-inline constexpr int kNumBuiltRules = static_cast<int>(ScanRule::kCustom);
 
 /// What a plan is to be made for.
 struct PlanRequest {
   Operator op;
   ElementType type;        ///< of q and out
   ElementType cache_type;  ///< of keys and values
-  /// The one head dim that there are kernels for; 0: those that the library was built with.
+  /// The one head dim that there are kernels for; 0: the caller checks it.
   std::int64_t head_dim = 0;
   /// Rules that the kernels know, numbered as ScanRule.
   int num_rules = kNumBuiltRules;
 };
 
-/// validate() for kernels that know rules 0 to num_rules - 1.
-Status validate_with_rules(const HipConfig& config, int num_rules);
-
 /// Checks config and shape and fills what does not depend on a backend: every field but
 /// workspace_bytes, schedule, num_threads and dense_until.
-/// Errors: kInvalidConfig, kInvalidShape, kUnsupported.
-HIP_ATTN_API Status begin_plan(const PlanRequest& request, const HipConfig& config,
-                               const AttentionShape& shape, AttentionPlan& plan);
+/// Errors: kInvalidConfig, kInvalidShape.
+inline Status begin_plan(const PlanRequest& request, const HipConfig& config,
+                         const AttentionShape& shape, AttentionPlan& plan) {
+  HIP_ATTN_RETURN_IF_ERROR(validate_with_rules(config, request.num_rules));
+  HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
+  if (request.head_dim != 0 && shape.head_dim != request.head_dim) {
+    return {StatusCode::kInvalidShape, message("shape.head_dim is ", shape.head_dim,
+                                               "; the kernels are for ", request.head_dim)};
+  }
+
+  const Operator op = request.op;
+  AttentionPlan result;
+  result.op = op;
+  result.type = request.type;
+  result.cache_type = request.cache_type;
+  result.config = config;
+  // Window starts are int32. A longer sink covers every sequence as well when it ends there.
+  result.config.sink = std::min(config.sink, kMaxInt32 / config.block_k() * config.block_k());
+  result.shape = shape;
+  result.selection_rows = op == Operator::kDecode
+                              ? shape.batch
+                              : selection_row(shape.total_q, shape.batch, 0, config.block_q);
+  const SearchPlan search = make_search_plan(result.config, shape.max_seq_len);
+  result.max_selected_blocks = search.max_selected_blocks;
+  if (op == Operator::kDecode) {
+    result.selection_cache_slot_bytes =
+        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(search);
+  }
+  plan = result;
+  return {};
+}
 
 /// Checks a call against its plan: everything that run_prefill and run_decode refuse before a
-/// backend starts.
+/// backend starts. workspace_bytes: what the backend needs.
 template <Element T, StoredFor<T> C>
-HIP_ATTN_API Status check_call(Operator op, const AttentionPlan& plan,
-                               const AttentionArgs<T, C>& args, Workspace workspace);
+Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                  Workspace workspace, std::size_t workspace_bytes) {
+  HIP_ATTN_RETURN_IF_ERROR(check_plan(plan, op, kElementType<T>, kElementType<C>));
+  HIP_ATTN_RETURN_IF_ERROR(check_args(plan, args));
+  HIP_ATTN_RETURN_IF_ERROR(check_workspace(workspace, workspace_bytes));
+  return check_overlaps(args, workspace);
+}
 
-#define HIP_ATTN_EXTERN_(T, C)                                                   \
-  extern template HIP_ATTN_API Status check_call(Operator, const AttentionPlan&, \
-                                                 const AttentionArgs<T, C>&, Workspace);
-HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_EXTERN_)
-#undef HIP_ATTN_EXTERN_
+/// The same where the plan's own workspace_bytes says it.
+template <Element T, StoredFor<T> C>
+Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                  Workspace workspace) {
+  return check_call(op, plan, args, workspace, plan.workspace_bytes);
+}
 
 }  // namespace hip_attn::detail

@@ -11,6 +11,7 @@
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/cpu/shared_work.hpp"
+#include "hip_attn/cpu/traits.hpp"
 #include "hip_attn/cpu/unit.hpp"
 
 namespace hip_attn::cpu {
@@ -58,20 +59,20 @@ void write_empty_rows(const AttentionPlan& plan, const AttentionArgs<T, C>& args
 }
 
 /// A unit that is under way, or none.
-template <Element T, StoredFor<T> C>
+template <typename Traits, Element T, StoredFor<T> C>
 struct UnitSlot {
   PieceCounter pieces;
   std::atomic<bool> busy = false;
-  std::optional<Unit<T, C>> unit;
+  std::optional<Unit<Traits, T, C>> unit;
 };
 
 /// A checked call, made by one thread in a workspace and run by any number of them.
-template <Element T, StoredFor<T> C>
+template <typename Traits, Element T, StoredFor<T> C>
 class alignas(64) Call {
  public:
   static std::int64_t bytes(const AttentionPlan& plan) noexcept {
     const auto num_slots = static_cast<std::size_t>(plan.num_threads);
-    return static_cast<std::int64_t>(sizeof(Call) + num_slots * sizeof(UnitSlot<T, C>));
+    return static_cast<std::int64_t>(sizeof(Call) + num_slots * sizeof(UnitSlot<Traits, T, C>));
   }
 
   /// Makes the call in the memory of a workspace, where it needs no destruction.
@@ -88,7 +89,7 @@ class alignas(64) Call {
   /// unit comes first, then a new one, then the units of others.
   void work(int number) {
     ThreadMemory mine = memory_of(number).thread;
-    UnitSlot<T, C>& own = slots_[number];
+    UnitSlot<Traits, T, C>& own = slots_[number];
     Spin spin;
     while (!complete_.load(std::memory_order_acquire)) {
       if (run_piece(own, mine) || begin_unit(own, number, mine) || help_others(number, mine)) {
@@ -100,18 +101,21 @@ class alignas(64) Call {
   }
 
  private:
+  static_assert(sizeof(UnitSlot<Traits, T, C>) == sizeof(UnitSlot<BuiltTraits, float, float>),
+                "workspace_bytes counts for all of them");
+
   Call(const AttentionPlan& plan, const AttentionArgs<T, C>& args, const CpuWorkspace& workspace)
       : plan_(plan),
         search_plan_(make_search_plan(plan.config, plan.shape.max_seq_len)),
         args_(args),
         workspace_(workspace),
         num_threads_(plan.num_threads),
-        slots_(reinterpret_cast<UnitSlot<T, C>*>(workspace.call + sizeof(Call))) {
+        slots_(reinterpret_cast<UnitSlot<Traits, T, C>*>(workspace.call + sizeof(Call))) {
     const std::int64_t num_heads = plan.shape.num_kv_heads;
     const auto zero_bytes = static_cast<std::size_t>(plan.shape.head_dim) * sizeof(float);
     std::fill(workspace.zeros, workspace.zeros + zero_bytes, std::byte{0});
     for (int i = 0; i < num_threads_; ++i) {
-      ::new (static_cast<void*>(slots_ + i)) UnitSlot<T, C>();
+      ::new (static_cast<void*>(slots_ + i)) UnitSlot<Traits, T, C>();
       std::fill_n(memory_of(i).thread.counters, num_counters(), 0);
     }
     write_empty_rows(plan, args);
@@ -132,7 +136,7 @@ class alignas(64) Call {
     return carve_thread(plan_, carver);
   }
 
-  bool begin_unit(UnitSlot<T, C>& slot, int number, ThreadMemory& thread) {
+  bool begin_unit(UnitSlot<Traits, T, C>& slot, int number, ThreadMemory& thread) {
     if (slot.busy.load(std::memory_order_acquire)) return false;
     // The last blocks of a prompt attend to most: they go first, so that no thread ends on them.
     if (units_to_begin_.load(std::memory_order_relaxed) <= 0) return false;
@@ -147,7 +151,7 @@ class alignas(64) Call {
     return true;
   }
 
-  bool run_piece(UnitSlot<T, C>& slot, ThreadMemory& thread) {
+  bool run_piece(UnitSlot<Traits, T, C>& slot, ThreadMemory& thread) {
     const std::int64_t piece = slot.pieces.take();
     if (piece < 0) return false;
     slot.unit->run_piece(piece, thread);
@@ -163,7 +167,7 @@ class alignas(64) Call {
   }
 
   /// Offers the pieces of the unit's next phase; 0: it is done.
-  void go_on(UnitSlot<T, C>& slot, std::int64_t pieces) {
+  void go_on(UnitSlot<Traits, T, C>& slot, std::int64_t pieces) {
     if (pieces > 0) return slot.pieces.offer(pieces);
     slot.busy.store(false, std::memory_order_release);
     if (units_to_end_.fetch_sub(1, std::memory_order_acq_rel) == 1) end();
@@ -185,7 +189,7 @@ class alignas(64) Call {
   const AttentionArgs<T, C>& args_;
   CpuWorkspace workspace_;
   int num_threads_;
-  UnitSlot<T, C>* slots_;  // [num_threads]
+  UnitSlot<Traits, T, C>* slots_;  // [num_threads]
   CallError error_;
   int useful_threads_ = 1;
   std::atomic<std::int64_t> units_to_begin_ = 0;
@@ -193,14 +197,9 @@ class alignas(64) Call {
   std::atomic<bool> complete_ = false;
 };
 
-#define HIP_ATTN_SAME_SIZE_(T, C) \
-  static_assert(sizeof(UnitSlot<T, C>) == sizeof(UnitSlot<float, float>));
-HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_SAME_SIZE_)
-#undef HIP_ATTN_SAME_SIZE_
-
-/// Bytes of a plan's workspace, whatever its types.
+/// Bytes of a plan's workspace, whatever its types and traits.
 inline std::size_t workspace_bytes(const AttentionPlan& plan) noexcept {
-  return carve(plan, Call<float, float>::bytes(plan), nullptr).bytes;
+  return carve(plan, Call<BuiltTraits, float, float>::bytes(plan), nullptr).bytes;
 }
 
 }  // namespace hip_attn::cpu

@@ -14,6 +14,14 @@
 #include "hip_attn/cpu/spin.hpp"
 #include "hip_attn/threads.hpp"
 
+// A program may compile one source with OpenMP and another, or the library, without. What is
+// compiled differently then has two names, of which the linker keeps both.
+#if defined(_OPENMP)
+#define HIP_ATTN_OPENMP_NAMESPACE with_openmp
+#else
+#define HIP_ATTN_OPENMP_NAMESPACE without_openmp
+#endif
+
 namespace hip_attn {
 
 /// A part of a ThreadTeam's call, from its arrival until it leaves.
@@ -54,6 +62,7 @@ class ThreadTeamPart {
 };
 
 namespace cpu {
+inline namespace HIP_ATTN_OPENMP_NAMESPACE {
 
 /// Threads that a call made here gets. Inside a parallel region that is mostly this one alone.
 inline int max_threads() noexcept {
@@ -65,11 +74,17 @@ inline int max_threads() noexcept {
 #endif
 }
 
+/// Completes a plan that detail::begin_plan() has begun.
+inline void finish_plan(AttentionPlan& plan) noexcept {
+  plan.num_threads = plan.shape.num_threads > 0 ? plan.shape.num_threads : max_threads();
+  plan.workspace_bytes = workspace_bytes(plan);
+}
+
 /// Runs a checked call. A value in device memory that does not hold is left in the error.
-template <Element T, StoredFor<T> C>
+template <typename Traits, Element T, StoredFor<T> C>
 CallError run_attention(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
                         std::byte* memory) {
-  auto& call = Call<T, C>::make(plan, args, memory);
+  auto& call = Call<Traits, T, C>::make(plan, args, memory);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(call.useful_threads())
   call.work(omp_get_thread_num());
@@ -79,5 +94,6 @@ CallError run_attention(const AttentionPlan& plan, const AttentionArgs<T, C>& ar
   return call.error();
 }
 
+}  // namespace HIP_ATTN_OPENMP_NAMESPACE
 }  // namespace cpu
 }  // namespace hip_attn

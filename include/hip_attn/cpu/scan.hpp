@@ -83,11 +83,37 @@ struct Centre {
   }
 };
 
-/// Calls visit(rule) with the type of a rule.
-template <typename Visit>
-auto visit_rule(ScanRule rule, Visit&& visit) {
-  return rule == ScanRule::kCentre ? visit(Centre{}) : visit(Descent{});
-}
+/// The rules that a search knows; ScanRule's values are their numbers.
+template <typename... Rules>
+struct RuleList {
+  static constexpr int kCount = sizeof...(Rules);
+  static_assert(kCount > 0);
+
+  /// These rules and others behind them.
+  template <typename... Others>
+  using With = RuleList<Rules..., Others...>;
+
+  /// visit(rule) with the type of the rule of this number, which is below kCount.
+  template <typename Visit>
+  static auto visit(ScanRule number, Visit&& visit) {
+    return visit_from<0, Rules...>(static_cast<int>(number), visit);
+  }
+
+ private:
+  template <int kNumber, typename First, typename... Others, typename Visit>
+  static auto visit_from(int number, Visit& visit) {
+    if constexpr (sizeof...(Others) == 0) {
+      return visit(First{});
+    } else {
+      if (number == kNumber) return visit(First{});
+      return visit_from<kNumber + 1, Others...>(number, visit);
+    }
+  }
+};
+
+/// The rules of the compiled library. A program's own follow in a list With them, from
+/// ScanRule::kCustom on.
+using BuiltRules = RuleList<Descent, Centre>;
 
 /// Reads the chunks [starts[i], min(starts[i] + chunk_size, end)) by a rule, a batch at a time:
 /// on_batch(first, n) is called when `logits` holds those of chunks [first, first + n). Returns the

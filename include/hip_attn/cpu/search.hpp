@@ -30,7 +30,7 @@ struct SearchMemory {
 
 /// A search between two passes over its chunks: what a stage does before and after is one thread's
 /// work, while the pieces of a pass can be shared out.
-template <typename Reduction>
+template <typename Reduction, typename Rules = BuiltRules>
 class TreeSearch {
  public:
   /// Of stages first_stage, first_stage + 1, ... over the candidates [plan.sink, w0). For
@@ -114,7 +114,7 @@ class TreeSearch {
   std::int64_t scan(std::int64_t piece, Logits& logits) const {
     const std::int64_t first = piece * kPieceChunks;
     const std::int64_t count = std::min(kPieceChunks, count_ - first);
-    return visit_rule(plan_->stages[stage_].rule, [&](auto rule) {
+    return Rules::visit(plan_->stages[stage_].rule, [&](auto rule) {
       return scan_chunks(
           rule, memory_.starts + first, count, chunk_size(), w0_, logits,
           [&](std::int64_t at, int n) { reduce(piece, first + at, logits.tile(n)); });
@@ -182,8 +182,8 @@ class TreeSearch {
 /// A whole search by one thread. scorer_of(stage) gives the scorer of a stage. on_survivors(stage,
 /// starts, count) is called after each stage. key_reads[stage] is added to. Returns the first keys
 /// of the selected blocks, which lie in the search's memory, and their number.
-template <typename Reduction, typename ScorerOf, typename OnSurvivors>
-std::pair<std::int32_t*, std::int64_t> run_search(TreeSearch<Reduction>& search,
+template <typename Reduction, typename Rules, typename ScorerOf, typename OnSurvivors>
+std::pair<std::int32_t*, std::int64_t> run_search(TreeSearch<Reduction, Rules>& search,
                                                   ScorerOf&& scorer_of, OnSurvivors&& on_survivors,
                                                   std::int64_t* key_reads,
                                                   const RowLogitMemory& row_logits = {}) {

@@ -33,8 +33,8 @@ struct UnitSelection {
 
 /// A unit works in phases: the scan of every stage, then attention. begin() and next_phase()
 /// prepare one and say how many pieces it has; pieces may run in any thread, but are taken in
-/// order. Queries and outputs are of T, the cache holds C.
-template <Element T, StoredFor<T> C>
+/// order. Queries and outputs are of T, the cache holds C; Traits: see traits.hpp.
+template <typename Traits, Element T, StoredFor<T> C>
 class Unit {
  public:
   Unit(const AttentionPlan& plan, const SearchPlan& search_plan, const AttentionArgs<T, C>& args,
@@ -49,7 +49,7 @@ class Unit {
         group_(plan.shape.num_q_heads / plan.shape.num_kv_heads),
         memory_(memory),
         error_(error),
-        kernels_(tile_kernels(plan.shape.head_dim)),
+        kernels_(Traits::kernels(plan.shape.head_dim)),
         kv_(args.kv, block.request, kv_head, zeros, error),
         queries_{&args.q(block.first_row, kv_head * group_, 0),
                  args.q.strides[0],
@@ -263,7 +263,7 @@ class Unit {
   std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
   std::optional<CacheEntry> entry_;  // of the selection cache
-  std::optional<TreeSearch<Maximum>> search_;
+  std::optional<TreeSearch<Maximum, typename Traits::Rules>> search_;
   bool scanning_ = false;
   std::int32_t selection_window_ = 0;  // W0 of the search
   AttendedKeys keys_{};

@@ -7,7 +7,8 @@ namespace {
 
 template <Element T, StoredFor<T> C>
 struct Instantiated {
-  decltype(&run_attention<T, C>) attention = &run_attention<T, C>;
+  decltype(&run_call<PortableTraits<80>, T, C>) call = &run_call<PortableTraits<80>, T, C>;
+  decltype(&run_part<PortableTraits<80>, T, C>) part = &run_part<PortableTraits<80>, T, C>;
   decltype(&merge_row<T>) merge = &merge_row<T>;
 };
 
@@ -16,6 +17,6 @@ struct Instantiated {
 
 int main() {
   using namespace hip_attn;
-#define IS_THERE(T, C) &&cpu::Instantiated<T, C>().attention != nullptr
+#define IS_THERE(T, C) &&cpu::Instantiated<T, C>().call != nullptr
   return true HIP_ATTN_FOR_EACH_TYPE_PAIR(IS_THERE) ? 0 : 1;
 }

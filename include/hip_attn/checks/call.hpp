@@ -1,15 +1,15 @@
-// The checks of a prefill or decode call: what the host knows, and what the CPU backend can read.
+/// The checks of a prefill or decode call: what the host knows, and what the CPU backend can read.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 
 #include "hip_attn/attention.hpp"
-#include "hip_attn/cpu/attention.hpp"
-#include "validate.hpp"
+#include "hip_attn/checks/message.hpp"
+#include "hip_attn/checks/views.hpp"
+#include "hip_attn/status.hpp"
 
 namespace hip_attn::detail {
 
@@ -17,7 +17,7 @@ inline Status check_at_most(const char* name, std::int64_t value, const char* fi
                             std::int64_t most) {
   if (value <= most) return {};
   return {StatusCode::kExceedsPlan,
-          fmt::format("{} is {}; the plan was made for shape.{} = {}", name, value, field, most)};
+          message(name, " is ", value, "; the plan was made for shape.", field, " = ", most)};
 }
 
 inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType type,
@@ -27,33 +27,28 @@ inline Status check_plan(const AttentionPlan& plan, Operator op, ElementType typ
   };
   if (plan.op != op) {
     return {StatusCode::kInvalidShape,
-            fmt::format("plan is one of {}; it must be one of {}", name(plan.op), name(op))};
+            message("plan is one of ", name(plan.op), "; it must be one of ", name(op))};
   }
   if (plan.type != type || plan.cache_type != cache_type) {
     return {StatusCode::kInvalidShape,
-            fmt::format("plan is for q of element type {} over a cache of {}; the arguments are q "
-                        "of {} over a cache of {}",
-                        to_string(plan.type), to_string(plan.cache_type), to_string(type),
-                        to_string(cache_type))};
+            message("plan is for q of element type ", to_string(plan.type), " over a cache of ",
+                    to_string(plan.cache_type), "; the arguments are q of ", to_string(type),
+                    " over a cache of ", to_string(cache_type))};
   }
   if (plan.workspace_bytes == 0) {
-    return {StatusCode::kInvalidShape,
-            fmt::format("plan is empty; it must come from {}", name(op))};
+    return {StatusCode::kInvalidShape, message("plan is empty; it must come from ", name(op))};
   }
   if (plan.num_threads < 1) {
     return {StatusCode::kInvalidShape,
-            fmt::format("plan.num_threads is {}; it must be at least 1", plan.num_threads)};
+            message("plan.num_threads is ", plan.num_threads, "; it must be at least 1")};
   }
   return {};
 }
 
-inline Status check_workspace(const AttentionPlan& plan, Workspace workspace) {
-  // On the CPU the plan's threads may have been lowered since it was made.
-  const std::size_t needed = plan.shape.device.type == DeviceType::kCpu ? cpu::workspace_bytes(plan)
-                                                                        : plan.workspace_bytes;
+inline Status check_workspace(Workspace workspace, std::size_t needed) {
   if (workspace.size() < needed) {
     return {StatusCode::kWorkspaceTooSmall,
-            fmt::format("workspace has {} bytes; the plan needs {}", workspace.size(), needed)};
+            message("workspace has ", workspace.size(), " bytes; the plan needs ", needed)};
   }
   const TensorView<std::byte, 1> bytes(workspace.data(),
                                        {static_cast<std::int64_t>(workspace.size())});
@@ -65,10 +60,8 @@ Status check_kv(const AttentionPlan& plan, const PagedKv<C>& kv, std::int64_t ba
   const KvPages<const C>& pages = kv.pages;
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.k", pages.k));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.v", pages.v));
-  for (int i = 0; i < 4; ++i) {
-    HIP_ATTN_RETURN_IF_ERROR(check_size(Name("kv.pages.v.sizes", i), pages.v.sizes[i],
-                                        "as kv.pages.k", pages.k.sizes[i]));
-  }
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_sizes("kv.pages.v.sizes", pages.v.sizes, "as kv.pages.k", pages.k.sizes));
   HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[2]", pages.num_kv_heads(),
                                       "num_kv_heads of the plan", plan.shape.num_kv_heads));
   HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[3]", pages.head_dim(),
@@ -92,8 +85,9 @@ Status check_selection(const char* name, const AttentionPlan& plan,
   const auto at_least = [&](const char* field, std::int64_t size, std::int64_t least,
                             const char* meaning) -> Status {
     if (size >= least) return {};
-    return {StatusCode::kInvalidShape, fmt::format("{}.{} is {}; it must be at least {} ({})", name,
-                                                   field, size, least, meaning)};
+    return {StatusCode::kInvalidShape,
+            message(name, ".", field, " is ", size, "; it must be at least ", least, " (", meaning,
+                    ")")};
   };
   const char* row_rule = "selection rows of the call";
   HIP_ATTN_RETURN_IF_ERROR(at_least("blocks.sizes[0]", selection.blocks.sizes[0], rows, row_rule));
@@ -117,7 +111,7 @@ inline Status check_cache(const AttentionPlan& plan, const SelectionCache& cache
   }
   if (cache.num_slots < 0) {
     return {StatusCode::kInvalidShape,
-            fmt::format("cache.num_slots is {}; it must not be negative", cache.num_slots)};
+            message("cache.num_slots is ", cache.num_slots, "; it must not be negative")};
   }
   const TensorView<std::byte, 2> data(
       static_cast<std::byte*>(cache.data),
@@ -133,14 +127,13 @@ inline Status check_cache(const AttentionPlan& plan, const SelectionCache& cache
   } else if (cache.num_slots < batch) {
     return {
         StatusCode::kInvalidSlot,
-        fmt::format("cache.num_slots is {}; without cache.slots it must be at least the size of "
-                    "seq_lens ({})",
-                    cache.num_slots, batch)};
+        message("cache.num_slots is ", cache.num_slots,
+                "; without cache.slots it must be at least the size of seq_lens (", batch, ")")};
   }
   return {};
 }
 
-// What can be said of a call without reading device memory.
+/// What can be said of a call without reading device memory.
 template <Element T, StoredFor<T> C>
 Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("q", args.q));
@@ -157,10 +150,7 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
       check_size("q.sizes[1]", args.q.sizes[1], "num_q_heads of the plan", plan.shape.num_q_heads));
   HIP_ATTN_RETURN_IF_ERROR(
       check_size("q.sizes[2]", args.q.sizes[2], "head_dim of the plan", plan.shape.head_dim));
-  for (int i = 0; i < 3; ++i) {
-    HIP_ATTN_RETURN_IF_ERROR(
-        check_size(Name("out.sizes", i), args.out.sizes[i], "as q", args.q.sizes[i]));
-  }
+  HIP_ATTN_RETURN_IF_ERROR(check_sizes("out.sizes", args.out.sizes, "as q", args.q.sizes));
   HIP_ATTN_RETURN_IF_ERROR(check_kv(plan, args.kv, batch));
   if (args.lse) {
     HIP_ATTN_RETURN_IF_ERROR(check_array("lse", *args.lse));
@@ -170,12 +160,11 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   }
   if (args.scale && !std::isfinite(*args.scale)) {
     return {StatusCode::kInvalidScalar,
-            fmt::format("scale is {}; it must be finite, or absent", *args.scale)};
+            message("scale is ", *args.scale, "; it must be finite, or absent")};
   }
   if (args.logit_softcap && !(*args.logit_softcap > 0.f && std::isfinite(*args.logit_softcap))) {
-    return {StatusCode::kInvalidScalar,
-            fmt::format("logit_softcap is {}; it must be finite and above 0, or absent",
-                        *args.logit_softcap)};
+    return {StatusCode::kInvalidScalar, message("logit_softcap is ", *args.logit_softcap,
+                                                "; it must be finite and above 0, or absent")};
   }
   if (args.counters) {
     HIP_ATTN_RETURN_IF_ERROR(check_array("counters", *args.counters));
@@ -201,7 +190,7 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   return args.cache ? check_cache(plan, *args.cache, batch) : Status{};
 }
 
-// Outputs have memory of their own.
+/// Outputs have memory of their own.
 template <Element T, StoredFor<T> C>
 Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
   const TensorView<std::byte, 1> scratch(workspace.data(),
@@ -220,7 +209,7 @@ Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
   return check_disjoint(extent_of("lse", *args.lse), extent_of("out", args.out));
 }
 
-// What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
+/// What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
 template <Element T, StoredFor<T> C>
 Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   const std::int64_t total_q = args.q.sizes[0];
@@ -230,7 +219,7 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
       args.kv.pages.page_size() * (has_table ? args.kv.block_table->sizes[1] : 1);
   if (args.cu_seqlens_q(0) != 0) {
     return {StatusCode::kInvalidLength,
-            fmt::format("cu_seqlens_q[0] is {}; it must be 0", args.cu_seqlens_q(0))};
+            message("cu_seqlens_q[0] is ", args.cu_seqlens_q(0), "; it must be 0")};
   }
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int64_t seq_len = args.seq_lens(b);
@@ -238,43 +227,39 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
     const std::int64_t q_end = args.cu_seqlens_q(b + 1);
     const std::int64_t q_len = q_end - q_begin;
     if (q_len < 0 || q_end > total_q) {
-      return {
-          StatusCode::kInvalidLength,
-          fmt::format("cu_seqlens_q[{}] is {}; it must be from cu_seqlens_q[{}] ({}) to the rows "
-                      "of q ({})",
-                      b + 1, q_end, b, q_begin, total_q)};
+      return {StatusCode::kInvalidLength,
+              message("cu_seqlens_q[", b + 1, "] is ", q_end, "; it must be from cu_seqlens_q[", b,
+                      "] (", q_begin, ") to the rows of q (", total_q, ")")};
     }
     if (seq_len < 0) {
       return {StatusCode::kInvalidLength,
-              fmt::format("seq_lens[{}] is {}; it must not be negative", b, seq_len)};
+              message("seq_lens[", b, "] is ", seq_len, "; it must not be negative")};
     }
     if (seq_len > plan.shape.max_seq_len) {
       return {StatusCode::kExceedsPlan,
-              fmt::format("seq_lens[{}] is {}; the plan was made for shape.max_seq_len = {}", b,
-                          seq_len, plan.shape.max_seq_len)};
+              message("seq_lens[", b, "] is ", seq_len,
+                      "; the plan was made for shape.max_seq_len = ", plan.shape.max_seq_len)};
     }
     if (seq_len > capacity) {
       return {StatusCode::kSeqLenBeyondBlockTable,
-              fmt::format("seq_lens[{}] is {}; {} of {} tokens hold {}", b, seq_len,
-                          has_table ? "the block table's pages" : "a page",
-                          args.kv.pages.page_size(), capacity)};
+              message("seq_lens[", b, "] is ", seq_len, "; ",
+                      has_table ? "the block table's pages" : "a page", " of ",
+                      args.kv.pages.page_size(), " tokens hold ", capacity)};
     }
     if (seq_len > 0 && !has_table && b >= args.kv.pages.num_pages()) {
-      return {
-          StatusCode::kInvalidPage,
-          fmt::format("kv.pages has {} pages, none for request {}; without a block table it needs "
-                      "one page per request",
-                      args.kv.pages.num_pages(), b)};
+      return {StatusCode::kInvalidPage,
+              message("kv.pages has ", args.kv.pages.num_pages(), " pages, none for request ", b,
+                      "; without a block table it needs one page per request")};
     }
     if (seq_len > 0 && q_len > seq_len) {
       return {StatusCode::kQueryLongerThanSequence,
-              fmt::format("request {} has q_len {}; it must be at most seq_lens[{}] ({})", b, q_len,
-                          b, seq_len)};
+              message("request ", b, " has q_len ", q_len, "; it must be at most seq_lens[", b,
+                      "] (", seq_len, ")")};
     }
     if (plan.op == Operator::kDecode && q_len > kMaxDecodeRows) {
       return {StatusCode::kTooManyDecodeRows,
-              fmt::format("request {} has q_len {}; decode takes at most {} rows of a request", b,
-                          q_len, kMaxDecodeRows)};
+              message("request ", b, " has q_len ", q_len, "; decode takes at most ",
+                      kMaxDecodeRows, " rows of a request")};
     }
     const auto is_absent = [&](std::int64_t request) {
       return args.seq_lens(request) == 0 ||
@@ -283,23 +268,21 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
     if (args.cache && args.cache->slots && !is_absent(b)) {
       const std::int64_t slot = (*args.cache->slots)(b);
       if (slot < 0 || slot >= args.cache->num_slots) {
-        return {StatusCode::kInvalidSlot, fmt::format("cache.slots[{}] is {}; slots are 0 to {}", b,
-                                                      slot, args.cache->num_slots - 1)};
+        return {StatusCode::kInvalidSlot, message("cache.slots[", b, "] is ", slot,
+                                                  "; slots are 0 to ", args.cache->num_slots - 1)};
       }
       for (std::int64_t other = 0; other < b; ++other) {
         if ((*args.cache->slots)(other) != slot || is_absent(other)) continue;
-        return {
-            StatusCode::kInvalidSlot,
-            fmt::format("cache.slots[{}] is {}, as is cache.slots[{}]; each request needs a slot "
-                        "of its own",
-                        b, slot, other)};
+        return {StatusCode::kInvalidSlot,
+                message("cache.slots[", b, "] is ", slot, ", as is cache.slots[", other,
+                        "]; each request needs a slot of its own")};
       }
     }
   }
   if (args.cu_seqlens_q(batch) != total_q) {
     return {StatusCode::kInvalidLength,
-            fmt::format("cu_seqlens_q[{}] is {}; it must be the rows of q ({})", batch,
-                        args.cu_seqlens_q(batch), total_q)};
+            message("cu_seqlens_q[", batch, "] is ", args.cu_seqlens_q(batch),
+                    "; it must be the rows of q (", total_q, ")")};
   }
   return {};
 }
