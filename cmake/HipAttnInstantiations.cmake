@@ -2,10 +2,10 @@
 # (dispatch, error messages, tests) reads it from the generated header.
 
 set(HIP_ATTN_SUPPORTED_ELEMENT_TYPES float float16 bfloat16)
-set(HIP_ATTN_SUPPORTED_HEAD_DIMS 64 128 256)
+set(HIP_ATTN_SUPPORTED_HEAD_DIMS 64 96 128 192 256)
 
 set(HIP_ATTN_ELEMENT_TYPES "${HIP_ATTN_SUPPORTED_ELEMENT_TYPES}" CACHE STRING "Element types to build")
-set(HIP_ATTN_HEAD_DIMS "${HIP_ATTN_SUPPORTED_HEAD_DIMS}" CACHE STRING "Head dims to build")
+set(HIP_ATTN_HEAD_DIMS 64 128 256 CACHE STRING "Head dims to build")
 
 # Fails unless the list named `chosen` is a non-empty subset of the list named `supported`.
 function(hip_attn_check_list chosen supported)

@@ -11,7 +11,7 @@
 namespace hip_attn::cpu {
 
 /// Elements that are summed side by side; every built head dim is a multiple of it.
-inline constexpr std::int64_t kMergeElements = 64;
+inline constexpr std::int64_t kMergeElements = 32;
 
 /// One row (query row, head) of merge_states.
 template <Element T>

@@ -23,9 +23,9 @@ __host__ __device__ constexpr int padded_rows(int rows) {
   return (rows + kRowsPerTile - 1) / kRowsPerTile * kRowsPerTile;
 }
 
-/// Elements from one query row in shared memory to the next: 64 bytes of padding spread the two
-/// rows that eight lanes read together over all banks.
-__host__ __device__ constexpr int query_pitch(int head_dim) { return head_dim + 32; }
+/// Elements from one query row in shared memory to the next, an odd multiple of 32: the two rows
+/// that eight lanes read together come from different banks.
+__host__ __device__ constexpr int query_pitch(int head_dim) { return head_dim / 64 * 64 + 32; }
 
 /// Rows that are attended at once.
 __host__ __device__ constexpr int pass_rows(int max_rows, int row_tile_shift) {

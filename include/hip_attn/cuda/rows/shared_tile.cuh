@@ -16,9 +16,9 @@ inline constexpr int kKeysPerTile = 16;
 
 /// Bytes of 16 rows of keys or values, and of both.
 template <int kHeadDim>
-inline constexpr int kTileBytes = kKeysPerTile* kHeadDim * 2;
+inline constexpr int kTileBytes = kKeysPerTile* tile_dim(kHeadDim) * 2;
 __host__ __device__ constexpr int slot_bytes(int head_dim) {
-  return 2 * kKeysPerTile * head_dim * 2;
+  return 2 * kKeysPerTile * tile_dim(head_dim) * 2;
 }
 
 /// A tile of one warp. Copies are made, and must have arrived, in all lanes before a lane reads:
@@ -162,14 +162,15 @@ class SharedTile {
       const std::uint32_t to =
           address_ + 2 * m * kRowBytes + ((piece ^ m ^ (p * 4)) * 16) + (p + i / 2 * 8) * kRowBytes;
 #pragma unroll
-      for (int h = 0; h < kHeadDim / 64; ++h) {
+      for (int h = 0; h < kTileDim / 64; ++h) {
+        if (kHeadDim % 64 != 0 && h * 64 + piece * 8 >= kHeadDim) continue;
         put(to + h * 128, source + h * 64, 2 * m + p + i / 2 * 8);
       }
     }
   }
 
-  static constexpr int kRowBytes = kHeadDim * 2;  // XOR of an address needs multiples of 128
-  static_assert(kRowBytes % 128 == 0);
+  static constexpr int kTileDim = tile_dim(kHeadDim);
+  static constexpr int kRowBytes = kTileDim * 2;  // XOR of an address needs multiples of 128
 
   __device__ static void clear(std::uint32_t address) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%1,%1,%1};" ::"r"(address), "r"(0) : "memory");

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "hip_attn/cuda/traits.hpp"
+
 namespace hip_attn::cuda::sm90 {
 
 /// The upper half of every descriptor (PTX ISA, "Matrix descriptor format"): groups of eight rows
@@ -16,7 +18,7 @@ inline constexpr std::uint64_t kSwizzledHigh = std::uint64_t{1024 >> 4} << 32 | 
 /// eight rows meet in a bank. The tile starts at a multiple of 1024 bytes.
 template <int kRows, int kHeadDim>
 struct SwizzledTile {
-  static constexpr int kBytes = kRows * kHeadDim * 2;
+  static constexpr int kBytes = kRows * tile_dim(kHeadDim) * 2;
   static constexpr int kBlockBytes = kRows * 128;
 
   /// Where 16-byte piece `piece` of row `row` lies.

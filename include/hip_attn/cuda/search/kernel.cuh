@@ -79,8 +79,7 @@ struct SearchMemory {
     return kHasRowStates ? padded_rows * sizeof(float) : 0;
   }
   __host__ __device__ static std::size_t query_bytes(int padded_rows) {
-    return static_cast<std::size_t>(padded_rows) * Traits::kHeadDim *
-           sizeof(typename Traits::Element);
+    return static_cast<std::size_t>(padded_rows) * Layout::kRowBytes;
   }
   __host__ __device__ static std::size_t lists_bytes(std::int64_t list_length) {
     return padded(2 * list_length * sizeof(std::int32_t), Layout::kAlignment);

@@ -20,6 +20,7 @@ template <int kHeadDim>
 struct MmaQueries {
   static constexpr int kRowTile = 16;
   static constexpr std::size_t kAlignment = 16;
+  static constexpr std::size_t kRowBytes = kHeadDim * 2;
   static constexpr int kWordsPerTile = kRowTile * kHeadDim / 2;
 
   __host__ __device__ static constexpr int padded(int rows) {

@@ -42,6 +42,7 @@ class PooledQueries {
 
   /// Called by the whole block.
   __device__ void write(std::uint32_t* queries) const {
+    if (kThreads % kPieces != 0 && first_row() >= kRowsApart) return;
     if (stride_ == 1) {
       copy(queries);
     } else {
@@ -51,7 +52,7 @@ class PooledQueries {
 
  private:
   static constexpr int kPieces = kRowPieces<Traits::kHeadDim>;
-  static_assert(kThreads % kPieces == 0);  // a thread has the same piece of every row
+  /// A thread has the same piece of every row; some have none where kPieces is no power of two.
   static constexpr int kRowsApart = kThreads / kPieces;
 
   __device__ static int first_row() { return static_cast<int>(threadIdx.x) / kPieces; }

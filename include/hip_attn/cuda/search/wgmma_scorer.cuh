@@ -21,6 +21,7 @@ struct WgmmaQueries {
   static constexpr int kRowTile = 64;
   static constexpr std::size_t kAlignment = 1024;  ///< of swizzled tiles
   using Tile = sm90::SwizzledTile<kRowTile, kHeadDim>;
+  static constexpr std::size_t kRowBytes = Tile::kBytes / kRowTile;
 
   __host__ __device__ static constexpr int padded(int rows) {
     return (rows + kRowTile - 1) / kRowTile * kRowTile;
@@ -48,7 +49,8 @@ class WgmmaScorer {
   using Layout = WgmmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 2;
   static constexpr int kWarpsTogether = 4;
-  static constexpr std::size_t kStagingBytes = 16 * kHeadDim * sizeof(Element);  ///< of a warp
+  static constexpr std::size_t kStagingBytes =
+      sm90::SwizzledTile<16, kHeadDim>::kBytes;  ///< of a warp
 
   /// The rows' queries are in the order of WgmmaQueries; `staging` is that of all warps.
   __device__ WgmmaScorer(const SearchRows& rows, const Reduction& reduction, std::byte* staging)
@@ -144,6 +146,7 @@ class WgmmaScorer {
           __shfl_sync(kAll, reinterpret_cast<unsigned long long>(row), key % 8 * 4 + key / 8));
 #pragma unroll
       for (int p = 0; p < kHeadDim / 8; p += 8) {
+        if (kHeadDim % 64 != 0 && p + piece >= kHeadDim / 8) continue;
         Loader::copy(staging_ + Keys::offset(key, p + piece), from + (p + piece) * 8);
       }
     }

@@ -26,7 +26,7 @@ inline constexpr int kAttendKeys = 64;                 ///< of a tile
 /// so that the eight rows of a matrix load come from different banks.
 template <int kHeadDim>
 struct SharedRows {
-  static constexpr int kPieces = kHeadDim / 8;
+  static constexpr int kPieces = tile_dim(kHeadDim) / 8;
   std::byte* bytes;
 
   __device__ uint4* piece(int row, int p) const {
@@ -41,7 +41,7 @@ struct AttendShared {
   /// Tiles of keys and values in flight; one where two would not fit the 99 KB of a block on
   /// compute capability 8.6.
   static constexpr int kBuffers = kHeadDim <= 128 ? 2 : 1;
-  static constexpr std::size_t kRowBytes = kHeadDim * sizeof(typename Traits::Element);
+  static constexpr std::size_t kRowBytes = tile_dim(kHeadDim) * sizeof(typename Traits::Element);
 
   struct Tile {
     std::byte keys[kAttendKeys * kRowBytes];

@@ -45,7 +45,7 @@ struct AttendPolicy {
   /// two. Where outputs (kHeadDim / 2 * kTiles), logits (32) and probabilities (16) need more, the
   /// producers give theirs up.
   static constexpr bool kShiftRegisters =
-      kWarpgroups == 1 ? kHeadDim == 128 : kHeadDim * kTiles >= 256;
+      kWarpgroups == 1 ? kHeadDim > 64 && kHeadDim <= 128 : kHeadDim* kTiles > 128;
   static constexpr int kConsumerRegisters = kWarpgroups == 1 ? 184 : 216;
   static constexpr int kProducerRegisters = 72;
 };
