@@ -23,8 +23,10 @@ inline void require_success(cudaError_t error) {
 template <typename... Params, typename... Args>
 void run_kernel(void (*kernel)(Params...), int blocks, int threads, std::size_t shared_bytes,
                 const Args&... args) {
-  require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(shared_bytes)));
+  if (shared_bytes > 0) {
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(shared_bytes)));
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -268,8 +268,8 @@ TEST_CASE("RegisterSelect keeps what a stable sort puts first, or says that it d
   constexpr std::int32_t kThreads = cuda::kDecodeThreads;
   check_register_select<2>({2, 3, 16, 31, 32, 33, 40, 63, 64, 65, kThreads - 1, kThreads,
                             kThreads + 1, 2 * kThreads - 33, 2 * kThreads - 1, 2 * kThreads});
-  check_register_select<cuda::kSelectItems>({2, 40, 256, 257, 2 * kThreads + 1,
-                                             cuda::kRegisterScores - 1, cuda::kRegisterScores});
+  check_register_select<cuda::kSelectItems>(
+      {2, 40, 256, 257, 2 * kThreads + 1, cuda::kRegisterScores - 1, cuda::kRegisterScores});
 }
 
 TEST_CASE("RegisterSelect ranks up to kFew scores that share the threshold's bin",
