@@ -26,10 +26,10 @@ struct Part {
   float4 value;
 };
 
-struct Merged {
+struct Merged {  // without padding: bits are compared
   float max;
   float sum;
-  float4 value;
+  float value[4];
 };
 
 /// One warp: lanes of equal number modulo 32 >> lane_shift share a row's parts out. Part i of row r
@@ -45,7 +45,8 @@ __global__ void merged_state_kernel(const Part* parts, int num_parts, int lane_s
                                   of_part = parts[row * num_parts + i].state;
                                   value = parts[row * num_parts + i].value;
                                 });
-  merged[lane] = {state.max, state.sum, state.value};
+  merged[lane] = {
+      state.max, state.sum, {state.value.x, state.value.y, state.value.z, state.value.w}};
 }
 
 std::vector<Merged> run_merged_state(const std::vector<Part>& parts, int num_parts,
@@ -101,8 +102,7 @@ void check_merged(const std::vector<Part>& parts, int num_parts, int row, const 
   // exp2_fast errs by 2^-22, and a part of this many is weighted and summed in up to 16 steps.
   constexpr double kError = 2e-5;
   CHECK(std::abs(merged.sum - sum) <= kError * sum);
-  const float actual[] = {merged.value.x, merged.value.y, merged.value.z, merged.value.w};
-  for (int d = 0; d < 4; ++d) CHECK(std::abs(actual[d] - value[d]) <= kError * magnitude[d]);
+  for (int d = 0; d < 4; ++d) CHECK(std::abs(merged.value[d] - value[d]) <= kError * magnitude[d]);
 }
 
 bool same_state(const Merged& a, const Merged& b) {

@@ -349,7 +349,7 @@ TEST_CASE("Prefill searches by a reduction with row states: mma.sync, in shared 
 TEST_CASE("Prefill searches by a reduction with row states: mma.sync, in the workspace",
           "[cuda][device]") {
   REQUIRE_CUDA_DEVICE();
-  const int blocks = GENERATE(1, 3, 1000);  // fewer than units, or more
+  const int blocks = GENERATE(1, 3, 100);  // fewer than units, or more
   CAPTURE(blocks);
   for (const Case& of : cases()) {
     CAPTURE(of.name);

@@ -379,7 +379,7 @@ constexpr int kWarpgroup = 128;
 constexpr std::size_t kTileAlignment = 1024;
 
 /// Where the swizzled tiles of a block begin.
-__device__ std::uint32_t first_tile(const std::byte* memory) {
+[[maybe_unused]] __device__ std::uint32_t first_tile(const std::byte* memory) {
   constexpr std::uint32_t kAlignment = kTileAlignment;
   return (cuda::shared_address(memory) + kAlignment - 1) / kAlignment * kAlignment;
 }
