@@ -77,6 +77,9 @@ Status detail::validate_with_rules(const HipConfig& config, int num_rules) {
   if (config.window < 1) return invalid("window", config.window, "it must be at least 1");
   if (config.block_q < 1) return invalid("block_q", config.block_q, "it must be at least 1");
 
+  if (config.stages.size() > kMaxStages)
+    return invalid("stages", fmt::format("{} stages", config.stages.size()),
+                   fmt::format("it must hold at most {}", kMaxStages));
   for (std::size_t i = 0; i < config.stages.size(); ++i)
     if (Status status = validate_stage(config, i, num_rules); !status.ok()) return status;
 

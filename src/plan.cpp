@@ -92,7 +92,6 @@ Status detail::begin_plan(const PlanRequest& request, const HipConfig& config,
   }
 
   const Operator op = request.op;
-  const std::int64_t candidates = max_candidates(config, shape.max_seq_len);
   AttentionPlan result;
   result.op = op;
   result.type = request.type;
@@ -104,10 +103,11 @@ Status detail::begin_plan(const PlanRequest& request, const HipConfig& config,
   result.selection_rows = op == Operator::kDecode
                               ? shape.batch
                               : selection_row(shape.total_q, shape.batch, 0, config.block_q);
-  result.max_selected_blocks = max_selected_blocks(config, candidates);
+  const SearchPlan search = make_search_plan(result.config, shape.max_seq_len);
+  result.max_selected_blocks = search.max_selected_blocks;
   if (op == Operator::kDecode) {
     result.selection_cache_slot_bytes =
-        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(config, candidates);
+        static_cast<std::size_t>(shape.num_kv_heads) * cpu::CacheEntry::bytes(search);
   }
   plan = result;
   return {};

@@ -18,6 +18,14 @@ constexpr auto kInt64Min = std::numeric_limits<std::int64_t>::min();
 
 std::string message_of(const HipConfig& config) { return validate(config).message(); }
 
+TEST_CASE("a configuration has up to kMaxStages stages") {
+  HipConfig config;
+  config.stages.assign(kMaxStages, ScanStage{4, 32, 1, ScanRule::kCentre});
+  CHECK(validate(config).ok());
+  config.stages.push_back(config.stages.back());
+  CHECK(message_of(config) == "config.stages is 33 stages; it must hold at most 32");
+}
+
 TEST_CASE("every preset is valid") {
   for (const HipConfig& config :
        {presets::infinite_hip(), presets::infinite_hip_fast(), presets::infinite_hip_5k(),

@@ -11,10 +11,9 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
-#include "hip_attn/search_plan.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "support/backends.hpp"
 #include "support/built.hpp"
@@ -464,9 +463,9 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   const std::vector<std::byte> good = decode.cache.read();
 
   // Words of the second KV head's entry.
-  const std::int64_t candidates = max_candidates(config, length);
-  const auto entry = static_cast<std::int64_t>(cpu::CacheEntry::bytes(config, candidates) / 4);
-  const std::int64_t count = cpu::CacheEntry::stage_word(config, all - 1, candidates);
+  const SearchPlan plan = make_search_plan(config, length);
+  const std::int64_t entry = plan.cache_entry_words;
+  const std::int64_t count = plan.stages[all - 1].cache_word;
   const auto word = [&](std::int64_t i) {
     std::int32_t value;
     std::memcpy(&value, good.data() + (entry + i) * 4, 4);
@@ -503,7 +502,7 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
     if (i > count + 1) spoil(i, word(i - 1));
   }
   spoil(count, -1);
-  spoil(count, static_cast<std::int32_t>(max_survivors(config, all - 1, candidates)) + 1);
+  spoil(count, plan.stages[all - 1].max_survivors + 1);
   spoil(count, INT32_MAX);
   spoil(1, sink - 4);
   spoil(1, w0 - 1);
@@ -543,10 +542,9 @@ TEST_CASE("CUDA decode that starts while the one in front runs sees what that on
   CachedDecode<T> spoilt(cuda_device(), config, a);
   spoilt.run(kLength, 0);
   std::vector<std::byte> entries = spoilt.cache.read();
-  const std::int64_t candidates = max_candidates(config, kLength);
-  const auto entry = static_cast<std::int64_t>(cpu::CacheEntry::bytes(config, candidates));
-  const std::int64_t survivors =
-      4 * (cpu::CacheEntry::stage_word(config, config.num_stages() - 1, candidates) + 1);
+  const SearchPlan plan = make_search_plan(config, kLength);
+  const std::int64_t entry = 4 * plan.cache_entry_words;
+  const std::int64_t survivors = 4 * (plan.stages[plan.num_stages - 1].cache_word + 1);
   for (std::int64_t head = 0; head < heads.num_kv_heads; ++head) {
     std::fill(entries.begin() + head * entry + survivors, entries.begin() + (head + 1) * entry,
               std::byte{0x11});

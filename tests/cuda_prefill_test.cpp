@@ -293,7 +293,7 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE(
   config.refresh_interval.clear();
   config.stages.assign(33, ScanStage{4, 32, 1, ScanRule::kCentre});
   status = plan_prefill<TestType>(config, shape, plan);
-  CHECK(status.code() == StatusCode::kUnsupported);
+  CHECK(status.code() == StatusCode::kInvalidConfig);
   CHECK(status.message().find("33") != std::string::npos);
 }
 

@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/hip_attn.hpp"
-#include "hip_attn/search_plan.hpp"
 #include "support/built.hpp"
 #include "support/device_buffer.hpp"
+#include "support/key_scorer.hpp"
 #include "support/run.hpp"
 #include "support/values.hpp"
 
@@ -22,16 +23,18 @@ using namespace test;
 
 // Keys that one query block of prefill, or one decode step, reads in each stage and attends to.
 std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, std::int64_t rows) {
-  const std::int64_t w0 = window_start(config, p0);
-  const auto size = static_cast<std::size_t>(max_chunks(config, w0 - config.sink));
+  const SearchPlan plan = make_search_plan(config, p0 + 1);
+  const std::int32_t w0 = plan.window_start(static_cast<std::int32_t>(p0));
+  const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  const auto [starts_of_blocks, blocks] = cpu::search(
-      config, w0, 0, 0, memory,
-      [](int, const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); },
-      [](int, const std::int32_t*, std::int64_t) {}, reads.data());
+  cpu::TreeSearch<cpu::Maximum> search(plan, w0, 0, 0, memory);
+  const KeyScorer scorer{[](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }};
+  const auto [starts_of_blocks, blocks] = cpu::run_search(
+      search, [&](int) { return scorer; }, [](int, const std::int32_t*, std::int64_t) {},
+      reads.data());
   const std::int64_t end = p0 + rows;
   reads.back() =
       std::min(config.sink, end) + blocks * config.block_k() + std::max<std::int64_t>(0, end - w0);

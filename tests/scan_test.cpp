@@ -4,13 +4,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/cpu/select.hpp"
-#include "hip_attn/search_plan.hpp"
 #include "support/configs.hpp"
+#include "support/key_scorer.hpp"
 #include "support/reference.hpp"
 #include "support/values.hpp"
 
@@ -24,12 +26,15 @@ float level_score(std::uint64_t seed, std::int64_t levels, int stage, std::int64
   return static_cast<float>(mix(mix(seed, stage), key) % levels);
 }
 
-/// cpu::search with its scratch memory made as small as the plan allows.
+/// The library's search with its scratch memory made as small as the plan allows.
 template <typename Score>
 SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& score,
                             int first_stage = 0, const SearchResult* remembered = nullptr) {
-  const std::int64_t candidates = (remembered ? remembered->w0 : w0) - config.sink;
-  const auto size = static_cast<std::size_t>(max_chunks(config, candidates));
+  const std::int64_t used_w0 = remembered ? remembered->w0 : w0;
+  // Of requests that have no more candidates than these.
+  const SearchPlan plan = make_search_plan(config, used_w0 + config.window);
+  const auto candidates = static_cast<std::int32_t>(used_w0 - config.sink);
+  const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
   cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
@@ -45,24 +50,28 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
   }
   result.survivors.resize(config.stages.size());
   result.key_reads.assign(config.stages.size(), 0);
-  const auto score_keys = [&](int stage, const std::int32_t* positions, int n, float* a) {
-    REQUIRE((n > 0 && n <= cpu::kScanBatchKeys));
-    for (int i = 0; i < n; ++i) {
-      REQUIRE((positions[i] >= config.sink && positions[i] < result.w0));
-      a[i] = score(stage, positions[i]);
-    }
+  const auto scorer_of = [&](int stage) {
+    return KeyScorer{[&, stage](const std::int32_t* positions, int n, float* a) {
+      REQUIRE((n > 0 && n <= cpu::kScanBatchKeys));
+      for (int i = 0; i < n; ++i) {
+        REQUIRE((positions[i] >= config.sink && positions[i] < result.w0));
+        a[i] = score(stage, positions[i]);
+      }
+    }};
   };
   const auto on_survivors = [&](int stage, const std::int32_t* survivors, std::int64_t n) {
-    const std::int64_t chunk_size = stage_chunk_size(config, stage, candidates);
+    const std::int64_t chunk_size = std::int64_t{1} << plan.chunk_shift(stage, candidates);
     result.survivors[stage].clear();
     for (std::int64_t i = 0; i < n; ++i) {
       result.survivors[stage].push_back(
           {survivors[i], std::min(survivors[i] + chunk_size, result.w0)});
     }
   };
-  const auto [blocks, selected] = cpu::search(config, result.w0, first_stage, count, memory,
-                                              score_keys, on_survivors, result.key_reads.data());
-  REQUIRE(selected <= max_selected_blocks(config, candidates));
+  cpu::TreeSearch<cpu::Maximum> search(plan, static_cast<std::int32_t>(result.w0), first_stage,
+                                       count, memory);
+  const auto [blocks, selected] =
+      cpu::run_search(search, scorer_of, on_survivors, result.key_reads.data());
+  REQUIRE(selected <= plan.max_selected_blocks);
   result.blocks.clear();
   for (std::int64_t i = 0; i < selected; ++i) {
     result.blocks.push_back(blocks[i] / config.block_k());
@@ -122,33 +131,44 @@ TEST_CASE("the search goes on from any stage's survivors as brute force does") {
   }
 }
 
+// Of one chunk: its score and the number of keys read.
+template <typename ScoreKeys>
+std::pair<float, std::int64_t> read_chunk(ScanRule rule, std::int64_t begin, std::int64_t end,
+                                          ScoreKeys&& score_keys) {
+  const KeyScorer scorer{score_keys};
+  cpu::ChunkMaxima logits(scorer);
+  const auto start = static_cast<std::int32_t>(begin);
+  float score = 0;
+  const std::int64_t reads = cpu::visit_rule(rule, [&](auto type) {
+    return cpu::scan_chunks(
+        type, &start, 1, std::int64_t{1} << 40, end, logits,
+        [&](std::int64_t, int n) { cpu::Maximum::score(logits.tile(n), cpu::RowState{}, &score); });
+  });
+  return {score, reads};
+}
+
 TEST_CASE("a chunk of every size is scored as the definition says") {
   const ScanRule rule = GENERATE(ScanRule::kDescent, ScanRule::kCentre);
   for (std::int64_t length = 1; length <= 300; ++length) {
     const std::int64_t begin = 1000 + length;
     const auto a = [&](std::int64_t key) { return level_score(7, 20, 0, key); };
-    std::int64_t reads = 0;
-    const double expected = reference_score(rule, {begin, begin + length}, a, reads);
-    const auto start = static_cast<std::int32_t>(begin);
-    float score = 0;
-    const auto score_keys = [&](const std::int32_t* positions, int n, float* out) {
-      for (int i = 0; i < n; ++i) out[i] = a(positions[i]);
-    };
-    const std::int64_t library_reads =
-        cpu::score_chunks(rule, &start, 1, 512, begin + length, score_keys, &score);
+    std::int64_t expected_reads = 0;
+    const double expected = reference_score(rule, {begin, begin + length}, a, expected_reads);
+    const auto [score, reads] = read_chunk(rule, begin, begin + length,
+                                           [&](const std::int32_t* positions, int n, float* out) {
+                                             for (int i = 0; i < n; ++i) out[i] = a(positions[i]);
+                                           });
     CAPTURE(length);
     CHECK(score == expected);
-    CHECK(library_reads == reads);
+    CHECK(reads == expected_reads);
   }
 }
 
 TEST_CASE("a descent reads two keys at each of log2(chunk_size) levels") {
   for (std::int64_t log_size = 1; log_size <= 20; ++log_size) {
-    const std::int32_t start = 3;
-    float score = 0;
     const auto nothing = [](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); };
-    CHECK(cpu::score_chunks(ScanRule::kDescent, &start, 1, std::int64_t{1} << log_size,
-                            3 + (std::int64_t{1} << log_size), nothing, &score) == 2 * log_size);
+    const std::int64_t end = 3 + (std::int64_t{1} << log_size);
+    CHECK(read_chunk(ScanRule::kDescent, 3, end, nothing).second == 2 * log_size);
   }
 }
 

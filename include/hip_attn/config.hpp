@@ -1,10 +1,12 @@
 /// What the sparse attention computes: sink, window and the stages of the tree search.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "hip_attn/core/host_device.hpp"
 #include "hip_attn/export.hpp"
 #include "hip_attn/status.hpp"
 
@@ -18,6 +20,9 @@ enum class ScanRule : int {
   /// (docs/guide/extending.md); the compiled library has none.
   kCustom,
 };
+
+/// Stages of a HipConfig at most; hip_classic needs log2(max_len / k) of them.
+inline constexpr int kMaxStages = 32;
 
 /// One pruning stage of the search.
 struct ScanStage {
@@ -38,7 +43,7 @@ struct HipConfig {
   /// the window's start, so some attend to a few more, unless is_window_only().
   std::int64_t window = 1;
   std::int32_t block_q = 64;           ///< positions that share one selection in prefill; >= 1
-  std::vector<ScanStage> stages = {};  ///< none: dense attention
+  std::vector<ScanStage> stages = {};  ///< up to kMaxStages; none: dense attention
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
   /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see
   /// refresh_from_at.
@@ -66,12 +71,21 @@ struct HipConfig {
   friend bool operator==(const HipConfig&, const HipConfig&) = default;
 };
 
-/// W0 of docs/guide/algorithm.md for a query block whose first row stands at position p0: the first
-/// key of the window. Keys in [sink, W0) are a whole number of blocks of block_k.
+/// W0 (docs/guide/algorithm.md, "What a row attends to") for a query block whose first row stands
+/// at position p0: the first key of the window. Keys in [sink, W0) are a whole number of blocks of
+/// 2^block_shift.
+template <typename Integer>
+HIP_ATTN_HOST_DEVICE constexpr Integer window_start_by_shift(Integer sink, Integer window,
+                                                             int block_shift, Integer p0) noexcept {
+  const Integer w = p0 + 1 - window;
+  return w <= sink ? sink : sink + ((w - sink) >> block_shift << block_shift);
+}
+
+/// The same for blocks of block_k keys, a power of two.
 constexpr std::int64_t window_start(std::int64_t sink, std::int64_t window, std::int32_t block_k,
                                     std::int64_t p0) noexcept {
-  const std::int64_t w = p0 + 1 - window;
-  return w <= sink ? sink : sink + (w - sink) / block_k * block_k;
+  return window_start_by_shift(sink, window, std::countr_zero(static_cast<std::uint32_t>(block_k)),
+                               p0);
 }
 
 /// The same for a config: a window alone starts at any key, and without stages it starts at the

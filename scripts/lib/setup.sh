@@ -3,8 +3,9 @@
 # True when a Debian package, or the tool that it is wanted for, is here.
 has_package() {
   case $1 in
-    cmake | g++ | pkg-config) command -v "$1" > /dev/null ;;
+    cmake | g++ | git | pkg-config) command -v "$1" > /dev/null ;;
     ninja-build) command -v ninja > /dev/null ;;
+    python3-venv) python3 -c "import ensurepip, venv" 2> /dev/null ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]] ;;
   esac
 }

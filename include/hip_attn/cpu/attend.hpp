@@ -7,7 +7,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "hip_attn/cpu/attended_keys.hpp"
+#include "hip_attn/core/attended_keys.hpp"
+#include "hip_attn/cpu/key_cursor.hpp"
 #include "hip_attn/cpu/kv_rows.hpp"
 #include "hip_attn/cpu/queries.hpp"
 #include "hip_attn/cpu/tile_kernels.hpp"
@@ -53,16 +54,17 @@ class UnitAttention {
   /// queries: the unit's query rows, from pool_queries with stride 1.
   template <Element T>
   UnitAttention(const TileKernels& kernels, const KvRows<C>& kv, const AttendedKeys& keys,
-                const float* queries, const UnitQueries<T>& unit, std::int64_t p0,
-                LogitRule rule) noexcept
+                std::int32_t row_window, const float* queries, const UnitQueries<T>& unit,
+                std::int32_t p0, LogitRule rule) noexcept
       : kernels_(kernels),
         kv_(kv),
         keys_(keys),
+        row_window_(row_window),
         queries_(queries),
         layout_(unit.layout()),
         group_(unit.group),
         p0_(p0),
-        last_row_(p0 + unit.rows - 1),
+        last_row_(p0 + static_cast<std::int32_t>(unit.rows) - 1),
         rule_(rule) {}
 
   /// Adds keys [first, last) of the list to `state`. While a tile is attended to, the next one is
@@ -97,11 +99,10 @@ class UnitAttention {
 
   /// Some row does not see every key of the tile.
   [[nodiscard]] bool is_masked(const Tile& tile) const noexcept {
-    const std::int64_t last_key = tile.positions[tile.size - 1];
-    const std::int64_t first_in_window =
-        std::max<std::int64_t>(tile.positions[0], keys_.window_start);
-    return last_key > p0_ ||
-           (last_key >= first_in_window && first_in_window < keys_.row_window_start(last_row_));
+    const std::int32_t last_key = tile.positions[tile.size - 1];
+    const std::int32_t first_in_window = std::max(tile.positions[0], keys_.window_start);
+    return last_key > p0_ || (last_key >= first_in_window &&
+                              first_in_window < keys_.row_window_start(last_row_, row_window_));
   }
 
   /// Of up to kLanes rows.
@@ -115,16 +116,16 @@ class UnitAttention {
 
   /// The mask of rows [first_row, first_row + count), where those behind the last are like it.
   void fill_mask(const Tile& tile, std::int64_t first_row, int count, Mask& mask) const noexcept {
-    const auto before = [&](std::int64_t position) {
+    const auto before = [&](std::int32_t position) {
       const std::int32_t* const end = tile.positions + tile.size;
       return static_cast<std::int32_t>(std::lower_bound(tile.positions, end, position) -
                                        tile.positions);
     };
     for (int i = 0; i < count; ++i) {
       const std::int64_t row = std::min(first_row + i, layout_.num_rows - 1);
-      const std::int64_t p = p0_ + row / group_;
+      const std::int32_t p = p0_ + static_cast<std::int32_t>(row / group_);
       mask.always[i] = before(std::min(keys_.window_start, p + 1));
-      mask.begin[i] = before(keys_.row_window_start(p));
+      mask.begin[i] = before(keys_.row_window_start(p, row_window_));
       mask.end[i] = before(p + 1);
     }
   }
@@ -164,11 +165,12 @@ class UnitAttention {
   const TileKernels& kernels_;
   const KvRows<C>& kv_;
   const AttendedKeys& keys_;
+  std::int32_t row_window_;
   const float* queries_;
   RowLayout layout_;
   std::int64_t group_;
-  std::int64_t p0_;
-  std::int64_t last_row_;  ///< position
+  std::int32_t p0_;
+  std::int32_t last_row_;  ///< position
   LogitRule rule_;
 };
 

@@ -102,6 +102,7 @@ class alignas(64) Call {
  private:
   Call(const AttentionPlan& plan, const AttentionArgs<T, C>& args, const CpuWorkspace& workspace)
       : plan_(plan),
+        search_plan_(make_search_plan(plan.config, plan.shape.max_seq_len)),
         args_(args),
         workspace_(workspace),
         num_threads_(plan.num_threads),
@@ -139,8 +140,9 @@ class alignas(64) Call {
     if (unit < 0) return false;
     const std::int64_t num_heads = plan_.shape.num_kv_heads;
     slot.busy.store(true, std::memory_order_relaxed);
-    slot.unit.emplace(plan_, args_, workspace_.query_blocks[unit / num_heads], unit % num_heads,
-                      memory_of(number).unit, reinterpret_cast<const C*>(workspace_.zeros), error_);
+    slot.unit.emplace(plan_, search_plan_, args_, workspace_.query_blocks[unit / num_heads],
+                      unit % num_heads, memory_of(number).unit,
+                      reinterpret_cast<const C*>(workspace_.zeros), error_);
     go_on(slot, slot.unit->begin(thread));
     return true;
   }
@@ -179,6 +181,7 @@ class alignas(64) Call {
   }
 
   const AttentionPlan& plan_;
+  SearchPlan search_plan_;
   const AttentionArgs<T, C>& args_;
   CpuWorkspace workspace_;
   int num_threads_;

@@ -1,103 +1,113 @@
-/// Stage "scan": scores chunks of keys (docs/guide/algorithm.md, "Scoring a chunk").
+/// The rules of a stage: which keys of its chunks are read (docs/guide/algorithm.md, "Scoring a
+/// chunk").
 ///
-/// What a key scores is the caller's: score_keys(const std::int32_t* positions, int n, float* a)
-/// writes a[i] = a(positions[i]), never NaN, for n <= kScanBatchKeys keys. A test can count reads
-/// without any arithmetic; another scoring rule is another functor.
+/// A rule is a type with read(chunks, n, logits). It asks logits.add<kKeys>(positions, of_chunk, n)
+/// for kKeys neighbouring keys of each of n chunks, up to kScanBatchKeys at once. What the rows of
+/// the search make of a key is remembered there for its chunk (reduction.hpp); what comes back is
+/// the largest logit of each key, never NaN, by which a rule may steer. A test can count reads
+/// without any arithmetic.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 
 #include "hip_attn/config.hpp"
 
 namespace hip_attn::cpu {
 
-/// Chunks that descend in lockstep, so that their keys are scored as one tile.
+/// Chunks that are read in lockstep, so that their keys are scored as one tile.
 inline constexpr int kScanBatchChunks = 32;
 inline constexpr int kScanBatchKeys = 2 * kScanBatchChunks;
 
-/// A chunk of keys [l, r) and the best score seen in it.
-struct Descent {
+/// Keys [l, r), at least one.
+struct ChunkRange {
   std::int32_t l;
   std::int32_t r;
-  float best;
+
+  [[nodiscard]] constexpr std::int32_t size() const noexcept { return r - l; }
+  [[nodiscard]] constexpr std::int32_t middle() const noexcept { return l + (r - l) / 2; }
 };
 
-/// The binary descent, one level of all chunks at a time: read the centres of both halves, remember
-/// the better score, go on in the better half (the left one when equal), until one key remains.
-/// Returns the number of keys read.
-template <typename ScoreKeys>
-std::int64_t descend(Descent* chunks, int n, ScoreKeys& score_keys) {
-  std::int32_t positions[kScanBatchKeys];
-  float a[kScanBatchKeys];
-  int active[kScanBatchChunks];
-  std::int64_t keys_read = 0;
-
-  int num_active = 0;
-  for (int i = 0; i < n; ++i) {  // a chunk of one key is scored by that key
-    if (chunks[i].r - chunks[i].l == 1) {
+/// The binary descent, one level of all chunks at a time: read the centres of both halves and go on
+/// in the better half (the left one when equal), until one key remains. A chunk of one key is read.
+struct Descent {
+  /// Narrows the chunks. Returns the number of keys read.
+  template <typename Logits>
+  static std::int64_t read(ChunkRange* chunks, int n, Logits& logits) {
+    std::int32_t positions[kScanBatchKeys];
+    int active[kScanBatchChunks];
+    int num_active = 0;
+    for (int i = 0; i < n; ++i) {
+      if (chunks[i].size() > 1) continue;
       positions[num_active] = chunks[i].l;
       active[num_active++] = i;
     }
-  }
-  if (num_active > 0) score_keys(positions, num_active, a);
-  for (int i = 0; i < num_active; ++i) chunks[active[i]].best = a[i];
-  keys_read += num_active;
+    if (num_active > 0) logits.template add<1>(positions, active, num_active);
+    std::int64_t keys_read = num_active;
 
-  for (;;) {
-    num_active = 0;
-    for (int i = 0; i < n; ++i) {
-      const auto [l, r, best] = chunks[i];
-      if (r - l <= 1) continue;
-      const std::int32_t m = l + (r - l) / 2;
-      positions[2 * num_active] = l + (m - l) / 2;
-      positions[2 * num_active + 1] = m + (r - m) / 2;
-      active[num_active++] = i;
-    }
-    if (num_active == 0) return keys_read;
-    score_keys(positions, 2 * num_active, a);
-    keys_read += 2 * num_active;
-    for (int i = 0; i < num_active; ++i) {
-      Descent& chunk = chunks[active[i]];
-      const std::int32_t m = chunk.l + (chunk.r - chunk.l) / 2;
-      const float left = a[2 * i];
-      const float right = a[2 * i + 1];
-      chunk.best = std::max({chunk.best, left, right});
-      if (left >= right) {
-        chunk.r = m;
-      } else {
-        chunk.l = m;
+    for (;;) {
+      num_active = 0;
+      for (int i = 0; i < n; ++i) {
+        const auto [l, r] = chunks[i];
+        if (r - l <= 1) continue;
+        const std::int32_t m = l + (r - l) / 2;
+        positions[2 * num_active] = l + (m - l) / 2;
+        positions[2 * num_active + 1] = m + (r - m) / 2;
+        active[num_active++] = i;
+      }
+      if (num_active == 0) return keys_read;
+      const float* const largest = logits.template add<2>(positions, active, num_active);
+      keys_read += 2 * num_active;
+      for (int i = 0; i < num_active; ++i) {
+        ChunkRange& chunk = chunks[active[i]];
+        const std::int32_t m = chunk.middle();
+        const bool left = largest[2 * i] >= largest[2 * i + 1];
+        chunk = {left ? chunk.l : m, left ? m : chunk.r};
       }
     }
   }
+};
+
+/// The chunk's centre key alone.
+struct Centre {
+  template <typename Logits>
+  static std::int64_t read(const ChunkRange* chunks, int n, Logits& logits) {
+    std::int32_t positions[kScanBatchChunks];
+    int all[kScanBatchChunks];
+    for (int i = 0; i < n; ++i) {
+      positions[i] = chunks[i].middle();
+      all[i] = i;
+    }
+    logits.template add<1>(positions, all, n);
+    return n;
+  }
+};
+
+/// Calls visit(rule) with the type of a rule.
+template <typename Visit>
+auto visit_rule(ScanRule rule, Visit&& visit) {
+  return rule == ScanRule::kCentre ? visit(Centre{}) : visit(Descent{});
 }
 
-/// scores[i] = score of the chunk [starts[i], min(starts[i] + chunk_size, end)). Returns the number
-/// of keys read.
-template <typename ScoreKeys>
-std::int64_t score_chunks(ScanRule rule, const std::int32_t* starts, std::int64_t count,
-                          std::int64_t chunk_size, std::int64_t end, ScoreKeys&& score_keys,
-                          float* scores) {
+/// Reads the chunks [starts[i], min(starts[i] + chunk_size, end)) by a rule, a batch at a time:
+/// on_batch(first, n) is called when `logits` holds those of chunks [first, first + n). Returns the
+/// number of keys read.
+template <typename Rule, typename Logits, typename OnBatch>
+std::int64_t scan_chunks(Rule rule, const std::int32_t* starts, std::int64_t count,
+                         std::int64_t chunk_size, std::int64_t end, Logits& logits,
+                         OnBatch&& on_batch) {
   std::int64_t keys_read = 0;
   for (std::int64_t first = 0; first < count; first += kScanBatchChunks) {
     const int n = static_cast<int>(std::min<std::int64_t>(kScanBatchChunks, count - first));
-    Descent chunks[kScanBatchChunks];
+    ChunkRange chunks[kScanBatchChunks];
     for (int i = 0; i < n; ++i) {
       const std::int64_t l = starts[first + i];
       chunks[i] = {static_cast<std::int32_t>(l),
-                   static_cast<std::int32_t>(std::min(l + chunk_size, end)),
-                   -std::numeric_limits<float>::infinity()};
+                   static_cast<std::int32_t>(std::min(l + chunk_size, end))};
     }
-    if (rule == ScanRule::kCentre) {
-      std::int32_t centres[kScanBatchChunks];
-      for (int i = 0; i < n; ++i) centres[i] = chunks[i].l + (chunks[i].r - chunks[i].l) / 2;
-      score_keys(centres, n, scores + first);
-      keys_read += n;
-    } else {
-      keys_read += descend(chunks, n, score_keys);
-      for (int i = 0; i < n; ++i) scores[first + i] = chunks[i].best;
-    }
+    logits.clear(n);
+    keys_read += rule.read(chunks, n, logits);
+    on_batch(first, n);
   }
   return keys_read;
 }

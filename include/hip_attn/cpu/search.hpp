@@ -1,134 +1,199 @@
 /// The tree search of one unit: stages of scan and select over shrinking chunks
-/// (docs/guide/algorithm.md, "The tree search").
+/// (docs/guide/algorithm.md, "The tree search"). A stage is a rule (scan.hpp), a scorer, which is
+/// the caller's (scorer.hpp), and a reduction (reduction.hpp).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
-#include "hip_attn/config.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cpu/reduction.hpp"
 #include "hip_attn/cpu/scan.hpp"
 #include "hip_attn/cpu/select.hpp"
-#include "hip_attn/search_plan.hpp"
 
 namespace hip_attn::cpu {
 
-/// Scratch of a search, each array [max_chunks(config, candidates)].
+/// Chunks of one piece of a scan.
+inline constexpr std::int64_t kPieceChunks = 4 * kScanBatchChunks;
+
+/// Scratch of a search, each array [max_chunks of the plan].
 struct SearchMemory {
   std::int32_t* starts;        ///< first keys of the chunks, ascending: input and result
   std::int32_t* other_starts;  ///< exchanged with starts whenever chunks are cut
   float* scores;
   float* scratch;
+  /// Where the reduction needs it: [ceil(max_chunks / kPieceChunks)] states of max_rows rows.
+  float* row_states = nullptr;
+  std::int64_t max_rows = 0;
 };
 
-/// A search between two of its scans: what a stage does before and after its chunks are scored is
-/// one thread's work, while the chunks themselves can be shared out.
+/// A search between two passes over its chunks: what a stage does before and after is one thread's
+/// work, while the pieces of a pass can be shared out.
+template <typename Reduction>
 class TreeSearch {
  public:
-  /// Of stages first_stage, first_stage + 1, ... over the candidates [config.sink, w0). For
+  /// Of stages first_stage, first_stage + 1, ... over the candidates [plan.sink, w0). For
   /// first_stage > 0 memory.starts holds the `count` survivors of the stage before.
-  TreeSearch(const HipConfig& config, std::int64_t w0, int first_stage, std::int64_t count,
-             const SearchMemory& memory) noexcept
-      : config_(&config),
+  TreeSearch(const SearchPlan& plan, std::int32_t w0, int first_stage, std::int64_t count,
+             const SearchMemory& memory, const Reduction& reduction = {}) noexcept
+      : plan_(&plan),
         w0_(w0),
-        candidates_(w0 - config.sink),
+        candidates_(w0 - plan.sink),
         stage_(first_stage - 1),
         count_(count),
-        memory_(memory) {
+        memory_(memory),
+        reduction_(reduction) {
     if (first_stage > 0) {
-      chunk_size_ = stage_chunk_size(config, first_stage - 1, candidates_);
+      chunk_shift_ = plan.chunk_shift(first_stage - 1, candidates_);
       return;
     }
-    // The first cut: one chunk per first_chunk_size tokens.
-    chunk_size_ = first_chunk_size(config, candidates_);
+    // The first cut: chunks of the whole range.
+    chunk_shift_ = plan.chunk_shift(0, candidates_);
     count_ = 0;
-    for (std::int64_t start = config.sink; start < w0; start += chunk_size_) {
+    for (std::int64_t start = plan.sink; start < w0; start += chunk_size()) {
       memory_.starts[count_++] = static_cast<std::int32_t>(start);
     }
   }
 
-  /// Goes on to the next stage whose chunks have to be scored; false: none is left. Stages that can
-  /// drop nothing read no key. on_survivors(stage, starts, count) is called for each of these.
+  /// After the last piece of a pass, or at the beginning: goes on to the next pass; false: none is
+  /// left. Stages that can drop nothing read no key. on_survivors(stage, starts, count) is called
+  /// for each stage that ends.
   template <typename OnSurvivors>
-  bool next_scan(OnSurvivors&& on_survivors) {
-    while (++stage_ < config_->num_stages()) {
-      cut(stage_chunk_size(*config_, stage_, candidates_));
-      if (count_ > kept()) return true;
+  bool next_pass(OnSurvivors&& on_survivors) {
+    if (pass_ == Pass::kObserve) {
+      merge_states();
+      pass_ = Pass::kScore;
+      return true;
+    }
+    if (pass_ == Pass::kScore) {
+      count_ = select_chunks(memory_.starts, memory_.scores, count_, kept(), memory_.scratch);
       on_survivors(stage_, memory_.starts, count_);
     }
+    while (++stage_ < plan_->num_stages) {
+      cut(plan_->chunk_shift(stage_, candidates_));
+      if (count_ > kept()) {
+        pass_ = Reduction::kNeedsRowState ? Pass::kObserve : Pass::kScore;
+        return true;
+      }
+      on_survivors(stage_, memory_.starts, count_);
+    }
+    pass_ = Pass::kNone;
     return false;
   }
 
   [[nodiscard]] int stage() const noexcept { return stage_; }
-  [[nodiscard]] std::int64_t num_chunks() const noexcept { return count_; }
+  [[nodiscard]] std::int64_t num_pieces() const noexcept { return ceil_div(count_, kPieceChunks); }
 
-  /// Scores chunks [first, last) of the stage: see score_chunks. Returns the number of keys read.
-  template <typename ScoreKeys>
-  std::int64_t scan(std::int64_t first, std::int64_t last, ScoreKeys&& score_keys) const {
-    return score_chunks(config_->stage(stage_).rule, memory_.starts + first, last - first,
-                        chunk_size_, w0_, score_keys, memory_.scores + first);
+  /// One piece of the pass, which other threads may run at the same time. Returns the number of
+  /// keys read.
+  template <typename Scorer>
+  std::int64_t run_piece(std::int64_t piece, const Scorer& scorer,
+                         const RowLogitMemory& row_logits = {}) const {
+    if constexpr (Reduction::kNeedsRowState) {
+      if (pass_ == Pass::kObserve) reduction_.clear(state_of(piece));
+      ChunkRowLogits<Scorer> logits(scorer, row_logits);
+      return scan(piece, logits);
+    } else {
+      ChunkMaxima<Scorer> logits(scorer);
+      return scan(piece, logits);
+    }
   }
 
-  /// Keeps the best chunks of the stage, all of which have been scored.
-  template <typename OnSurvivors>
-  void select(OnSurvivors&& on_survivors) {
-    count_ = select_chunks(memory_.starts, memory_.scores, count_, kept(), memory_.scratch);
-    on_survivors(stage_, memory_.starts, count_);
-  }
-
-  /// The first keys of the selected blocks once no scan is left, writable, and their number.
+  /// The first keys of the selected blocks once no pass is left, writable, and their number.
   std::pair<std::int32_t*, std::int64_t> selected() noexcept {
     // One stage whose chunk size doubled leaves chunks of several blocks.
-    cut(config_->block_k());
+    cut(plan_->block_shift);
     return {memory_.starts, count_};
   }
 
  private:
-  [[nodiscard]] std::int64_t kept() const noexcept {
-    return kept_chunks(config_->stage(stage_), chunk_size_);
+  enum class Pass { kNone, kObserve, kScore };
+
+  template <typename Logits>
+  std::int64_t scan(std::int64_t piece, Logits& logits) const {
+    const std::int64_t first = piece * kPieceChunks;
+    const std::int64_t count = std::min(kPieceChunks, count_ - first);
+    return visit_rule(plan_->stages[stage_].rule, [&](auto rule) {
+      return scan_chunks(
+          rule, memory_.starts + first, count, chunk_size(), w0_, logits,
+          [&](std::int64_t at, int n) { reduce(piece, first + at, logits.tile(n)); });
+    });
   }
 
-  /// Cuts the chunks into chunks of `size`, dropping those that begin at or after W0.
-  void cut(std::int64_t size) noexcept {
-    if (size == chunk_size_) return;
+  /// Takes in the logits of chunks from `first` on.
+  void reduce(std::int64_t piece, std::int64_t first, const ChunkTile& tile) const {
+    if constexpr (Reduction::kNeedsRowState) {
+      if (pass_ == Pass::kObserve) return reduction_.observe(tile, state_of(piece));
+    }
+    reduction_.score(tile, state_of(0), memory_.scores + first);
+  }
+
+  /// Into that of the first piece.
+  void merge_states() const {
+    if constexpr (Reduction::kNeedsRowState) {
+      for (std::int64_t piece = 1; piece < num_pieces(); ++piece) {
+        reduction_.merge(state_of(piece), state_of(0));
+      }
+    }
+  }
+
+  [[nodiscard]] RowState state_of(std::int64_t piece) const noexcept {
+    if constexpr (Reduction::kNeedsRowState) {
+      return {memory_.row_states + piece * memory_.max_rows * Reduction::kStateFloats,
+              memory_.max_rows};
+    } else {
+      return {};
+    }
+  }
+
+  [[nodiscard]] std::int64_t kept() const noexcept {
+    return plan_->kept_chunks(stage_, chunk_shift_);
+  }
+  [[nodiscard]] std::int64_t chunk_size() const noexcept { return std::int64_t{1} << chunk_shift_; }
+
+  /// Cuts the chunks into chunks of 2^shift keys, dropping those that begin at or after W0.
+  void cut(std::int32_t shift) noexcept {
+    if (shift == chunk_shift_) return;
+    const std::int64_t size = std::int64_t{1} << shift;
     std::int64_t n = 0;
     for (std::int64_t i = 0; i < count_; ++i) {
-      const std::int64_t end = std::min(memory_.starts[i] + chunk_size_, w0_);
+      const std::int64_t end = std::min<std::int64_t>(memory_.starts[i] + chunk_size(), w0_);
       for (std::int64_t start = memory_.starts[i]; start < end; start += size) {
         memory_.other_starts[n++] = static_cast<std::int32_t>(start);
       }
     }
     std::swap(memory_.starts, memory_.other_starts);
-    chunk_size_ = size;
+    chunk_shift_ = shift;
     count_ = n;
   }
 
-  const HipConfig* config_;
-  std::int64_t w0_;
-  std::int64_t candidates_;
+  const SearchPlan* plan_;
+  std::int32_t w0_;
+  std::int32_t candidates_;
   int stage_;
   std::int64_t count_;
-  std::int64_t chunk_size_ = 0;
+  std::int32_t chunk_shift_ = 0;
+  Pass pass_ = Pass::kNone;
   SearchMemory memory_;
+  [[no_unique_address]] Reduction reduction_;
 };
 
-/// A whole search. score_keys(stage, positions, n, a): see scan.hpp. on_survivors(stage, starts,
-/// count) is called after each stage. key_reads[stage] is added to. Returns the first keys of the
-/// selected blocks, which lie in `memory`, and their number.
-template <typename ScoreKeys, typename OnSurvivors>
-std::pair<std::int32_t*, std::int64_t> search(const HipConfig& config, std::int64_t w0,
-                                              int first_stage, std::int64_t count,
-                                              const SearchMemory& memory, ScoreKeys&& score_keys,
-                                              OnSurvivors&& on_survivors, std::int64_t* key_reads) {
-  TreeSearch tree(config, w0, first_stage, count, memory);
-  while (tree.next_scan(on_survivors)) {
-    const int stage = tree.stage();
-    key_reads[stage] +=
-        tree.scan(0, tree.num_chunks(), [&](const std::int32_t* positions, int n, float* a) {
-          score_keys(stage, positions, n, a);
-        });
-    tree.select(on_survivors);
+/// A whole search by one thread. scorer_of(stage) gives the scorer of a stage. on_survivors(stage,
+/// starts, count) is called after each stage. key_reads[stage] is added to. Returns the first keys
+/// of the selected blocks, which lie in the search's memory, and their number.
+template <typename Reduction, typename ScorerOf, typename OnSurvivors>
+std::pair<std::int32_t*, std::int64_t> run_search(TreeSearch<Reduction>& search,
+                                                  ScorerOf&& scorer_of, OnSurvivors&& on_survivors,
+                                                  std::int64_t* key_reads,
+                                                  const RowLogitMemory& row_logits = {}) {
+  while (search.next_pass(on_survivors)) {
+    const auto& scorer = scorer_of(search.stage());
+    for (std::int64_t piece = 0; piece < search.num_pieces(); ++piece) {
+      key_reads[search.stage()] += search.run_piece(piece, scorer, row_logits);
+    }
   }
-  return tree.selected();
+  return search.selected();
 }
 
 }  // namespace hip_attn::cpu

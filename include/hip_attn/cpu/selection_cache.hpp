@@ -5,55 +5,43 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hip_attn/config.hpp"
-#include "hip_attn/search_plan.hpp"
+#include "hip_attn/core/cache_layout.hpp"
+#include "hip_attn/core/search_plan.hpp"
 
 namespace hip_attn::cpu {
 
-/// int32 words: {filled, W0}, then per stage {count, first keys of the survivors}. The sizes follow
-/// from the config and the plan's max_seq_len alone, so plans that agree in those share a cache.
 class CacheEntry {
  public:
-  /// Where the count of stage s stands; for s = num_stages, the end of the entry.
-  static std::int64_t stage_word(const HipConfig& config, int s, std::int64_t candidates) noexcept {
-    std::int64_t word = 2;
-    for (int i = 0; i < s; ++i) word += 1 + max_survivors(config, i, candidates);
-    return word;
+  static std::size_t bytes(const SearchPlan& plan) noexcept {
+    return static_cast<std::size_t>(plan.cache_entry_words) * sizeof(std::int32_t);
   }
 
-  static std::size_t bytes(const HipConfig& config, std::int64_t candidates) noexcept {
-    return static_cast<std::size_t>(
-        ceil_div(stage_word(config, config.num_stages(), candidates), 4) * 16);
-  }
-
-  CacheEntry(const HipConfig& config, std::int64_t candidates, std::byte* memory) noexcept
-      : config_(config), candidates_(candidates), words_(reinterpret_cast<std::int32_t*>(memory)) {}
+  CacheEntry(const SearchPlan& plan, std::byte* memory) noexcept
+      : plan_(plan), words_(reinterpret_cast<std::int32_t*>(memory)) {}
 
   /// False for zeroed memory.
-  [[nodiscard]] bool filled() const noexcept { return words_[0] != 0; }
-  [[nodiscard]] std::int64_t window_start() const noexcept { return words_[1]; }
-
-  void set_window_start(std::int64_t w0) noexcept {
-    words_[0] = 1;
-    words_[1] = static_cast<std::int32_t>(w0);
+  [[nodiscard]] bool filled() const noexcept { return words_[CacheLayout::kFilled] != 0; }
+  [[nodiscard]] std::int32_t window_start() const noexcept {
+    return words_[CacheLayout::kWindowStart];
   }
 
-  /// Whether the survivors of stage s could come from a search up to W0: anything else is memory
-  /// that was not zeroed, or that a plan of other maxima wrote.
+  void set_window_start(std::int32_t w0) noexcept {
+    words_[CacheLayout::kFilled] = 1;
+    words_[CacheLayout::kWindowStart] = w0;
+  }
+
+  /// Whether the survivors of stage s could come from a search of this plan up to W0.
   [[nodiscard]] bool is_valid(int s) const noexcept {
-    const std::int64_t w0 = window_start();
-    if (w0 < config_.sink || w0 - config_.sink > candidates_) return false;
-    if ((w0 - config_.sink) % config_.block_k() != 0) return false;
-    const std::int64_t chunk_size = stage_chunk_size(config_, s, w0 - config_.sink);
-    const std::int32_t* stage = stage_words(s);
-    const std::int64_t count = stage[0];
-    if (count < 0 || count > max_survivors(config_, s, candidates_)) return false;
-    if (count > kept_chunks(config_.stage(s), chunk_size)) return false;
-    std::int64_t lowest = config_.sink;
-    for (std::int64_t i = 1; i <= count; ++i) {
-      if (stage[i] < lowest || stage[i] >= w0) return false;
-      if ((stage[i] - config_.sink) % chunk_size != 0) return false;
-      lowest = stage[i] + chunk_size;
+    const std::int32_t w0 = window_start();
+    if (!plan_.cached_window_holds(w0)) return false;
+    const std::int32_t chunk_shift = plan_.chunk_shift(s, w0 - plan_.sink);
+    const std::int32_t count = stage_words(s)[0];
+    if (count < 0 || count > plan_.stages[s].max_survivors) return false;
+    if (count > plan_.kept_chunks(s, chunk_shift)) return false;
+    const std::int32_t* const starts = stage_words(s) + 1;
+    for (std::int32_t i = 0; i < count; ++i) {
+      const std::int32_t before = i == 0 ? 0 : starts[i - 1];
+      if (!cached_chunk_holds(starts[i], before, i == 0, plan_.sink, w0, chunk_shift)) return false;
     }
     return true;
   }
@@ -72,11 +60,10 @@ class CacheEntry {
 
  private:
   [[nodiscard]] std::int32_t* stage_words(int s) const noexcept {
-    return words_ + stage_word(config_, s, candidates_);
+    return words_ + plan_.stages[s].cache_word;
   }
 
-  const HipConfig& config_;
-  std::int64_t candidates_;
+  const SearchPlan& plan_;
   std::int32_t* words_;
 };
 

@@ -5,12 +5,14 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <optional>
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/core/attended_keys.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/attend.hpp"
 #include "hip_attn/cpu/call_error.hpp"
+#include "hip_attn/cpu/scorer.hpp"
 #include "hip_attn/cpu/search.hpp"
 #include "hip_attn/cpu/selection_cache.hpp"
 #include "hip_attn/cpu/spin.hpp"
@@ -18,18 +20,15 @@
 
 namespace hip_attn::cpu {
 
-static_assert(kScanBatchKeys <= kTileKeys);
-
-/// Chunks and, in decode, attended keys of one piece of work. Prefill, whose units are many,
-/// attends to all keys of a unit in one piece.
-inline constexpr std::int64_t kPieceChunks = 4 * kScanBatchChunks;
+/// Attended keys of one piece of decode's work. Prefill, whose units are many, attends to all keys
+/// of a unit in one piece.
 inline constexpr std::int64_t kPieceKeys = 8 * kTileKeys;
 
 /// The blocks a unit attends to besides sink and window.
 struct UnitSelection {
   const std::int32_t* blocks;
-  std::int64_t count;
-  std::int64_t window_start;
+  std::int32_t count;
+  std::int32_t window_start;
 };
 
 /// A unit works in phases: the scan of every stage, then attention. begin() and next_phase()
@@ -38,12 +37,14 @@ struct UnitSelection {
 template <Element T, StoredFor<T> C>
 class Unit {
  public:
-  Unit(const AttentionPlan& plan, const AttentionArgs<T, C>& args, const QueryBlock& block,
-       std::int64_t kv_head, const UnitMemory& memory, const C* zeros, CallError& error) noexcept
+  Unit(const AttentionPlan& plan, const SearchPlan& search_plan, const AttentionArgs<T, C>& args,
+       const QueryBlock& block, std::int64_t kv_head, const UnitMemory& memory, const C* zeros,
+       CallError& error) noexcept
       : plan_(plan),
-        config_(plan.config),
+        search_plan_(search_plan),
         args_(args),
         block_(block),
+        p0_(static_cast<std::int32_t>(block.p0)),
         kv_head_(kv_head),
         group_(plan.shape.num_q_heads / plan.shape.num_kv_heads),
         memory_(memory),
@@ -62,21 +63,16 @@ class Unit {
   /// The pieces of the first phase; 0: the unit is done, as in next_phase().
   std::int64_t begin(ThreadMemory& thread) {
     if (args_.selection) return attend_to(given_selection(), thread);
-    const std::int64_t w0 = window_start(config_, block_.p0);
-    if (config_.is_window_only()) return attend_to({nullptr, 0, w0}, thread);
-    if (config_.is_dense() || block_.p0 < plan_.dense_until) {
-      return attend_to({nullptr, 0, config_.sink}, thread);
-    }
+    const std::int32_t w0 = search_plan_.window_start(p0_);
+    if (search_plan_.num_stages == 0) return attend_to({nullptr, 0, w0}, thread);
+    if (p0_ < plan_.dense_until) return attend_to({nullptr, 0, search_plan_.sink}, thread);
     if (!begin_search(w0)) return 0;
     return search_on(thread);
   }
 
   /// After the last piece of a phase: the pieces of the next one.
   std::int64_t next_phase(ThreadMemory& thread) {
-    if (scanning_) {
-      search_->select(on_survivors());
-      return search_on(thread);
-    }
+    if (scanning_) return search_on(thread);
     for (std::int64_t row = 0; row < block_.rows; ++row) {
       for (std::int64_t head = 0; head < group_; ++head) {
         const std::int64_t q_head = kv_head_ * group_ + head;
@@ -105,22 +101,21 @@ class Unit {
   UnitSelection given_selection() {
     const ConstBlockSelection& given = *args_.selection;
     const std::int64_t row = block_.selection_row;
-    const std::int64_t count = given.counts(row, kv_head_);
-    const std::int64_t w0 = given.window_start(row, kv_head_);
-    const std::int64_t block_k = config_.block_k();
-    if (count < 0 || count > given.blocks.sizes[2]) {
+    const std::int32_t count = given.counts(row, kv_head_);
+    const std::int32_t w0 = given.window_start(row, kv_head_);
+    const std::int32_t sink = search_plan_.sink;
+    if (!given_count_holds(count, given.blocks.sizes[2])) {
       return refuse(CallError::Kind::kSelectionCount, row, count);
     }
-    if (w0 < config_.sink || (w0 > config_.sink && w0 > block_.p0 + 1)) {
+    if (!given_window_holds(w0, sink, p0_)) {
       return refuse(CallError::Kind::kSelectionWindow, row, w0);
     }
     const std::int32_t* blocks = &given.blocks(row, kv_head_, 0);
-    std::int64_t lowest = ceil_div(config_.sink, block_k);
-    for (std::int64_t i = 0; i < count; ++i) {
-      if (blocks[i] < lowest || (blocks[i] + std::int64_t{1}) * block_k > w0) {
+    for (std::int32_t i = 0; i < count; ++i) {
+      const std::int32_t before = i == 0 ? 0 : blocks[i - 1];
+      if (!given_block_holds(blocks[i], before, i == 0, sink, w0, search_plan_.block_shift)) {
         return refuse(CallError::Kind::kSelectionBlock, row, blocks[i]);
       }
-      lowest = blocks[i] + std::int64_t{1};
     }
     return {blocks, count, w0};
   }
@@ -132,22 +127,20 @@ class Unit {
 
   /// Prepares the search, from the stage on that the cache says when there is one. False: the cache
   /// holds no selection of this plan.
-  bool begin_search(std::int64_t w0) {
+  bool begin_search(std::int32_t w0) {
     if (!args_.cache) {
-      search_.emplace(config_, w0, 0, 0, memory_.search);
+      search_.emplace(search_plan_, w0, 0, 0, memory_.search);
       selection_window_ = w0;
       return true;
     }
-    const std::int64_t candidates = max_candidates(config_, plan_.shape.max_seq_len);
     const std::int64_t slot =
         args_.cache->slots ? (*args_.cache->slots)(block_.request) : block_.request;
-    const std::size_t offset =
-        static_cast<std::size_t>(slot) * plan_.selection_cache_slot_bytes +
-        static_cast<std::size_t>(kv_head_) * CacheEntry::bytes(config_, candidates);
+    const std::size_t offset = static_cast<std::size_t>(slot) * plan_.selection_cache_slot_bytes +
+                               static_cast<std::size_t>(kv_head_) * CacheEntry::bytes(search_plan_);
     CacheEntry& entry =
-        entry_.emplace(config_, candidates, static_cast<std::byte*>(args_.cache->data) + offset);
+        entry_.emplace(search_plan_, static_cast<std::byte*>(args_.cache->data) + offset);
     int first_stage =
-        std::clamp(args_.cache->refresh_from(block_.request), 0, config_.num_stages());
+        std::clamp(args_.cache->refresh_from(block_.request), 0, search_plan_.num_stages);
     // Empty, or ahead of the sequence after a rollback: everything runs.
     if (!entry.filled() || entry.window_start() > w0) first_stage = 0;
     if (first_stage > 0 && !entry.is_valid(first_stage - 1)) {
@@ -158,35 +151,29 @@ class Unit {
     const std::int64_t count =
         first_stage == 0 ? 0 : entry.load(first_stage - 1, memory_.search.starts);
     selection_window_ = entry.window_start();
-    search_.emplace(config_, selection_window_, first_stage, count, memory_.search);
+    search_.emplace(search_plan_, selection_window_, first_stage, count, memory_.search);
     return true;
   }
 
-  auto on_survivors() {
-    return [this](int stage, const std::int32_t* starts, std::int64_t count) {
-      if (entry_) entry_->store(stage, starts, count);
-    };
-  }
-
-  /// The next scan or, when none is left, attention.
+  /// The next pass over chunks or, when none is left, attention.
   std::int64_t search_on(ThreadMemory& thread) {
-    scanning_ = search_->next_scan(on_survivors());
+    scanning_ =
+        search_->next_pass([this](int stage, const std::int32_t* starts, std::int64_t count) {
+          if (entry_) entry_->store(stage, starts, count);
+        });
     if (scanning_) {
-      use_queries(config_.stage(search_->stage()).query_stride);
-      return ceil_div(search_->num_chunks(), kPieceChunks);
+      use_queries(search_plan_.stages[search_->stage()].query_stride);
+      return search_->num_pieces();
     }
     const auto [starts, count] = search_->selected();
-    for (std::int64_t i = 0; i < count; ++i) starts[i] /= config_.block_k();
-    return attend_to({starts, count, selection_window_}, thread);
+    for (std::int64_t i = 0; i < count; ++i) starts[i] >>= search_plan_.block_shift;
+    return attend_to({starts, static_cast<std::int32_t>(count), selection_window_}, thread);
   }
 
   void scan_piece(std::int64_t piece, ThreadMemory& thread) {
-    const std::int64_t first = piece * kPieceChunks;
-    const std::int64_t last = std::min(first + kPieceChunks, search_->num_chunks());
-    thread.counters[search_->stage()] +=
-        search_->scan(first, last, [&](const std::int32_t* positions, int n, float* a) {
-          score(positions, n, a, thread.tile);
-        });
+    const UnitScorer<C> scorer(kernels_, kv_, memory_.queries, queries_.layout(), pooled_rows_,
+                               thread.tile);
+    thread.counters[search_->stage()] += search_->run_piece(piece, scorer);
   }
 
   /// Puts the queries pooled by `query_stride` into memory, unless they are there.
@@ -196,32 +183,12 @@ class Unit {
     pooled_by_ = query_stride;
   }
 
-  /// a(j) = max over the unit's query heads and pooled rows of q . k_j.
-  void score(const std::int32_t* positions, int n, float* a, const TileMemory& tile) const {
-    const C* rows[kTileKeys];
-    kv_.find(positions, n, rows, nullptr);
-    if (queries_.layout().is_few()) {
-      const auto num_rows = static_cast<int>(pooled_rows_);
-      prefetch_rows(rows, n, queries_.head_dim);
-      kernels_.template of<C>().dot_rows(rows, n, memory_.queries, num_rows, tile.scores);
-      kernels_.max_of_rows(tile.scores, num_rows, n, a);
-      return;
-    }
-    kernels_.template of<C>().load(rows, n, tile.keys);
-    std::fill(tile.best, tile.best + n * kLanes, -std::numeric_limits<float>::infinity());
-    for (std::int64_t panel = 0; panel < num_panels(pooled_rows_); ++panel) {
-      kernels_.dot(tile.keys, memory_.queries + panel * kLanes * queries_.head_dim, n, tile.scores);
-      kernels_.lane_max(tile.scores, n, tile.best);
-    }
-    kernels_.reduce_max(tile.best, n, a);
-  }
-
   void write_selection(const UnitSelection& selection) const {
     const BlockSelection& out = *args_.selection_out;
     const std::int64_t row = block_.selection_row;
     std::copy(selection.blocks, selection.blocks + selection.count, &out.blocks(row, kv_head_, 0));
-    out.counts(row, kv_head_) = static_cast<std::int32_t>(selection.count);
-    out.window_start(row, kv_head_) = static_cast<std::int32_t>(selection.window_start);
+    out.counts(row, kv_head_) = selection.count;
+    out.window_start(row, kv_head_) = selection.window_start;
   }
 
   // ---- Attention --------------------------------------------------------------------------------
@@ -230,11 +197,17 @@ class Unit {
     scanning_ = false;
     if (selection.count < 0) return 0;  // reported
     if (args_.selection_out) write_selection(selection);
-    const std::int64_t end = block_.p0 + block_.rows;
-    keys_ = {std::min(config_.sink, end), selection.blocks,       selection.count,
-             config_.block_k(),           selection.window_start, end};
-    if (config_.is_window_only()) keys_.row_window = config_.window;
-    keys_.window_start = keys_.row_window_start(block_.p0);  // no row sees what lies before
+    const std::int32_t end = p0_ + static_cast<std::int32_t>(block_.rows);
+    const std::int32_t block_shift = search_plan_.block_shift;
+    keys_ = {std::min(search_plan_.sink, end),
+             selection.blocks,
+             selection.count,
+             block_shift,
+             block_shift,
+             selection.window_start,
+             end};
+    // No row sees what lies before.
+    keys_.window_start = keys_.row_window_start(p0_, search_plan_.row_window);
     count_attended(thread);
     use_queries(1);
     memory_.state.clear(queries_.layout());
@@ -248,13 +221,13 @@ class Unit {
     const LogitRule rule{
         args_.scale.value_or(1.f / std::sqrt(static_cast<float>(queries_.head_dim))),
         args_.logit_softcap.value_or(0.f)};
-    const UnitAttention<C> attention(kernels_, kv_, keys_, memory_.queries, queries_, block_.p0,
-                                     rule);
+    const UnitAttention<C> attention(kernels_, kv_, keys_, search_plan_.row_window, memory_.queries,
+                                     queries_, p0_, rule);
     if (plan_.op == Operator::kPrefill) {
       return attention.attend(0, keys_.count(), memory_.state, thread.tile);
     }
     const std::int64_t first = piece * kPieceKeys;
-    const std::int64_t last = std::min(first + kPieceKeys, keys_.count());
+    const std::int64_t last = std::min<std::int64_t>(first + kPieceKeys, keys_.count());
     if (piece == 0) {
       attention.attend(first, last, memory_.state, thread.tile);
     } else {
@@ -268,15 +241,18 @@ class Unit {
   }
 
   void count_attended(ThreadMemory& thread) const {
-    std::int64_t* counters = thread.counters + config_.num_stages();
+    std::int64_t* counters = thread.counters + plan_.config.num_stages();
     counters[0] += keys_.count();
-    for (std::int64_t p = block_.p0; p < keys_.end; ++p) counters[1] += keys_.until(p).count();
+    for (std::int32_t p = p0_; p < keys_.end; ++p) {
+      counters[1] += keys_.until(p, search_plan_.row_window).count();
+    }
   }
 
   const AttentionPlan& plan_;
-  const HipConfig& config_;
+  const SearchPlan& search_plan_;
   const AttentionArgs<T, C>& args_;
   const QueryBlock& block_;
+  std::int32_t p0_;  // of the block
   std::int64_t kv_head_;
   std::int64_t group_;
   UnitMemory memory_;
@@ -287,9 +263,9 @@ class Unit {
   std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
   std::optional<CacheEntry> entry_;  // of the selection cache
-  std::optional<TreeSearch> search_;
+  std::optional<TreeSearch<Maximum>> search_;
   bool scanning_ = false;
-  std::int64_t selection_window_ = 0;  // W0 of the search
+  std::int32_t selection_window_ = 0;  // W0 of the search
   AttendedKeys keys_{};
   std::atomic<std::int64_t> merged_ = 0;  // pieces of attention that the unit's state holds
 };

@@ -68,8 +68,10 @@ inline MemoryOfThread carve_thread(const AttentionPlan& plan, Carver& carver) no
   const std::int64_t chunks =
       max_chunks(plan.config, max_candidates(plan.config, plan.shape.max_seq_len));
   MemoryOfThread memory{};
-  memory.unit.search = {carver.take<std::int32_t>(chunks), carver.take<std::int32_t>(chunks),
-                        carver.take<float>(chunks), carver.take<float>(chunks)};
+  memory.unit.search.starts = carver.take<std::int32_t>(chunks);
+  memory.unit.search.other_starts = carver.take<std::int32_t>(chunks);
+  memory.unit.search.scores = carver.take<float>(chunks);
+  memory.unit.search.scratch = carver.take<float>(chunks);
   memory.unit.queries = carver.take<float>(layout.size());
   memory.unit.state = carve_state(layout, carver);
   const std::int64_t tile_floats = layout.is_few() ? 0 : kTileKeys * d;

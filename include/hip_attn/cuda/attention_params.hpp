@@ -9,19 +9,6 @@
 
 namespace hip_attn::cuda {
 
-/// Stages that fit a kernel's parameters; hip_classic needs log2(max_len / k) of them.
-inline constexpr int kMaxStages = 32;
-
-struct StageParams {
-  std::int32_t chunk_size;  ///< of stage 0: before doubling
-  std::int32_t query_stride;
-  std::int32_t keep;
-  std::int32_t max_survivors;
-  std::int32_t
-      cache_word;     ///< where the stage's count stands in a decode cache entry; survivors follow
-  std::int32_t rule;  ///< ScanRule
-};
-
 /// Rows of a paged cache: where row `offset` of a page lies for one KV head.
 template <typename Stored>
 struct PagedTensor {

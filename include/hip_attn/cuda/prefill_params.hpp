@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/types.hpp"
 
@@ -24,17 +25,9 @@ struct PrefillParams {
   std::int32_t group;
   std::int32_t max_seq_len;
   LogitScale logits;
-  // Config
-  std::int32_t sink;
-  std::int32_t window;       ///< INT32_MAX: every key
-  std::int32_t window_step;  ///< W0 is the sink and a multiple of it
-  std::int32_t row_window;   ///< keys of the window that a row sees at most; INT32_MAX: all
   std::int32_t block_q;
-  std::int32_t max_first_chunks;
-  std::int32_t block_k;
   std::int32_t dense_until;  ///< query blocks with p0 below are not searched: every key
-  std::int32_t num_stages;
-  StageParams stages[kMaxStages];
+  SearchPlan search;
   // Selection and counters
   std::int32_t selection_rows;  ///< selection_row(total_q, B, 0, block_q) of this call
   SelectionParams<const std::int32_t> selection_in;  ///< absent: search

@@ -5,9 +5,9 @@
 namespace hip_attn::cpu {
 namespace {
 
-template <Element T>
+template <Element T, StoredFor<T> C>
 struct Instantiated {
-  decltype(&run_attention<T>) attention = &run_attention<T>;
+  decltype(&run_attention<T, C>) attention = &run_attention<T, C>;
   decltype(&merge_row<T>) merge = &merge_row<T>;
 };
 
@@ -16,8 +16,6 @@ struct Instantiated {
 
 int main() {
   using namespace hip_attn;
-  const cpu::Instantiated<float> with_float;
-  const cpu::Instantiated<float16> with_float16;
-  const cpu::Instantiated<bfloat16> with_bfloat16;
-  return with_float.merge && with_float16.merge && with_bfloat16.merge ? 0 : 1;
+#define IS_THERE(T, C) &&cpu::Instantiated<T, C>().attention != nullptr
+  return true HIP_ATTN_FOR_EACH_TYPE_PAIR(IS_THERE) ? 0 : 1;
 }

@@ -5,8 +5,8 @@
 #include <climits>
 #include <cstdint>
 
-#include "hip_attn/cuda/attend/attended_keys.cuh"
 #include "hip_attn/cuda/decode/params.hpp"
+#include "hip_attn/cuda/decode/unchecked_keys.cuh"
 #include "hip_attn/cuda/decode/unit.cuh"
 #include "hip_attn/cuda/ptx/global_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
@@ -55,14 +55,14 @@ class KeysAhead {
     const std::int32_t rows = read_hint(params_.tensors.cu_seqlens_q + request + 1) -
                               read_hint(params_.tensors.cu_seqlens_q + request);
     UncheckedKeys keys;
-    keys.sink_end = params_.sink;
+    keys.sink_end = params_.search.sink;
     keys.blocks = survivors + 1;
     keys.num_blocks = read_hint(survivors);
     keys.start_shift = 0;
-    keys.block_shift = params_.block_shift;
-    keys.window_start = read_hint(entry + 1);
+    keys.block_shift = params_.search.block_shift;
+    keys.window_start = read_hint(entry + CacheLayout::kWindowStart);
     keys.end = read_hint(params_.tensors.seq_lens + request);
-    if (refresh_from < params_.num_stages || rows != 1 ||
+    if (refresh_from < params_.search.num_stages || rows != 1 ||
         !is_below(keys.num_blocks, params_.last_stage.max_survivors + 1)) {
       return;
     }

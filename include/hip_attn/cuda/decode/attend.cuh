@@ -27,7 +27,7 @@ class DecodeAttention {
   template <bool kAtOnce>
   __device__ void read_early(const std::int32_t* blocks, bool exist) {
     const std::int32_t key = first_key(one_row_shift<kAtOnce>());
-    const std::int32_t number = (key - params_.sink) >> params_.block_shift;
+    const std::int32_t number = (key - params_.search.sink) >> params_.search.block_shift;
     const bool wanted = exist & is_below(number, params_.last_stage.max_survivors);
     read_where(early_block_.start, blocks + number, wanted);
     read_where(early_block_.before, blocks + number - 1, wanted);  // of the first, their number
@@ -60,7 +60,7 @@ class DecodeAttention {
   __device__ void attend_to(const UnitSelection& selection) {
     take(selection);
     // No row sees what lies before.
-    keys_.window_start = max(keys_.window_start, unit_.p0() + 1 - params_.row_window);
+    keys_.window_start = max(keys_.window_start, unit_.p0() + 1 - params_.search.row_window);
     num_keys_ = keys_.count();
     const int num_rows = unit_.rows * params_.group;
     const int pass_rows = kRowsPerTile << params_.layout.row_tile_shift;
@@ -76,11 +76,11 @@ class DecodeAttention {
 
  private:
   __device__ void take(const UnitSelection& selection) {
-    keys_.sink_end = min(params_.sink, unit_.seq_len);
+    keys_.sink_end = min(params_.search.sink, unit_.seq_len);
     keys_.blocks = selection.blocks;
     keys_.num_blocks = selection.count;
     keys_.start_shift = selection.start_shift;
-    keys_.block_shift = params_.block_shift;
+    keys_.block_shift = params_.search.block_shift;
     keys_.window_start = selection.w0;
     keys_.end = unit_.seq_len;
     num_keys_ = keys_.count();
@@ -318,10 +318,12 @@ class DecodeAttention {
     std::int32_t triples = 0;
 #pragma unroll 1
     for (int row = 0; row < unit_.rows; ++row) {
-      triples += keys_.until(unit_.p0() + row, params_.row_window).count();
+      triples += keys_.until(unit_.p0() + row, params_.search.row_window).count();
     }
-    atomicAdd(params_.counters + params_.num_stages, static_cast<unsigned long long>(num_keys_));
-    atomicAdd(params_.counters + params_.num_stages + 1, static_cast<unsigned long long>(triples));
+    atomicAdd(params_.counters + params_.search.num_stages,
+              static_cast<unsigned long long>(num_keys_));
+    atomicAdd(params_.counters + params_.search.num_stages + 1,
+              static_cast<unsigned long long>(triples));
   }
 
   static constexpr int kSlotBytes = slot_bytes(kHeadDim);

@@ -24,7 +24,7 @@ __device__ void write_selection(const DecodeUnit<Traits, Team>& unit,
       out.blocks + unit.request * out.blocks_row_stride + unit.kv_head * out.blocks_head_stride;
 #pragma unroll 1
   for (std::int32_t i = unit.thread(); i < selection.count; i += kDecodeThreads) {
-    row[i] = selection.blocks[i] << selection.start_shift >> unit.params.block_shift;
+    row[i] = selection.blocks[i] << selection.start_shift >> unit.params.search.block_shift;
   }
   if (unit.thread() == 0) {
     out.counts[unit.request * out.counts_row_stride + unit.kv_head] = selection.count;
@@ -63,7 +63,7 @@ __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
   selection.w0 = unit.window_start();
   if (unit.params.selection_in.blocks) {
     if (!search.take_given(selection)) return unit.fill_rows(NAN);
-  } else if (unit.params.num_stages > 0) {
+  } else if (unit.params.search.num_stages > 0) {
     if (!search.run(selection)) return unit.fill_rows(NAN);
   }
   write_selection(unit, selection);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/types.hpp"
 
@@ -41,7 +42,7 @@ struct DecodeLayout {
   std::int32_t bytes;    ///< in all
 };
 
-/// Memory of SelectionCache, int32 words as cpu::CacheEntry lays them out.
+/// Memory of SelectionCache, int32 words as CacheLayout says.
 struct CacheParams {
   std::int32_t* words = nullptr;  ///< null: absent; an entry is {filled, W0, stages}
   std::uint32_t slot_words;
@@ -51,7 +52,7 @@ struct CacheParams {
   const std::int32_t* slots;  ///< null: slot b
 };
 
-/// What every unit reads lies together and `stages`, of which few are read, last: the lines of
+/// What every unit reads lies together and the stages, of which few are read, last: the lines of
 /// constant memory come one after another, each from L2 when a kernel begins.
 template <typename Stored>
 struct DecodeParams {
@@ -62,16 +63,7 @@ struct DecodeParams {
   std::int32_t group_factor;  ///< i / group is i * group_factor >> 16 for rows i of a unit
   std::int32_t max_seq_len;   ///< of the plan, and that a request's pages can hold
   LogitScale logits;
-  // Config
-  std::int32_t sink;
-  std::int32_t window;        ///< INT32_MAX: every key
-  std::int32_t window_shift;  ///< W0 is the sink and a multiple of 2^window_shift
-  std::int32_t row_window;    ///< keys of the window that a row sees at most; INT32_MAX: all
-  std::int32_t max_first_chunks;
-  std::int32_t max_candidates;
-  std::int32_t block_shift;  ///< log2(block_k)
-  std::int32_t num_stages;
-  StageParams last_stage;  ///< stages[num_stages - 1], known without its number
+  StagePlan last_stage;  ///< search.stages[search.num_stages - 1], known without its number
   /// One query row of a request may attend to the selection as it lies in the cache.
   bool attends_to_cache;
   /// With how many keys at most that can be done at once (DecodeAttention::Path); 0 where rows of
@@ -94,7 +86,7 @@ struct DecodeParams {
   std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
   float* row_states;        ///< [teams, team_size, max_rows]; null: the reduction has none
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
-  StageParams stages[kMaxStages];
+  SearchPlan search;        ///< its stages last
 };
 
 }  // namespace hip_attn::cuda

@@ -263,7 +263,7 @@ struct DecodeScan {
 
   __device__ ChunkRange range_of(std::int32_t chunk) const {
     const std::int32_t l = chunk < chunks.count ? chunks.start(chunk) : 0;
-    return {l, chunk < chunks.count ? min(l + chunks.chunk_size, end) : 0};
+    return {l, chunk < chunks.count ? min(l + chunks.chunk_size(), end) : 0};
   }
 
   /// Takes the scores of a level in and asks for the next; false: there is none.

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/attend/attended_keys.cuh"
 #include "hip_attn/cuda/decode/register_select.cuh"
 #include "hip_attn/cuda/decode/scan.cuh"
+#include "hip_attn/cuda/decode/unchecked_keys.cuh"
 #include "hip_attn/cuda/decode/unit.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/select.cuh"
@@ -35,18 +35,19 @@ class DecodeSearch {
 
   /// The survivors of the last stage are to be used again.
   __device__ bool expects_reuse() const {
-    return slot_holds_ & (cached_stages_ >= params_.num_stages);
+    return slot_holds_ & (cached_stages_ >= params_.search.num_stages);
   }
 
   /// They can be used as they lie in the cache, each still to be checked. Only where the caller's
   /// tensors and the plan allow it, and for one query row of a request whose length holds.
   __device__ bool can_reuse() const {
-    const std::int32_t candidates = after_sink(cached_w0_);
-    const std::int32_t most = max(unit_.seq_len - params_.window - params_.sink, 0);
+    const std::int32_t candidates = cached_candidates(cached_w0_, params_.search.sink);
+    const std::int32_t most = max(unit_.seq_len - params_.search.window - params_.search.sink, 0);
     const std::int32_t most_blocks =
-        min(params_.last_stage.max_survivors, candidates >> params_.block_shift);
-    return expects_reuse() & (filled_ != 0) & is_below(candidates, most + 1) &
-           is_whole_blocks(candidates) & is_below(cached_count_, most_blocks + 1);
+        min(params_.last_stage.max_survivors, candidates >> params_.search.block_shift);
+    return expects_reuse() & (filled_ != 0) &
+           cached_window_holds(candidates, most, params_.search.block_shift) &
+           is_below(cached_count_, most_blocks + 1);
   }
 
   __device__ bool slot_holds() const { return slot_holds_; }
@@ -61,18 +62,17 @@ class DecodeSearch {
         given.counts[unit_.request * given.counts_row_stride + unit_.kv_head];
     const std::int32_t w0 =
         given.window_start[unit_.request * given.window_row_stride + unit_.kv_head];
-    if (count < 0 || count > given.max_blocks) return false;
-    if (w0 != params_.sink && (w0 <= params_.sink || w0 > unit_.p0() + 1)) return false;
+    if (!given_count_holds(count, given.max_blocks)) return false;
+    if (!given_window_holds(w0, params_.search.sink, unit_.p0())) return false;
     const std::int32_t* const blocks = given.blocks + unit_.request * given.blocks_row_stride +
                                        unit_.kv_head * given.blocks_head_stride;
     bool holds = true;
 #pragma unroll 1
     for (std::int32_t i = thread(); i < count; i += kDecodeThreads) {
-      const std::int64_t start = std::int64_t{blocks[i]} << params_.block_shift;
-      holds &= start >= params_.sink && start + (1 << params_.block_shift) <= w0;
-      holds &= i == 0 || blocks[i - 1] < blocks[i];
+      holds &= given_block_holds(blocks[i], i == 0 ? 0 : blocks[i - 1], i == 0, params_.search.sink,
+                                 w0, params_.search.block_shift);
     }
-    selection = {blocks, count, params_.block_shift, w0};
+    selection = {blocks, count, params_.search.block_shift, w0};
     return __syncthreads_and(holds);
   }
 
@@ -87,10 +87,11 @@ class DecodeSearch {
     int first_stage = 0;
     std::int32_t count = 0;
     if (entry_) {
-      if (entry_holds()) first_stage = min(max(cached_stages_, 0), params_.num_stages);
+      if (entry_holds()) first_stage = min(max(cached_stages_, 0), params_.search.num_stages);
       if (first_stage > 0) {
         w0_ = cached_w0_;
-        if (!load_survivors(first_stage - 1, params_.stages[first_stage - 1], count)) return false;
+        if (!load_survivors(first_stage - 1, params_.search.stages[first_stage - 1], count))
+          return false;
       }
     }
     search_from(first_stage, count);
@@ -115,27 +116,27 @@ class DecodeSearch {
     entry_ = cache_entry(cache, slot, unit_.kv_head);
     const int lane = thread() % 32;
     const std::int32_t* const of_entry = entry_ + (lane == 3   ? params_.last_stage.cache_word
-                                                   : lane == 2 ? 1
-                                                               : 0);
+                                                   : lane == 2 ? CacheLayout::kWindowStart
+                                                               : CacheLayout::kFilled);
     word_ = *(lane == 0 ? cache.refresh_from + unit_.request : of_entry);
   }
 
   /// Puts the survivors of stage s into lists_[0]; false when they are none of this plan.
-  __device__ bool load_survivors(int s, const StageParams& stage, std::int32_t& count) {
+  __device__ bool load_survivors(int s, const StagePlan& stage, std::int32_t& count) {
     const std::int32_t* const words = entry_ + stage.cache_word;
     // On their way together with their number.
     ListedBlock own;
     if (thread() < stage.max_survivors) own = ListedBlock::read(words + 1, thread());
     count = words[0];
-    bool holds = count >= 0 && count <= stage.max_survivors && w0_holds(w0_);
-    const std::int32_t chunk_size = holds ? stage_chunk_size(s, w0_ - params_.sink) : 1;
-    holds &= count <= kept_chunks(stage, chunk_size);
+    bool holds =
+        count >= 0 && count <= stage.max_survivors && params_.search.cached_window_holds(w0_);
+    const int shift =
+        holds ? params_.search.chunk_shift(s, w0_ - params_.search.sink) : stage.chunk_shift;
+    holds &= count <= params_.search.kept_chunks(s, shift);
     const std::int32_t last = holds ? count : 0;
 #pragma unroll 1
     for (int i = thread(); i < last;) {
-      holds &= own.start >= params_.sink && own.start < w0_ &&
-               ((own.start - params_.sink) & (chunk_size - 1)) == 0;
-      holds &= i == 0 || own.before < own.start;
+      holds &= cached_chunk_holds(own.start, own.before, i == 0, params_.search.sink, w0_, shift);
       lists_[0][i] = own.start;
       i += kDecodeThreads;
       if (i >= last) [[likely]]
@@ -148,27 +149,13 @@ class DecodeSearch {
   /// The cache holds a selection, and not one of a longer request.
   __device__ bool entry_holds() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
 
-  /// A window of this plan can start there.
-  __device__ bool w0_holds(std::int32_t w0) const {
-    const std::int32_t candidates = after_sink(w0);
-    return is_below(candidates, params_.max_candidates + 1) && is_whole_blocks(candidates);
-  }
-  /// Of any word that a cache may hold.
-  __device__ std::int32_t after_sink(std::int32_t w0) const {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(w0) -
-                                     static_cast<std::uint32_t>(params_.sink));
-  }
-  __device__ bool is_whole_blocks(std::int32_t keys) const {
-    return (keys & ((1 << params_.block_shift) - 1)) == 0;
-  }
-
   /// From the last stage's survivors in lists_[0].
   __device__ void select_blocks(std::int32_t count, UnitSelection& selection) {
-    const std::int32_t last_chunk_size =
-        stage_chunk_size(params_.num_stages - 1, w0_ - params_.sink);
-    const std::int32_t block_k = 1 << params_.block_shift;
-    if (last_chunk_size > block_k) [[unlikely]] {  // one stage whose chunk size doubled
-      const ChunkList blocks = ChunkList::cut(lists_[0], count, last_chunk_size, block_k, w0_);
+    const int shift =
+        params_.search.chunk_shift(params_.search.num_stages - 1, w0_ - params_.search.sink);
+    if (shift > params_.search.block_shift) [[unlikely]] {  // one stage whose chunk size doubled
+      const ChunkList blocks =
+          ChunkList::cut(lists_[0], count, shift, params_.search.block_shift, w0_);
       write_down(blocks, nullptr);
       swap_lists();
       count = blocks.count;
@@ -181,20 +168,17 @@ class DecodeSearch {
   /// Leaves the last stage's survivors in lists_[0] and their number in count; count is given the
   /// number of survivors of the stage before the first.
   __device__ void search_from(int first_stage, std::int32_t& count) {
-    const std::int32_t candidates = w0_ - params_.sink;
+    const std::int32_t candidates = w0_ - params_.search.sink;
     // By every block, before one of them writes it: a scan ends with a barrier of the team.
     bool entry_was_read = false;
-    std::int32_t chunk_size = stage_chunk_size(first_stage - 1, candidates);
+    int size_shift = params_.search.chunk_shift(max(first_stage - 1, 0), candidates);
 #pragma unroll 1
-    for (int s = first_stage; s < params_.num_stages; ++s) {
-      const StageParams& stage = params_.stages[s];
-      const std::int32_t stage_size = stage_chunk_size(s, candidates);
-      const ChunkList chunks =
-          s == 0
-              ? ChunkList{nullptr, params_.sink,
-                          (candidates + stage_size - 1) >> (__ffs(stage_size) - 1), stage_size, 0}
-              : ChunkList::cut(lists_[0], count, chunk_size, stage_size, w0_);
-      const std::int32_t keep = kept_chunks(stage, stage_size);
+    for (int s = first_stage; s < params_.search.num_stages; ++s) {
+      const StagePlan& stage = params_.search.stages[s];
+      const int shift = params_.search.chunk_shift(s, candidates);
+      const ChunkList chunks = s == 0 ? ChunkList::whole(params_.search.sink, w0_, shift)
+                                      : ChunkList::cut(lists_[0], count, size_shift, shift, w0_);
+      const std::int32_t keep = params_.search.kept_chunks(s, shift);
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
         scan(s, chunks);
@@ -206,27 +190,17 @@ class DecodeSearch {
       entry_was_read = true;
       if (thread() == 0 && stores()) entry_[stage.cache_word] = count;
       swap_lists();
-      chunk_size = stage_size;
+      size_shift = shift;
     }
     if (thread() == 0 && stores()) {
-      entry_[0] = 1;
-      entry_[1] = w0_;
+      entry_[CacheLayout::kFilled] = 1;
+      entry_[CacheLayout::kWindowStart] = w0_;
     }
-  }
-
-  __device__ std::int32_t stage_chunk_size(int s, std::int32_t candidates) const {
-    return s <= 0 ? first_chunk_size(params_.stages[0].chunk_size, params_.max_first_chunks,
-                                     candidates)
-                  : params_.stages[s].chunk_size;
-  }
-
-  __device__ static std::int32_t kept_chunks(const StageParams& stage, std::int32_t chunk_size) {
-    return max(1, stage.keep >> (__ffs(chunk_size) - 1));
   }
 
   /// Scores the chunks of stage s with the whole team; the scores are in L2 when it returns.
   __device__ void scan(int s, const ChunkList& chunks) {
-    const StageParams& stage = params_.stages[s];
+    const StagePlan& stage = params_.search.stages[s];
     const int pooled = unit_.use_queries(stage.query_stride);
     const int warp = thread() / 32;
     constexpr int kTiles = kTileBytes<kHeadDim>;
@@ -242,13 +216,13 @@ class DecodeSearch {
     std::uint32_t keys_read = 0;
     if constexpr (Reduction::kNeedsRowState) {
       clear_row_states(pooled);
-      if (warp < room) keys_read += scan.observe(stage.rule, memory);
+      if (warp < room) keys_read += scan.observe(static_cast<int>(stage.rule), memory);
       merge_row_states(pooled);
     }
     if (warp < room) {
       const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
-      keys_read +=
-          scan.run(stage.rule, scores(), memory, two ? memory + kDecodeWarps * kTiles : nullptr);
+      keys_read += scan.run(static_cast<int>(stage.rule), scores(), memory,
+                            two ? memory + kDecodeWarps * kTiles : nullptr);
     }
     if (params_.counters) {
       const std::uint32_t of_warp =
@@ -330,7 +304,7 @@ class DecodeSearch {
 
   /// Where it puts the survivors of stage s; null: nowhere.
   __device__ std::int32_t* stored(int s) const {
-    return stores() ? entry_ + params_.stages[s].cache_word + 1 : nullptr;
+    return stores() ? entry_ + params_.search.stages[s].cache_word + 1 : nullptr;
   }
 
   /// What was written to lists_[1] becomes the survivors.

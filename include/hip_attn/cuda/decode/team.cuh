@@ -188,7 +188,7 @@ class ClusterTeam {
     if (threadIdx.x != kFirstAheadThread - 1) return;
     const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
     constexpr int kLine = 64 / sizeof(std::int32_t);
-    constexpr int kLines = offsetof(DecodeParams<T>, stages) / 64;
+    constexpr int kLines = (offsetof(DecodeParams<T>, search) + offsetof(SearchPlan, stages)) / 64;
     std::int32_t all = 0;
 #pragma unroll
     for (int i = 0; i < kLines; ++i) all ^= words[i * kLine];

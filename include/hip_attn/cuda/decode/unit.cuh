@@ -96,12 +96,7 @@ class DecodeUnit {
   /// Position of the first row.
   __device__ std::int32_t p0() const { return seq_len - rows; }
 
-  /// W0 (docs/guide/algorithm.md, "What a row attends to").
-  __device__ std::int32_t window_start() const {
-    const std::int32_t w = p0() + 1 - params.window;
-    if (w <= params.sink) return params.sink;
-    return params.sink + ((w - params.sink) >> params.window_shift << params.window_shift);
-  }
+  __device__ std::int32_t window_start() const { return params.search.window_start(p0()); }
 
   /// Starts to put the queries into shared memory, unless they are there.
   __device__ void request_queries() {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "hip_attn/cuda/attend/attended_keys.cuh"
 #include "hip_attn/cuda/decode/params.hpp"
+#include "hip_attn/cuda/decode/unchecked_keys.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
@@ -187,7 +187,7 @@ class WarpAttention {
 
   /// A key of the window that begins too early for the row at position p.
   __device__ bool is_before_window(std::int32_t position, std::int32_t p) const {
-    return position >= keys_.window_start && position < p + 1 - params_.row_window;
+    return position >= keys_.window_start && position < p + 1 - params_.search.row_window;
   }
   /// Row 2t + i sees the key at this position.
   __device__ bool sees(int i, std::int32_t position) const {

@@ -71,7 +71,7 @@ Status launch_sm90_attend(const PrefillParams<StoredOf<Traits>>& params, int mul
   // keys again from L2. A row's result is the same to the bit.
   const bool few = units * (rows / 256 + 1) * 2 <= multiprocessors;
   const Sm90Attend<Traits> attend =
-      sm90_attend<Traits>(few ? 64 : rows, params.row_window < INT32_MAX);
+      sm90_attend<Traits>(few ? 64 : rows, params.search.row_window < SearchPlan::kUnbounded);
   const std::int64_t blocks = units * ((rows + attend.rows - 1) / attend.rows);
   constexpr std::int64_t kMost = std::int64_t{1} << 31;  // the kernel numbers them in 32 bits
   if (blocks > kMost) {

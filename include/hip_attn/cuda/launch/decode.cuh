@@ -9,13 +9,12 @@
 #include <string>
 
 #include "hip_attn/carver.hpp"
-#include "hip_attn/cpu/selection_cache.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/decode/kernel.cuh"
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/operators.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
-#include "hip_attn/search_plan.hpp"
 
 namespace hip_attn::cuda {
 namespace decode_launch {
@@ -37,7 +36,6 @@ struct DecodeKernels {
 struct DecodeSizes {
   std::int64_t group;
   std::int64_t max_rows;
-  std::int64_t candidates;
   std::int64_t max_chunks;
   std::int64_t list_length;
   bool lists_in_shared;
@@ -47,13 +45,9 @@ inline DecodeSizes sizes_of(const AttentionPlan& plan) {
   DecodeSizes sizes{};
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
   sizes.max_rows = std::min(kMaxDecodeRows, plan.shape.total_q) * sizes.group;
-  sizes.candidates = max_candidates(plan.config, plan.shape.max_seq_len);
-  sizes.max_chunks = max_chunks(plan.config, sizes.candidates);
-  sizes.list_length = max_selected_blocks(plan.config, sizes.candidates);
-  for (int s = 0; s < plan.config.num_stages(); ++s) {
-    sizes.list_length =
-        std::max(sizes.list_length, max_survivors(plan.config, s, sizes.candidates));
-  }
+  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
+  sizes.max_chunks = search.max_chunks;
+  sizes.list_length = list_length(search);
   sizes.lists_in_shared = sizes.list_length <= kSharedChunks;
   return sizes;
 }
@@ -223,7 +217,7 @@ Status make_schedule(AttentionPlan& plan) {
 /// DecodeParams::attends_to_cache. What a single stage keeps may be larger than blocks.
 template <typename Stored>
 bool attends_to_cache(const DecodeParams<Stored>& params) {
-  return params.cache.words && params.num_stages > 1 && !params.selection_in.blocks &&
+  return params.cache.words && params.search.num_stages > 1 && !params.selection_in.blocks &&
          !params.selection_out.blocks && params.logits.softcap_log2 == 0.f &&
          params.group <= kRowsPerTile << params.layout.row_tile_shift;
 }
@@ -267,47 +261,25 @@ DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   // Without a page there is no row that could be read in place of one that does not exist.
   const std::int64_t capacity =
       params.tensors.kv.map.num_pages > 0 ? params.tensors.kv.map.capacity() : 0;
-  params.max_seq_len = saturate(std::min(plan.shape.max_seq_len, capacity));
-  const LogitScale logits = logit_scale(plan, args);
-  params.logits.scale_log2 = logits.scale_log2;
-  params.logits.softcap_log2 = logits.softcap_log2;
-
-  params.sink = saturate(config.sink);
-  const SearchedConfig searched = searched_config(config);
-  params.window = searched.window;
-  params.window_shift = std::countr_zero(static_cast<std::uint32_t>(searched.window_step));
-  params.row_window = searched.row_window;
-  params.max_first_chunks = saturate(config.max_first_chunks);
-  params.max_candidates = saturate(sizes.candidates);
-  params.block_shift = std::countr_zero(static_cast<std::uint32_t>(config.block_k()));
-  params.num_stages = searched.num_stages;
-  for (int s = 0; s < params.num_stages; ++s) {
-    const ScanStage& stage = config.stages[s];
-    params.stages[s] = {
-        stage.chunk_size,
-        stage.query_stride,
-        saturate(stage.keep),
-        static_cast<std::int32_t>(max_survivors(config, s, sizes.candidates)),
-        static_cast<std::int32_t>(cpu::CacheEntry::stage_word(config, s, sizes.candidates)),
-        static_cast<std::int32_t>(stage.rule)};
-    params.last_stage = params.stages[s];
-  }
+  params.max_seq_len = saturated(std::min(plan.shape.max_seq_len, capacity));
+  params.logits = logit_scale(plan, args);
+  params.search = make_search_plan(config, plan.shape.max_seq_len);
+  params.last_stage = params.search.stages[std::max(params.search.num_stages - 1, 0)];
 
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);
   if (args.selection) params.selection_in = selection_params(*args.selection);
-  if (args.cache && params.num_stages > 0) {
-    const auto head_bytes = cpu::CacheEntry::bytes(config, sizes.candidates);
+  if (args.cache && params.search.num_stages > 0) {
     params.cache = {
         static_cast<std::int32_t*>(args.cache->data),
         static_cast<std::uint32_t>(plan.selection_cache_slot_bytes / sizeof(std::int32_t)),
-        static_cast<std::uint32_t>(head_bytes / sizeof(std::int32_t)),
-        static_cast<std::uint32_t>(saturate(args.cache->num_slots)),
+        static_cast<std::uint32_t>(params.search.cache_entry_words),
+        static_cast<std::uint32_t>(saturated(args.cache->num_slots)),
         args.cache->refresh_from.data,
         args.cache->slots ? args.cache->slots->data : nullptr};
   }
   params.attends_to_cache = attends_to_cache(params);
   params.keys_at_once = keys_at_once(plan, schedule, params);
-  if (args.counters) params.counters = counters_of(*args.counters, config);
+  if (args.counters) params.counters = counters_of(*args.counters, config, params.search);
 
   return params;
 }
@@ -322,7 +294,6 @@ Status plan_decode(AttentionPlan& plan) {
                                           "; decode on CUDA takes 1 to " +
                                           std::to_string(decode_launch::kMaxGroup)};
   }
-  if (Status status = check_stages(plan.config, "decode"); !status.ok()) return status;
   return decode_launch::make_schedule<Traits>(plan);
 }
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "hip_attn/config.hpp"
-#include "hip_attn/search_plan.hpp"
+#include "hip_attn/core/search_plan.hpp"
 
 namespace hip_attn::cuda {
 

@@ -76,12 +76,4 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
   return status.ok() ? run_prefill<Traits>(plan, args, workspace.data(), stream) : status;
 }
 
-/// What the kernels' parameters have no room for; `name` is the operator's.
-inline Status check_stages(const HipConfig& config, const char* name) {
-  if (config.num_stages() <= kMaxStages) return {};
-  return {StatusCode::kUnsupported, "config has " + std::to_string(config.num_stages()) +
-                                        " stages; " + name + " on CUDA takes up to " +
-                                        std::to_string(kMaxStages)};
-}
-
 }  // namespace hip_attn::cuda

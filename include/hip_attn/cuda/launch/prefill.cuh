@@ -7,6 +7,7 @@
 #include <string>
 
 #include "hip_attn/carver.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attend/sm80/kernel.cuh"
 #include "hip_attn/cuda/launch/attend_sm90.cuh"
 #include "hip_attn/cuda/launch/dense_until.hpp"
@@ -15,7 +16,6 @@
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/cuda/search/kernel.cuh"
-#include "hip_attn/search_plan.hpp"
 
 namespace hip_attn::cuda {
 namespace prefill_launch {
@@ -40,22 +40,23 @@ struct PrefillSizes {
   std::int64_t group;
   std::int64_t max_rows;
   std::int64_t list_length;
+  int num_scans;
   std::array<ScanSize, kMaxStages> scans;
 };
 
 inline PrefillSizes sizes_of(const AttentionPlan& plan) {
   PrefillSizes sizes{};
-  const std::int64_t candidates = max_candidates(plan.config, plan.shape.max_seq_len);
+  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
   const std::int64_t positions =
       std::min<std::int64_t>(plan.config.block_q, std::max<std::int64_t>(1, plan.shape.total_q));
   sizes.max_rows = positions * sizes.group;
-  sizes.list_length = max_selected_blocks(plan.config, candidates);
-  for (int s = 0; s < plan.config.num_stages(); ++s) {
-    sizes.list_length = std::max(sizes.list_length, max_survivors(plan.config, s, candidates));
-    const std::int64_t pooled = plan.config.block_q / plan.config.stages[s].query_stride;
-    sizes.scans[s] = {std::min(positions, pooled) * sizes.group,
-                      max_stage_chunks(plan.config, s, candidates)};
+  sizes.list_length = list_length(search);
+  sizes.num_scans = search.num_stages;
+  for (int s = 0; s < search.num_stages; ++s) {
+    const StagePlan& stage = search.stages[s];
+    const std::int64_t pooled = plan.config.block_q / stage.query_stride;
+    sizes.scans[s] = {std::min(positions, pooled) * sizes.group, stage.max_chunks};
   }
   return sizes;
 }
@@ -68,7 +69,7 @@ struct Search {
 
   std::size_t bytes(const AttentionPlan& plan) const {
     const PrefillSizes sizes = sizes_of(plan);
-    return block_bytes(sizes.scans.data(), plan.config.num_stages(), sizes.list_length);
+    return block_bytes(sizes.scans.data(), sizes.num_scans, sizes.list_length);
   }
 };
 
@@ -220,40 +221,23 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.heads_at_once = heads_at_once<StoredOf<Traits>>(plan);
   params.group = static_cast<std::int32_t>(sizes.group);
-  params.max_seq_len = saturate(plan.shape.max_seq_len);
-  const LogitScale logits = logit_scale(plan, args);
-  params.logits.scale_log2 = logits.scale_log2;
-  params.logits.softcap_log2 = logits.softcap_log2;
+  params.max_seq_len = saturated(plan.shape.max_seq_len);
+  params.logits = logit_scale(plan, args);
 
-  params.sink = saturate(config.sink);
-  const SearchedConfig searched = searched_config(config);
-  // Where no query block searches, none has its window's start written either.
-  const bool every_key = searched.num_stages > 0 && plan.dense_until >= plan.shape.max_seq_len;
-  params.window = every_key ? INT32_MAX : searched.window;
-  params.window_step = searched.window_step;
-  params.row_window = searched.row_window;
   params.block_q = config.block_q;
-  params.max_first_chunks = saturate(config.max_first_chunks);
-  params.block_k = config.block_k();
-  params.dense_until = args.selection || config.is_window_only() ? 0 : saturate(plan.dense_until);
-  params.num_stages = searched.num_stages;
-  for (int s = 0; s < params.num_stages; ++s) {
-    const ScanStage& stage = config.stages[s];
-    params.stages[s] = {stage.chunk_size,
-                        stage.query_stride,
-                        saturate(stage.keep),
-                        0,
-                        0,
-                        static_cast<std::int32_t>(stage.rule)};
-  }
+  params.dense_until = args.selection || config.is_window_only() ? 0 : saturated(plan.dense_until);
+  params.search = make_search_plan(config, plan.shape.max_seq_len);
+  // Where no query block searches, none has its window's start written either.
+  const bool searches = plan.dense_until < plan.shape.max_seq_len;
+  if (params.search.num_stages > 0 && !searches) params.search.window = SearchPlan::kUnbounded;
 
   params.selection_rows =
-      saturate(selection_row(params.tensors.total_q, params.tensors.batch, 0, config.block_q));
+      saturated(selection_row(params.tensors.total_q, params.tensors.batch, 0, config.block_q));
   place_selection(plan, args, params);
-  if (args.counters) params.counters = counters_of(*args.counters, config);
+  if (args.counters) params.counters = counters_of(*args.counters, config, params.search);
 
   params.max_rows = static_cast<std::int32_t>(sizes.max_rows);
-  params.list_length = saturate(sizes.list_length);
+  params.list_length = saturated(sizes.list_length);
   return params;
 }
 
@@ -321,7 +305,6 @@ Status plan_prefill(AttentionPlan& plan) {
                 " query rows to a selection; prefill on CUDA takes up to " +
                 std::to_string(prefill_launch::kMaxUnitRows)};
   }
-  if (Status status = check_stages(plan.config, "prefill"); !status.ok()) return status;
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "plan_prefill");
   prefill_launch::DeviceLimits device;

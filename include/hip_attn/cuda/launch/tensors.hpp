@@ -8,19 +8,25 @@
 #include <cstdint>
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
 
 namespace hip_attn::cuda {
 
-inline std::int32_t saturate(std::int64_t value) {
-  return static_cast<std::int32_t>(std::min<std::int64_t>(value, INT32_MAX));
+/// Chunks of a list of survivors at most, blocks included.
+inline std::int32_t list_length(const SearchPlan& search) {
+  std::int32_t length = search.max_selected_blocks;
+  for (int s = 0; s < search.num_stages; ++s) {
+    length = std::max(length, search.stages[s].max_survivors);
+  }
+  return length;
 }
 
 template <typename T>
 PageMap page_map(const PagedKv<T>& kv) {
   PageMap map{};
-  map.page_size = saturate(kv.pages.page_size());
-  map.num_pages = saturate(kv.pages.num_pages());
+  map.page_size = saturated(kv.pages.page_size());
+  map.num_pages = saturated(kv.pages.num_pages());
   const auto page_size = static_cast<std::uint32_t>(map.page_size);
   map.column_shift = std::bit_width(page_size - 1);  // ceil(log2(page_size))
   map.column_factor = static_cast<std::uint32_t>(
@@ -52,7 +58,7 @@ AttentionTensors<C> attention_tensors(const AttentionArgs<T, C>& args) {
           kv_tensors(args.kv),
           args.seq_lens.data,
           args.cu_seqlens_q.data,
-          saturate(args.q.sizes[0]),
+          saturated(args.q.sizes[0]),
           static_cast<std::int32_t>(args.seq_lens.sizes[0])};
 }
 
@@ -64,27 +70,12 @@ SelectionParams<I> selection_params(const SelectionView<I>& view) {
           view.window_start.data, view.window_start.strides[0]};
 }
 
-/// The configuration as a call sees it: a window alone has no stages to run, and dense attention a
-/// window of every key.
-struct SearchedConfig {
-  std::int32_t num_stages;
-  std::int32_t window;
-  std::int32_t row_window;
-  std::int32_t window_step;
-};
-
-inline SearchedConfig searched_config(const HipConfig& config) {
-  const std::int32_t window = config.is_dense() ? INT32_MAX : saturate(config.window);
-  if (config.is_window_only()) return {0, window, window, 1};
-  return {config.num_stages(), window, INT32_MAX, config.block_k()};
-}
-
 /// Counters of attention come behind those of all stages, also where none runs.
 inline unsigned long long* counters_of(const TensorView<std::int64_t, 1>& counters,
-                                       const HipConfig& config) {
+                                       const HipConfig& config, const SearchPlan& search) {
   static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
   return reinterpret_cast<unsigned long long*>(counters.data) + config.num_stages() -
-         searched_config(config).num_stages;
+         search.num_stages;
 }
 
 template <Element T, StoredFor<T> C>

@@ -64,12 +64,4 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
   return block;
 }
 
-/// W0 of a query block (docs/guide/algorithm.md, "What a row attends to").
-template <typename Stored>
-__device__ std::int32_t window_start(const PrefillParams<Stored>& params, std::int32_t p0) {
-  const std::int32_t w = p0 + 1 - params.window;
-  if (w <= params.sink) return params.sink;
-  return params.sink + (w - params.sink) / params.window_step * params.window_step;
-}
-
 }  // namespace hip_attn::cuda

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hip_attn/core/attended_keys.hpp"
 #include "hip_attn/cuda/ptx/barrier.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
@@ -115,7 +116,7 @@ class SearchUnit {
         keys_(params.tensors.kv, block.request, kv_head, fallback_row(params, block)),
         storage_(storage),
         memory_(memory, params),
-        w0_(window_start(params, block.p0)) {}
+        w0_(params.search.window_start(block.p0)) {}
 
   __device__ void run() {
     if (!params_.selection_in.blocks) {
@@ -139,37 +140,32 @@ class SearchUnit {
     const auto& given = params_.selection_in;
     const std::int32_t count = given.counts[row_ * given.counts_row_stride + kv_head_];
     w0_ = given.window_start[row_ * given.window_row_stride + kv_head_];
-    bool holds = count >= 0 && count <= given.max_blocks &&
-                 (w0_ == params_.sink || (w0_ > params_.sink && w0_ <= block_.p0 + 1));
+    bool holds = given_count_holds(count, given.max_blocks) &&
+                 given_window_holds(w0_, params_.search.sink, block_.p0);
     const std::int32_t* blocks =
         given.blocks + row_ * given.blocks_row_stride + kv_head_ * given.blocks_head_stride;
     std::int32_t* copy = blocks_out();
 #pragma unroll 1
     for (std::int32_t i = thread(); i < (holds ? count : 0); i += kSearchThreads) {
       const std::int32_t number = blocks[i];
-      const std::int64_t start = std::int64_t{number} * params_.block_k;
-      holds &= start >= params_.sink && start + params_.block_k <= w0_;
-      holds &= i == 0 || blocks[i - 1] < number;
+      holds &= given_block_holds(number, i == 0 ? 0 : blocks[i - 1], i == 0, params_.search.sink,
+                                 w0_, params_.search.block_shift);
       if (copy != blocks) copy[i] = number;
     }
     write_header(__syncthreads_and(holds) ? count : -1);
   }
 
   __device__ void search() {
-    const std::int32_t candidates = w0_ - params_.sink;
+    const std::int32_t candidates = w0_ - params_.search.sink;
     std::int32_t count = 0;
-    std::int32_t chunk_size = params_.block_k;
+    int size_shift = params_.search.block_shift;
 #pragma unroll 1
-    for (int s = 0; s < params_.num_stages; ++s) {
-      const StageParams& stage = params_.stages[s];
-      const std::int32_t stage_size =
-          s == 0 ? first_chunk_size(stage.chunk_size, params_.max_first_chunks, candidates)
-                 : stage.chunk_size;
+    for (int s = 0; s < params_.search.num_stages; ++s) {
+      const int shift = params_.search.chunk_shift(s, candidates);
       const ChunkList chunks =
-          s == 0 ? ChunkList{nullptr, params_.sink, (candidates + stage_size - 1) / stage_size,
-                             stage_size, 0}
-                 : ChunkList::cut(memory_.lists[0], count, chunk_size, stage_size, w0_);
-      const std::int32_t keep = max(1, stage.keep / stage_size);
+          s == 0 ? ChunkList::whole(params_.search.sink, w0_, shift)
+                 : ChunkList::cut(memory_.lists[0], count, size_shift, shift, w0_);
+      const std::int32_t keep = params_.search.kept_chunks(s, shift);
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
         scan(s, chunks);
@@ -186,24 +182,23 @@ class SearchUnit {
       std::int32_t* survivors = memory_.lists[1];
       memory_.lists[1] = memory_.lists[0];
       memory_.lists[0] = survivors;
-      chunk_size = stage_size;
+      size_shift = shift;
     }
     if (Team::rank() != 0) return;
     // One stage whose chunk size doubled leaves chunks of several blocks.
     const ChunkList blocks =
-        ChunkList::cut(memory_.lists[0], count, chunk_size, params_.block_k, w0_);
+        ChunkList::cut(memory_.lists[0], count, size_shift, params_.search.block_shift, w0_);
     std::int32_t* out = blocks_out();
-    const int shift = __ffs(params_.block_k) - 1;
 #pragma unroll 1
     for (std::int32_t i = thread(); i < blocks.count; i += kSearchThreads) {
-      out[i] = blocks.start(i) >> shift;
+      out[i] = blocks.start(i) >> params_.search.block_shift;
     }
     write_header(blocks.count);
   }
 
   /// Leaves the scores of all chunks of stage s.
   __device__ void scan(int s, const ChunkList& chunks) {
-    const StageParams& stage = params_.stages[s];
+    const StagePlan& stage = params_.search.stages[s];
     if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
       const PooledQueries<Traits, kSearchThreads, typename Scorer::Layout> queries(
           params_, block_, kv_head_, stage.query_stride);
@@ -225,10 +220,12 @@ class SearchUnit {
     const auto start_of = [&](std::int32_t i) { return chunks.start(i); };
     std::uint32_t keys_read = 0;
     if constexpr (Reduction::kNeedsRowState) {
-      keys_read += scan.observe(stage.rule, chunks.count, chunks.chunk_size, w0_, start_of);
+      keys_read += scan.observe(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(),
+                                w0_, start_of);
       merge_row_states();
     }
-    keys_read += scan.run(stage.rule, chunks.count, chunks.chunk_size, w0_, start_of, scores());
+    keys_read += scan.run(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(), w0_,
+                          start_of, scores());
     if (params_.counters) {
       const std::uint32_t of_warp =
           __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
@@ -293,7 +290,7 @@ __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
     if (block.kind != QueryBlock::Kind::kAttend) continue;
     if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
       if (threadIdx.x == 0 && Team::rank() == 0) {
-        write_header(params, row, kv_head, 0, params.sink);
+        write_header(params, row, kv_head, 0, params.search.sink);
       }
       continue;
     }

@@ -116,14 +116,14 @@ class AttendTile {
   /// What only earlier or later tiles of rows see is not even read.
   __device__ AttendedKeys keys_of_rows(const AttendedKeys& unit_keys) const {
     AttendedKeys keys = unit_keys.until(position_of(num_rows_ - 1), INT32_MAX);
-    keys.window_start = max(unit_keys.window_start, position_of(0) + 1 - params_.row_window);
+    keys.window_start = max(unit_keys.window_start, position_of(0) + 1 - params_.search.row_window);
     return keys;
   }
 
   /// Every row of the unit sees the key at this position.
   __device__ bool is_for_every_row(std::int32_t position) const {
-    const bool before_a_window =
-        position >= keys_.window_start && position < block_.p0 + block_.rows - params_.row_window;
+    const bool before_a_window = position >= keys_.window_start &&
+                                 position < block_.p0 + block_.rows - params_.search.row_window;
     return position >= 0 && position <= block_.p0 && !before_a_window;
   }
 
@@ -319,7 +319,7 @@ class AttendTile {
         const std::int32_t position = key < 0 ? ~key : key;
         const std::int32_t end = row_position[i / 2] + 1;
         const bool before_window =
-            position >= keys_.window_start && position < end - params_.row_window;
+            position >= keys_.window_start && position < end - params_.search.row_window;
         if (position >= end || before_window) p[n][i] = -INFINITY;
       }
     }

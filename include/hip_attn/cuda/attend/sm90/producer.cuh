@@ -105,7 +105,7 @@ class AttendProducer {
           info.end = keys.end;
           if constexpr (Policy::kRowWindows) {
             info.hidden_from = keys.before_window();
-            info.hidden_until = info.count - params_.row_window;
+            info.hidden_until = info.count - params_.search.row_window;
           }
         }
       }
