@@ -1,18 +1,16 @@
 // A reduction with a state for every row, as a softmax has: the searches of prefill and decode,
 // instantiated with it, against float64.
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
-#include <limits>
 #include <map>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "device/built_traits.cuh"
 #include "device/device_test.cuh"
+#include "device/sum_reference.hpp"
 #include "hip_attn/cuda/launch/decode.cuh"
 #include "hip_attn/cuda/launch/prefill.cuh"
 #include "hip_attn/operator_checks.hpp"
@@ -29,7 +27,7 @@ using namespace test;
 
 using T = BuiltElement;
 
-/// A chunk's score is the sum over rows of exp(scale * (logit - the row's largest logit)).
+/// The reduction of sum_reference.hpp.
 struct SumOfExponentials {
   static constexpr bool kNeedsRowState = true;
   static constexpr float kNothing = 0.f;
@@ -67,85 +65,7 @@ struct SumTraits : BuiltTraits {
 /// 1e-5, of which 1 / sqrt(D) reaches the exponent, and up to 512 rows are summed.
 constexpr double kError = 5e-5;
 
-// ---- The reference ------------------------------------------------------------------------------
-
-/// What one unit selects.
-struct Expected {
-  std::int64_t w0 = 0;
-  std::vector<std::int32_t> blocks;
-  std::map<std::int32_t, double> scores;  ///< of the last stage's chunks, by block
-  std::vector<std::int64_t> key_reads;    ///< of each stage
-  /// Between what a stage before the last kept and dropped, relative; infinite: dropped nothing.
-  double least_gap = std::numeric_limits<double>::infinity();
-};
-
-/// Scores of chunks for rows that count rows[i].second times.
-template <typename WeightOf>
-std::vector<double> scores_of(const std::vector<std::vector<float>>& rows,
-                              const Request<T>& request, std::int64_t kv_head,
-                              const std::vector<Chunk>& chunks, WeightOf&& weight_of) {
-  const double scale = 1 / std::sqrt(static_cast<double>(request.heads.head_dim));
-  std::vector<double> scores(chunks.size(), 0.);
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    std::vector<double> logits;
-    for (const Chunk& chunk : chunks) {
-      const T* const key = request.key(chunk.begin + (chunk.end - chunk.begin) / 2, kv_head);
-      double logit = 0;
-      for (std::int64_t d = 0; d < request.heads.head_dim; ++d) {
-        logit += static_cast<double>(rows[row][d]) * to_float(key[d]);
-      }
-      logits.push_back(logit);
-    }
-    const double largest = *std::max_element(logits.begin(), logits.end());
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      scores[i] += weight_of(row, rows.size()) * std::exp(scale * (logits[i] - largest));
-    }
-  }
-  return scores;
-}
-
-template <typename WeightOf>
-Expected expected_selection(Operator op, const HipConfig& config, const Problem<T>& problem,
-                            const QueryBlock& block, std::int64_t kv_head, WeightOf&& weight_of) {
-  const Request<T>& request = problem.requests[block.request];
-  const UnitScore<T> unit(request, block, kv_head, op, config);
-  Expected expected;
-  expected.w0 = reference_window_start(config, block.p0);
-  std::vector<Chunk> chunks;
-  if (expected.w0 > config.sink) chunks = {{config.sink, expected.w0}};
-  for (int s = 0; s < config.num_stages(); ++s) {
-    const ScanStage& stage = config.stage(s);
-    chunks = cut(chunks, stage.chunk_size);
-    const auto keep = static_cast<std::size_t>(stage.keep / stage.chunk_size);
-    expected.key_reads.push_back(0);
-    if (chunks.size() <= keep) continue;
-    expected.key_reads.back() = 2 * static_cast<std::int64_t>(chunks.size());  // states, scores
-    const std::vector<double> scores =
-        scores_of(unit.pooled(s), request, kv_head, chunks, weight_of);
-    std::vector<std::size_t> order(chunks.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
-    if (s + 1 < config.num_stages()) {
-      const double kept = scores[order[keep - 1]];
-      expected.least_gap = std::min(expected.least_gap, (kept - scores[order[keep]]) / kept);
-    } else {
-      for (std::size_t i = 0; i < chunks.size(); ++i) {
-        expected.scores[static_cast<std::int32_t>(chunks[i].begin / config.block_k())] = scores[i];
-      }
-    }
-    order.resize(keep);
-    std::sort(order.begin(), order.end());
-    std::vector<Chunk> survivors;
-    for (const std::size_t i : order) survivors.push_back(chunks[i]);
-    chunks = survivors;
-  }
-  for (const Chunk& chunk : chunks) {
-    expected.blocks.push_back(static_cast<std::int32_t>(chunk.begin / config.block_k()));
-  }
-  return expected;
-}
-
+/// Every row counts once.
 double once(std::size_t /*row*/, std::size_t /*rows*/) { return 1; }
 
 /// Visits every unit of a call.
@@ -158,7 +78,7 @@ void for_each_unit(Operator op, const HipConfig& config, const Problem<T>& probl
 
 /// What the GPU selected is what the reference selects, but for chunks whose scores are the same to
 /// rounding.
-void check_unit(const HipConfig& config, const Expected& expected, std::int64_t w0,
+void check_unit(const HipConfig& config, const ExpectedSelection& expected, std::int64_t w0,
                 const std::vector<std::int32_t>& blocks) {
   CHECK(w0 == expected.w0);
   REQUIRE(blocks.size() == expected.blocks.size());
@@ -186,7 +106,7 @@ void check_result(Operator op, const HipConfig& config, const Problem<T>& proble
   std::vector<std::int64_t> key_reads(config.stages.size(), 0);
   for_each_unit(op, config, problem, [&](const QueryBlock& block, std::int64_t head) {
     CAPTURE(block.request, block.p0, head);
-    const Expected expected = expected_selection(op, config, problem, block, head, once);
+    const ExpectedSelection expected = expected_selection(op, config, problem, block, head, once);
     REQUIRE(result.selection.counts[block.selection_row * problem.heads.num_kv_heads + head] >= 0);
     check_unit(config, expected, result.selection.w0(block.selection_row, head),
                result.selection.unit(block.selection_row, head));
@@ -263,7 +183,8 @@ TEST_CASE("The cases of the second reduction tell right from wrong", "[device]")
     int differ_from_maximum = 0;
     for_each_unit(op, of.config, problem, [&](const QueryBlock& block, std::int64_t head) {
       CAPTURE(block.request, block.p0, head);
-      const Expected expected = expected_selection(op, of.config, problem, block, head, once);
+      const ExpectedSelection expected =
+          expected_selection(op, of.config, problem, block, head, once);
       CHECK(expected.least_gap > 2 * kError);
       units_that_search += expected.scores.empty() ? 0 : 1;
       for (const int tile : {8, 16, 64}) {
@@ -271,7 +192,8 @@ TEST_CASE("The cases of the second reduction tell right from wrong", "[device]")
           const std::size_t padding = (tile - rows % tile) % tile;
           return 1. + (row == 0 ? static_cast<double>(padding) : 0.);
         };
-        const Expected wrong = expected_selection(op, of.config, problem, block, head, padded);
+        const ExpectedSelection wrong =
+            expected_selection(op, of.config, problem, block, head, padded);
         differ[tile] += wrong.blocks != expected.blocks ? 1 : 0;
       }
       const SearchResult maximum = reference_select(problem, block, head, op, of.config);
