@@ -90,14 +90,11 @@ __global__ void multiply_kernel(TileSource from, const bfloat16* queries, bool f
     shared_queries[i / kHeadDim * kPitch + i % kHeadDim] = queries[i];
   }
   const auto tile = load_tile<kHeadDim>(memory, from);
-  const auto read = [&](int d) {
-    return *reinterpret_cast<const uint4*>(queries + lane / 4 * kHeadDim + d);
-  };
   float c[4];
   if (from_shared) {
     tile.multiply(typename Tile::Queries(shared_queries, kPitch), c);
   } else {
-    tile.multiply(typename Tile::Queries(read), c);
+    tile.multiply(typename Tile::Queries(queries + lane / 4 * kHeadDim), c);
   }
   for (int i = 0; i < 4; ++i) {
     out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = c[i];
