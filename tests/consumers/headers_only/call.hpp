@@ -42,11 +42,12 @@ class CallOf {
             {window_starts.data(), {plan.selection_rows, kKvHeads}}};
   }
 
-  /// With a selection, attends to it and writes none.
+  /// With a selection, attends to it and writes none. By other kernels than the plan's: refused.
+  template <typename By = Traits>
   bool run(const std::optional<hip_attn::ConstBlockSelection>& given = {},
            const std::optional<hip_attn::SelectionCache>& cache = {}) {
     using namespace hip_attn;
-    if (!status.ok()) return false;
+    if (plan.workspace_bytes == 0) return false;  // there is none
     AttentionArgs<float, C> args;
     args.q = {problem_.q.data(), {problem_.num_rows, kQueryHeads, kHeadDim}};
     args.kv = contiguous_kv<C>(problem_.k.data(), problem_.v.data(), 1, problem_.num_keys, kKvHeads,
@@ -62,8 +63,8 @@ class CallOf {
       args.selection_out = selection();
     }
     args.cache = cache;
-    status = op_ == Operator::kDecode ? cpu::run_decode<Traits>(plan, args, workspace_)
-                                      : cpu::run_prefill<Traits>(plan, args, workspace_);
+    status = op_ == Operator::kDecode ? cpu::run_decode<By>(plan, args, workspace_)
+                                      : cpu::run_prefill<By>(plan, args, workspace_);
     return status.ok();
   }
 

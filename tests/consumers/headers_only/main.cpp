@@ -195,9 +195,12 @@ void refuses_what_the_library_refuses() {
   check(dim.status.code() == StatusCode::kInvalidShape, "another head dim");
 
   CallOf<OwnTraits, float> call(Operator::kDecode, own_config(), problem);
-  CallOf<Few, float> other(Operator::kDecode, HipConfig{}, problem);
-  other.plan = call.plan;
-  check(!other.run() && other.status.code() != StatusCode::kOk, "a plan of other kernels");
+  check(!call.run<Few>() && call.status.code() == StatusCode::kInvalidConfig,
+        "a plan with a rule that the kernels do not have");
+  using Wide = cpu::PortableTraits<kHeadDim + 16, OwnRules>;
+  check(!call.run<Wide>() && call.status.code() == StatusCode::kInvalidShape,
+        "a plan for another head dim");
+  check(call.run(), "a plan of these kernels", call.status);
   call.plan.shape.max_seq_len = 99;
   check(!call.run() && call.status.code() == StatusCode::kExceedsPlan, "a sequence too long");
 }
