@@ -13,6 +13,7 @@ function(hip_attn_add_cpu_kernels isa)
   # Optimised and inlined whatever the configuration and CMAKE_CXX_FLAGS say, which stand before it:
   # the kernels are what a program waits for. An inline function that is kept out of line would be a
   # weak symbol that uses this instruction set, and the linker might choose it for everyone.
+  # Each begins on a cache line: with its place among other code, the time of a search varied by 4 %.
   target_compile_options(
     ${target}
     PRIVATE
@@ -20,6 +21,7 @@ function(hip_attn_add_cpu_kernels isa)
       -O3
       -finline
       -finline-functions
+      -falign-functions=64
       $<$<CXX_COMPILER_ID:GNU>:-fno-keep-inline-functions>
   )
   target_sources(hip_attn PRIVATE $<TARGET_OBJECTS:${target}>)
