@@ -48,12 +48,12 @@ __device__ inline void wgmma_wait() {
   "%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define HIP_ATTN_N32_47 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define HIP_ATTN_N48_63 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define HIP_ATTN_N64_95                                                                 \
-  "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84" \
-  ",%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define HIP_ATTN_N96_127                                                             \
-  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112" \
-  ",%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define HIP_ATTN_N64_79 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define HIP_ATTN_N80_95 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define HIP_ATTN_N96_111 \
+  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define HIP_ATTN_N112_127 \
+  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 /// d [64 x 64] = a b, or d += a b with `accumulate`; a and b are SwizzledTile::columns.
 template <typename T>
@@ -99,7 +99,7 @@ __device__ inline void wgmma_64x64(float (&d)[32], const std::uint32_t (&a)[4], 
 }
 
 /// d [64 x N] += a b with a [64 x 16] in registers, as products leave their results, and b
-/// SwizzledTile::rows; N = 64, 96, 128, 192 or 256.
+/// SwizzledTile::rows; N = 64 to 256 in steps of 32.
 template <typename T, int kHalfN>
 __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4],
                                   std::uint64_t b) {
@@ -112,12 +112,16 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
 #define HIP_ATTN_D16(d, i) HIP_ATTN_D8(d, i), HIP_ATTN_D8(d, i + 8)
 #define HIP_ATTN_D48(d) HIP_ATTN_D32(d, 0), HIP_ATTN_D16(d, 32)
 #define HIP_ATTN_D64(d) HIP_ATTN_D32(d, 0), HIP_ATTN_D32(d, 32)
+#define HIP_ATTN_D80(d) HIP_ATTN_D64(d), HIP_ATTN_D16(d, 64)
 #define HIP_ATTN_D96(d) HIP_ATTN_D64(d), HIP_ATTN_D32(d, 64)
+#define HIP_ATTN_D112(d) HIP_ATTN_D96(d), HIP_ATTN_D16(d, 96)
 #define HIP_ATTN_D128(d) HIP_ATTN_D96(d), HIP_ATTN_D32(d, 96)
 #define HIP_ATTN_N0_47 HIP_ATTN_N0_31 "," HIP_ATTN_N32_47
 #define HIP_ATTN_N0_63 HIP_ATTN_N0_47 "," HIP_ATTN_N48_63
-#define HIP_ATTN_N0_95 HIP_ATTN_N0_63 "," HIP_ATTN_N64_95
-#define HIP_ATTN_N0_127 HIP_ATTN_N0_95 "," HIP_ATTN_N96_127
+#define HIP_ATTN_N0_79 HIP_ATTN_N0_63 "," HIP_ATTN_N64_79
+#define HIP_ATTN_N0_95 HIP_ATTN_N0_79 "," HIP_ATTN_N80_95
+#define HIP_ATTN_N0_111 HIP_ATTN_N0_95 "," HIP_ATTN_N96_111
+#define HIP_ATTN_N0_127 HIP_ATTN_N0_111 "," HIP_ATTN_N112_127
 #define HIP_ATTN_WGMMA_OF_TYPE(type)                                                               \
   if constexpr (kHalfN == 32) {                                                                    \
     HIP_ATTN_WGMMA_REGISTERS("64", type, HIP_ATTN_N0_31, "%32", "%33", "%34", "%35", "%36",        \
@@ -128,9 +132,15 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
   } else if constexpr (kHalfN == 64) {                                                             \
     HIP_ATTN_WGMMA_REGISTERS("128", type, HIP_ATTN_N0_63, "%64", "%65", "%66", "%67", "%68",       \
                              HIP_ATTN_D64(d));                                                     \
+  } else if constexpr (kHalfN == 80) {                                                             \
+    HIP_ATTN_WGMMA_REGISTERS("160", type, HIP_ATTN_N0_79, "%80", "%81", "%82", "%83", "%84",       \
+                             HIP_ATTN_D80(d));                                                     \
   } else if constexpr (kHalfN == 96) {                                                             \
     HIP_ATTN_WGMMA_REGISTERS("192", type, HIP_ATTN_N0_95, "%96", "%97", "%98", "%99", "%100",      \
                              HIP_ATTN_D96(d));                                                     \
+  } else if constexpr (kHalfN == 112) {                                                            \
+    HIP_ATTN_WGMMA_REGISTERS("224", type, HIP_ATTN_N0_111, "%112", "%113", "%114", "%115", "%116", \
+                             HIP_ATTN_D112(d));                                                    \
   } else {                                                                                         \
     static_assert(kHalfN == 128);                                                                  \
     HIP_ATTN_WGMMA_REGISTERS("256", type, HIP_ATTN_N0_127, "%128", "%129", "%130", "%131", "%132", \
@@ -143,11 +153,15 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
   }
 #undef HIP_ATTN_WGMMA_OF_TYPE
 #undef HIP_ATTN_N0_127
+#undef HIP_ATTN_N0_111
 #undef HIP_ATTN_N0_95
+#undef HIP_ATTN_N0_79
 #undef HIP_ATTN_N0_63
 #undef HIP_ATTN_N0_47
 #undef HIP_ATTN_D128
+#undef HIP_ATTN_D112
 #undef HIP_ATTN_D96
+#undef HIP_ATTN_D80
 #undef HIP_ATTN_D64
 #undef HIP_ATTN_D48
 #undef HIP_ATTN_D16
@@ -155,8 +169,10 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
 #endif
 }
 
-#undef HIP_ATTN_N96_127
-#undef HIP_ATTN_N64_95
+#undef HIP_ATTN_N112_127
+#undef HIP_ATTN_N96_111
+#undef HIP_ATTN_N80_95
+#undef HIP_ATTN_N64_79
 #undef HIP_ATTN_N48_63
 #undef HIP_ATTN_N32_47
 #undef HIP_ATTN_N0_31
