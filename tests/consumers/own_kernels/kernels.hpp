@@ -7,7 +7,7 @@
 namespace own {
 
 /// One that the library cannot be built for.
-inline constexpr int kHeadDim = 160;
+inline constexpr int kHeadDim = 224;
 
 using Element = hip_attn::bfloat16;
 using Args = hip_attn::AttentionArgs<Element>;

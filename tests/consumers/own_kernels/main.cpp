@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,29 +43,34 @@ bool bad_use_is_refused() {
   hip_attn::AttentionShape built = shape;
   built.head_dim = hip_attn::built_head_dims().front();
   const HipConfig own_rule = own_rule_config(512, 128);
-  HipConfig fourth_rule = own_rule;
-  fourth_rule.stages[1].rule = static_cast<ScanRule>(static_cast<int>(ScanRule::kCustom) + 1);
+  constexpr int kOwnRule = static_cast<int>(ScanRule::kCustom);
+  const std::string own_head_dim = std::to_string(kHeadDim);
+  const std::string own_number = std::to_string(kOwnRule);
+  const std::string next_number = std::to_string(kOwnRule + 1);
+  HipConfig next_rule = own_rule;
+  next_rule.stages[1].rule = static_cast<ScanRule>(kOwnRule + 1);
 
   AttentionPlan plan;
   bool ok = true;
   ok &= is_refused("the library plans decode with a rule of its user's",
                    hip_attn::plan_decode<Element>(own_rule, built, plan),
-                   StatusCode::kInvalidConfig, "config.stages[0].rule is 2");
+                   StatusCode::kInvalidConfig, "config.stages[0].rule is " + own_number);
   ok &= is_refused("the library plans prefill with a rule of its user's",
                    hip_attn::plan_prefill<Element>(own_rule, built, plan),
-                   StatusCode::kInvalidConfig, "config.stages[0].rule is 2");
+                   StatusCode::kInvalidConfig, "config.stages[0].rule is " + own_number);
   ok &= is_refused("the library plans decode for a head dim of its user's",
                    hip_attn::plan_decode<Element>({}, shape, plan), StatusCode::kUnsupported,
-                   "head_dim is 160; this build has ");
+                   "head_dim is " + own_head_dim + "; this build has ");
   const struct {
     const char* name;
     hip_attn::Status (*plan)(const HipConfig&, const hip_attn::AttentionShape&, AttentionPlan&);
   } planners[] = {{"decode", own::plan_decode}, {"prefill", own::plan_prefill}};
   for (const auto& [name, make_plan] : planners) {
     ok &= is_refused(name, make_plan(own_rule, built, plan), StatusCode::kInvalidShape,
-                     "the kernels are for 160");
-    ok &= is_refused(name, make_plan(fourth_rule, shape, plan), StatusCode::kInvalidConfig,
-                     "config.stages[1].rule is 3; the kernels have rules 0 to 2");
+                     "the kernels are for " + own_head_dim);
+    ok &= is_refused(
+        name, make_plan(next_rule, shape, plan), StatusCode::kInvalidConfig,
+        "config.stages[1].rule is " + next_number + "; the kernels have rules 0 to " + own_number);
     ok &= is_refused(name, make_plan(own_rule, on_cpu, plan), StatusCode::kUnsupported,
                      "shape.device is the CPU");
   }

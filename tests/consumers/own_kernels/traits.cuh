@@ -20,9 +20,10 @@ struct FirstAndLastRule {
   }
 };
 
-struct OwnTraits : hip_attn::cuda::AttentionTraits<hip_attn::bfloat16, kHeadDim> {
-  using Rules = hip_attn::cuda::RuleList<hip_attn::cuda::DescentRule, hip_attn::cuda::CentreRule,
-                                         FirstAndLastRule>;  // ScanRule::kCustom is the third
+using LibraryTraits = hip_attn::cuda::AttentionTraits<hip_attn::bfloat16, kHeadDim>;
+
+struct OwnTraits : LibraryTraits {
+  using Rules = LibraryTraits::Rules::With<FirstAndLastRule>;  // which is ScanRule::kCustom
 };
 // [own-traits]
 
