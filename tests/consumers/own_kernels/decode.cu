@@ -4,15 +4,15 @@
 
 namespace own {
 
+using namespace hip_attn;
+
 // [own-decode]
-hip_attn::Status plan_decode(const hip_attn::HipConfig& config,
-                             const hip_attn::AttentionShape& shape, hip_attn::AttentionPlan& plan) {
+Status plan_decode(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
   return hip_attn::cuda::plan_decode<OwnTraits>(config, shape, plan);
 }
 
-hip_attn::Status run_decode(const hip_attn::AttentionPlan& plan,
-                            const hip_attn::AttentionArgs<hip_attn::bfloat16>& args,
-                            hip_attn::Workspace workspace, hip_attn::Stream stream) {
+Status run_decode(const AttentionPlan& plan, const AttentionArgs<bfloat16>& args,
+                  Workspace workspace, Stream stream) {
   return hip_attn::cuda::run_decode<OwnTraits>(plan, args, workspace, stream);
 }
 // [own-decode]
