@@ -331,6 +331,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap follow their formula") {
 
 HIP_ATTN_OPERATOR_TEST_CASE("lse and merge_states put attention over two sets of keys together") {
   using T = QueryType<TestType>;
+  if (!is_built<T>()) return;  // of the cache alone
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const Heads heads = heads_of(4, head_dim);

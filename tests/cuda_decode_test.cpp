@@ -38,12 +38,6 @@ using namespace hip_attn::test;
 #define REQUIRE_BUILT(T) \
   if (!is_built<T>()) HIP_ATTN_SKIP("this build lacks the element type")
 
-template <Element T>
-bool is_built() {
-  const auto types = built_element_types();
-  return std::find(types.begin(), types.end(), kElementType<T>) != types.end();
-}
-
 std::vector<RequestSpec> random_requests(Choices& choices, std::int64_t longest) {
   std::vector<RequestSpec> specs;
   for (std::int64_t b = choices.between(1, 5); b > 0; --b) {

@@ -14,6 +14,7 @@ namespace hip_attn {
 HIP_ATTN_API const char* version() noexcept;
 
 HIP_ATTN_API std::span<const std::int64_t> built_head_dims() noexcept;
+/// Of a cache, and of q and out over it; floats over a cache of another type are built with it.
 HIP_ATTN_API std::span<const ElementType> built_element_types() noexcept;
 
 /// True when the CUDA backend was compiled in. Says nothing of a GPU: see check_device.

@@ -38,9 +38,13 @@ concept Element = std::same_as<T, float> || std::same_as<T, float16> || std::sam
       visit(float, bfloat16)
 
 #define HIP_ATTN_IS_PAIR_(A, B) || (std::same_as<T, A> && std::same_as<C, B>)
+/// True for the pairs of the list. A program whose own kernels read a cache of some other type C
+/// (docs/guide/extending.md, "Kernels of your own") specialises it.
+template <typename C, typename T>
+inline constexpr bool kIsStoredFor = false HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_IS_PAIR_);
 /// A cache of C serves queries of T.
 template <typename C, typename T>
-concept StoredFor = false HIP_ATTN_FOR_EACH_TYPE_PAIR(HIP_ATTN_IS_PAIR_);
+concept StoredFor = kIsStoredFor<C, T>;
 #undef HIP_ATTN_IS_PAIR_
 
 enum class ElementType : int { kFloat32, kFloat16, kBFloat16 };

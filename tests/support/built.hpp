@@ -2,6 +2,7 @@
 /// machine have.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <tuple>
@@ -36,6 +37,13 @@ using AnyElement =
 
 inline std::vector<std::int64_t> head_dims() {
   return {built_head_dims().begin(), built_head_dims().end()};
+}
+
+/// Float queries over a 16-bit cache do not need float built, but merge_states of floats does.
+template <Element T>
+bool is_built() {
+  const auto built = built_element_types();
+  return std::find(built.begin(), built.end(), kElementType<T>) != built.end();
 }
 
 /// For properties that do not depend on the head dim.

@@ -114,7 +114,7 @@ Problem<P> make_problem(const Heads& heads, const std::vector<RequestSpec>& spec
   return problem;
 }
 
-/// The query rows of one request that share a selection (DESIGN: "Query blocks").
+/// The query rows of one request that share a selection (docs/guide/algorithm.md, "Query blocks").
 struct QueryBlock {
   std::int64_t request;
   std::int64_t first_row;      ///< within the request

@@ -154,6 +154,11 @@ class UnitScore {
     return best;
   }
 
+  /// The pooled queries of a stage.
+  [[nodiscard]] const std::vector<std::vector<float>>& pooled(int stage) const {
+    return pooled_[stage];
+  }
+
  private:
   [[nodiscard]] std::vector<std::vector<float>> pool(const QueryBlock& block, Operator op,
                                                      std::int64_t stride) const {

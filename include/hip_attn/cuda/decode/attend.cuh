@@ -62,6 +62,9 @@ class DecodeAttention {
     // No row sees what lies before.
     keys_.window_start = max(keys_.window_start, unit_.p0() + 1 - params_.search.row_window);
     num_keys_ = keys_.count();
+    if constexpr (Team::kFloatRows) {
+      if (params_.tensors.q.is_float) unit_.use_queries(1);
+    }
     const int num_rows = unit_.rows * params_.group;
     const int pass_rows = kRowsPerTile << params_.layout.row_tile_shift;
 #pragma unroll 1
@@ -91,9 +94,9 @@ class DecodeAttention {
   /// What the code of a path takes for granted.
   enum class Path {
     kAny,
-    kOneRow,  ///< one query row, logits that are not capped
-    kAtOnce,  ///< that, eight heads at most, q and out of 16 bits, values that lie as keys do,
-              ///< several blocks, and as many slots as tiles
+    kOneRow,  ///< one query row, q of 16 bits, logits that are not capped
+    kAtOnce,  ///< that, eight heads at most, values that lie as keys do, several blocks, and as
+              ///< many slots as tiles
   };
 
   using Warp = WarpAttention<Traits>;
@@ -169,13 +172,7 @@ class DecodeAttention {
     using Combine = DecodeCombine<Traits, Team, kAtOnce>;
     const PassRows rows{pass.first_row, pass.num_rows, pass.shift, pass.parts};
     // While pages are looked up.
-    const std::int64_t query = query_of_lane<kPath != Path::kAny>(pass);
-    const typename Warp::Queries queries([&](int d) {
-      const auto& q = params_.tensors.q;
-      if constexpr (kAtOnce)
-        return *reinterpret_cast<const uint4*>(elements_at<Element>(q, query + d));
-      return read_queries<Element>(q, query + d);
-    });
+    const typename Warp::Queries queries(query_of_lane<kPath>(pass));
     request_tiles<kAtOnce>(pass);
     if (unit_.team.size() > 1 && thread() == 0) Combine::expect(unit_, pass.num_rows);
     unit_.team.meet();
@@ -205,19 +202,22 @@ class DecodeAttention {
     __syncthreads();
   }
 
-  /// Offset in q of the row with number lane / 4 of this warp's tile; past the last one any.
-  template <bool kOneRow>
-  __device__ std::int64_t query_of_lane(const Pass& pass) const {
+  /// The query row with number lane / 4 of this warp's tile; past the last one any.
+  template <Path kPath>
+  __device__ const Element* query_of_lane(const Pass& pass) const {
+    const auto& q = params_.tensors.q;
     const int in_tile = thread() % 32 / 4;
-    if constexpr (kOneRow) {
+    if constexpr (kPath != Path::kAny) {
       const int head =
           unit_.kv_head * params_.group + min(pass.tile_row + in_tile, params_.group - 1);
-      return unit_.first_row * params_.tensors.q.row_stride + head * params_.tensors.q.head_stride;
+      return elements_at<Element>(q, unit_.first_row * q.row_stride + head * q.head_stride);
     }
     const int row =
         min(pass.first_row + pass.tile_row + in_tile, pass.first_row + pass.num_rows - 1);
-    return unit_.out_row(row) * params_.tensors.q.row_stride +
-           unit_.out_head(row) * params_.tensors.q.head_stride;
+    if (Team::kFloatRows && q.is_float)  // rounded, in shared memory
+      return unit_.shared.queries + row * kQueryPitch<kHeadDim>;
+    return elements_at<Element>(
+        q, unit_.out_row(row) * q.row_stride + unit_.out_head(row) * q.head_stride);
   }
 
   __device__ std::int32_t end_of_tiles() const {

@@ -80,7 +80,7 @@ class DecodeCombine {
 
   /// Where four dims of a row are written; lse null: not.
   struct Target {
-    void* out;
+    std::byte* out;
     float* lse;
   };
   using Mailbox = typename Team::Mailbox;
@@ -200,15 +200,14 @@ class DecodeCombine {
     const std::int64_t head = unit_.out_head(row);
     const auto& out = params_.tensors.out;
     const std::int64_t offset = out_row * out.row_stride + head * out.head_stride + d;
-    void* const place = is_float() ? static_cast<void*>(elements_at<float>(out, offset))
-                                   : elements_at<Element>(out, offset);
+    auto* const place = static_cast<std::byte*>(out.data) + (offset << (is_float() ? 2 : 1));
     return {in_register(place),
             params_.tensors.lse && d == 0
                 ? params_.tensors.lse + out_row * params_.tensors.lse_row_stride + head
                 : nullptr};
   }
 
-  __device__ bool is_float() const { return !kAtOnce && params_.tensors.out.is_float; }
+  __device__ bool is_float() const { return Team::kFloatRows && params_.tensors.out.is_float; }
 
   /// Normalised.
   __device__ void write(const Target& to, const MergedState& state) const {
@@ -216,10 +215,10 @@ class DecodeCombine {
     const float4 out = {state.value.x * norm, state.value.y * norm, state.value.z * norm,
                         state.value.w * norm};
     if (is_float()) [[unlikely]] {
-      *static_cast<float4*>(to.out) = out;
+      *reinterpret_cast<float4*>(to.out) = out;
     } else {
-      *static_cast<uint2*>(to.out) = {narrow_pair<Element>(out.x, out.y),
-                                      narrow_pair<Element>(out.z, out.w)};
+      *reinterpret_cast<uint2*>(to.out) = {narrow_pair<Element>(out.x, out.y),
+                                           narrow_pair<Element>(out.z, out.w)};
     }
     if (to.lse) [[unlikely]] {
       constexpr float kLog2 = 0.693147181f;

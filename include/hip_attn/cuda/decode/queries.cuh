@@ -20,12 +20,14 @@ inline constexpr int kQueryPitch = query_pitch(kHeadDim);
 /// group's first head.
 
 /// Starts to copy the rows as they are: they have arrived after wait_for_copies() and a barrier.
-/// Called by the whole block.
-template <typename Traits>
+/// Called by the whole block. kFloatRows: q may be floats.
+template <typename Traits, bool kFloatRows>
 __device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params, std::int64_t first,
                              int rows, typename Traits::Element* queries) {
+  using Element = typename Traits::Element;
   constexpr int kHeadDim = Traits::kHeadDim;
   constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+  const auto& q = params.tensors.q;
   const int unit_rows = rows * params.group;
 #pragma unroll 1
   for (int i = decode_thread(); i < padded_rows(unit_rows) * kPieces; i += kDecodeThreads) {
@@ -33,17 +35,21 @@ __device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params, std::
     const int unit_row = to < unit_rows ? to : 0;
     const int row = unit_row * params.group_factor >> 16;
     const int head = unit_row - row * params.group;
-    copy_queries_async<typename Traits::Element>(
-        shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8), params.tensors.q,
-        first + row * params.tensors.q.row_stride + head * params.tensors.q.head_stride +
-            i % kPieces * 8);
+    const std::uint32_t place =
+        shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8);
+    const std::int64_t from = first + row * q.row_stride + head * q.head_stride + i % kPieces * 8;
+    if constexpr (kFloatRows) {
+      copy_queries_async<Element>(place, q, from);
+    } else {
+      copy_async_16(place, elements_at<Element>(q, from));
+    }
   }
   commit_copies();
 }
 
 /// Writes the mean of every `stride` rows (those that are present, summed in fp32, rounded to T) of
 /// every head. Called by the whole block; returns the number of pooled rows.
-template <typename Traits>
+template <typename Traits, bool kFloatRows>
 __device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params, std::int64_t first,
                             int rows, int stride, typename Traits::Element* queries) {
   using Element = typename Traits::Element;
@@ -60,7 +66,8 @@ __device__ int pool_queries(const DecodeParams<StoredOf<Traits>>& params, std::i
     float sum = 0.f;
 #pragma unroll 1
     for (int r = begin; r < end; ++r) {
-      sum += query_element<Element>(params.tensors.q, element + r * params.tensors.q.row_stride);
+      sum += query_element<Element, kFloatRows>(params.tensors.q,
+                                                element + r * params.tensors.q.row_stride);
     }
     queries[row * kQueryPitch<kHeadDim> + d] =
         narrow<Element>(sum / static_cast<float>(end - begin));

@@ -20,7 +20,9 @@ namespace hip_attn::cuda {
 /// that the receiver waits for data and nobody for a fence.
 class ClusterTeam {
  public:
-  static constexpr bool kSharesMemory = true;
+  /// q and out are of the type of the products: to ask whether they are floats costs steps of the
+  /// cluster kernels up to 3 % (H200, docs/lab/decode.md).
+  static constexpr bool kFloatRows = false;
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   __device__ void sync() {
@@ -209,7 +211,7 @@ class ClusterTeam {
 /// one another cannot deadlock. They meet at a counter in memory and send through the workspace.
 class GridTeam {
  public:
-  static constexpr bool kSharesMemory = false;
+  static constexpr bool kFloatRows = true;  ///< q and out may be floats
 
   template <typename T>
   __device__ GridTeam(const DecodeParams<T>& params, std::byte*)

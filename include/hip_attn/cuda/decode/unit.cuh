@@ -102,7 +102,7 @@ class DecodeUnit {
   __device__ void request_queries() {
     if (pooled_by_ == 1) return;
     if (pooled_by_ != 0) await_queries();
-    copy_queries<Traits>(params, first_query(), rows, shared.queries);
+    copy_queries<Traits, Team::kFloatRows>(params, first_query(), rows, shared.queries);
     pooled_rows_ = rows * params.group;
     pooled_by_ = 1;
     queries_arrived_ = false;
@@ -123,7 +123,8 @@ class DecodeUnit {
       request_queries();
     } else if (pooled_by_ != stride) {
       if (pooled_by_ != 0) await_queries();
-      pooled_rows_ = pool_queries<Traits>(params, first_query(), rows, stride, shared.queries);
+      pooled_rows_ = pool_queries<Traits, Team::kFloatRows>(params, first_query(), rows, stride,
+                                                            shared.queries);
       pooled_by_ = stride;
       queries_arrived_ = false;
     }
@@ -148,10 +149,13 @@ class DecodeUnit {
 #pragma unroll 1
       for (int i = thread(); i < params.group * kHeadDim; i += kDecodeThreads) {
         const std::int64_t head = kv_head * params.group + i / kHeadDim;
-        write_out<Element>(params.tensors.out,
-                           row * params.tensors.out.row_stride +
-                               head * params.tensors.out.head_stride + i % kHeadDim,
-                           value);
+        const auto& out = params.tensors.out;
+        const std::int64_t offset = row * out.row_stride + head * out.head_stride + i % kHeadDim;
+        if constexpr (Team::kFloatRows) {
+          write_out<Element>(out, offset, value);
+        } else {
+          *elements_at<Element>(out, offset) = narrow<Element>(value);
+        }
         if (params.tensors.lse && i % kHeadDim == 0) {
           params.tensors.lse[row * params.tensors.lse_row_stride + head] =
               value == 0.f ? -INFINITY : NAN;

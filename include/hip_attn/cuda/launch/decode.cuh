@@ -181,8 +181,9 @@ Status make_schedule(AttentionPlan& plan) {
 
   const std::int64_t units = std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
   // The limit of a grid's second and third dimension.
-  schedule.clusters =
-      major >= 9 && plan.shape.batch <= kMaxGridYz && plan.shape.num_kv_heads <= kMaxGridYz;
+  // Float rows are GridTeam's (ClusterTeam::kFloatRows).
+  schedule.clusters = major >= 9 && plan.type == plan.cache_type &&
+                      plan.shape.batch <= kMaxGridYz && plan.shape.num_kv_heads <= kMaxGridYz;
   if (schedule.clusters) {
     schedule.team_size = team_size_for(units, multiprocessors);
     schedule.num_teams = static_cast<int>(units);
@@ -219,7 +220,7 @@ template <typename Stored>
 bool attends_to_cache(const DecodeParams<Stored>& params) {
   return params.cache.words && params.search.num_stages > 1 && !params.selection_in.blocks &&
          !params.selection_out.blocks && params.logits.softcap_log2 == 0.f &&
-         params.group <= kRowsPerTile << params.layout.row_tile_shift;
+         !params.tensors.q.is_float && params.group <= kRowsPerTile << params.layout.row_tile_shift;
 }
 
 /// DecodeParams::keys_at_once.
@@ -231,7 +232,7 @@ std::int32_t keys_at_once(const AttentionPlan& plan, const DecodeSchedule& sched
   const bool lie_alike = k.page_stride == v.page_stride && k.token_stride == v.token_stride &&
                          k.head_stride == v.head_stride;
   if (!params.attends_to_cache || params.group > kRowsPerTile || !lie_alike ||
-      params.tensors.q.is_float || schedule.team_size == 1) {
+      schedule.team_size == 1) {
     return 0;
   }
   const int slots = std::min(params.layout.slots, kSlotsPerWarp * kDecodeWarps);

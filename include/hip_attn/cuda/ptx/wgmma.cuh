@@ -46,14 +46,14 @@ __device__ inline void wgmma_wait() {
 #define HIP_ATTN_N0_31                                                                 \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22," \
   "%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define HIP_ATTN_N32_47 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
-#define HIP_ATTN_N48_63 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define HIP_ATTN_N64_79 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
-#define HIP_ATTN_N80_95 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define HIP_ATTN_N32_47 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define HIP_ATTN_N48_63 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define HIP_ATTN_N64_79 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define HIP_ATTN_N80_95 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
 #define HIP_ATTN_N96_111 \
-  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define HIP_ATTN_N112_127 \
-  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 /// d [64 x 64] = a b, or d += a b with `accumulate`; a and b are SwizzledTile::columns.
 template <typename T>
@@ -111,17 +111,17 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 #define HIP_ATTN_D16(d, i) HIP_ATTN_D8(d, i), HIP_ATTN_D8(d, i + 8)
 #define HIP_ATTN_D48(d) HIP_ATTN_D32(d, 0), HIP_ATTN_D16(d, 32)
-#define HIP_ATTN_D64(d) HIP_ATTN_D32(d, 0), HIP_ATTN_D32(d, 32)
+#define HIP_ATTN_D64(d) HIP_ATTN_D48(d), HIP_ATTN_D16(d, 48)
 #define HIP_ATTN_D80(d) HIP_ATTN_D64(d), HIP_ATTN_D16(d, 64)
-#define HIP_ATTN_D96(d) HIP_ATTN_D64(d), HIP_ATTN_D32(d, 64)
+#define HIP_ATTN_D96(d) HIP_ATTN_D80(d), HIP_ATTN_D16(d, 80)
 #define HIP_ATTN_D112(d) HIP_ATTN_D96(d), HIP_ATTN_D16(d, 96)
-#define HIP_ATTN_D128(d) HIP_ATTN_D96(d), HIP_ATTN_D32(d, 96)
-#define HIP_ATTN_N0_47 HIP_ATTN_N0_31 "," HIP_ATTN_N32_47
-#define HIP_ATTN_N0_63 HIP_ATTN_N0_47 "," HIP_ATTN_N48_63
-#define HIP_ATTN_N0_79 HIP_ATTN_N0_63 "," HIP_ATTN_N64_79
-#define HIP_ATTN_N0_95 HIP_ATTN_N0_79 "," HIP_ATTN_N80_95
-#define HIP_ATTN_N0_111 HIP_ATTN_N0_95 "," HIP_ATTN_N96_111
-#define HIP_ATTN_N0_127 HIP_ATTN_N0_111 "," HIP_ATTN_N112_127
+#define HIP_ATTN_D128(d) HIP_ATTN_D112(d), HIP_ATTN_D16(d, 112)
+#define HIP_ATTN_N0_47 HIP_ATTN_N0_31 HIP_ATTN_N32_47
+#define HIP_ATTN_N0_63 HIP_ATTN_N0_47 HIP_ATTN_N48_63
+#define HIP_ATTN_N0_79 HIP_ATTN_N0_63 HIP_ATTN_N64_79
+#define HIP_ATTN_N0_95 HIP_ATTN_N0_79 HIP_ATTN_N80_95
+#define HIP_ATTN_N0_111 HIP_ATTN_N0_95 HIP_ATTN_N96_111
+#define HIP_ATTN_N0_127 HIP_ATTN_N0_111 HIP_ATTN_N112_127
 #define HIP_ATTN_WGMMA_OF_TYPE(type)                                                               \
   if constexpr (kHalfN == 32) {                                                                    \
     HIP_ATTN_WGMMA_REGISTERS("64", type, HIP_ATTN_N0_31, "%32", "%33", "%34", "%35", "%36",        \
@@ -141,10 +141,11 @@ __device__ inline void wgmma_64xN(float (&d)[kHalfN], const std::uint32_t (&a)[4
   } else if constexpr (kHalfN == 112) {                                                            \
     HIP_ATTN_WGMMA_REGISTERS("224", type, HIP_ATTN_N0_111, "%112", "%113", "%114", "%115", "%116", \
                              HIP_ATTN_D112(d));                                                    \
-  } else {                                                                                         \
-    static_assert(kHalfN == 128);                                                                  \
+  } else if constexpr (kHalfN == 128) {                                                            \
     HIP_ATTN_WGMMA_REGISTERS("256", type, HIP_ATTN_N0_127, "%128", "%129", "%130", "%131", "%132", \
                              HIP_ATTN_D128(d));                                                    \
+  } else {                                                                                         \
+    static_assert(kHalfN == 0, "N is 64 to 256 in steps of 32");                                   \
   }
   if constexpr (std::is_same_v<T, float16>) {
     HIP_ATTN_WGMMA_OF_TYPE("f16")

@@ -60,10 +60,10 @@ __device__ void copy_queries_async(std::uint32_t to, const RowTensor<const void>
   }
 }
 
-/// One element of q as products see it.
-template <typename Element>
+/// One element of q as products see it. kFloatRows: q may be floats.
+template <typename Element, bool kFloatRows>
 __device__ float query_element(const RowTensor<const void>& q, std::int64_t offset) {
-  if (q.is_float) [[unlikely]]
+  if (kFloatRows && q.is_float) [[unlikely]]
     return widen(narrow<Element>(*elements_at<float>(q, offset)));
   return widen(*elements_at<Element>(q, offset));
 }

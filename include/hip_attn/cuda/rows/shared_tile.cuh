@@ -83,22 +83,15 @@ class SharedTile {
   struct Queries {
     uint4 piece[kHeadDim / 32];
 
-    /// From rows in shared memory.
-    __device__ Queries(const Element* queries, int pitch) {
-      const Element* const query =
-          queries + static_cast<int>(threadIdx.x % 32) / 4 * pitch + threadIdx.x % 4 * 8;
+    __device__ Queries(const Element* queries, int pitch)
+        : Queries(queries + static_cast<int>(threadIdx.x % 32) / 4 * pitch) {}
+
+    /// query: the row with number lane / 4.
+    __device__ explicit Queries(const Element* query) {
+      query += threadIdx.x % 4 * 8;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 32; ++i) {
         piece[i] = *reinterpret_cast<const uint4*>(query + i * 32);
-      }
-    }
-
-    /// read(d) gives the eight elements from d on of the row with number lane / 4.
-    template <typename Read>
-    __device__ explicit Queries(const Read& read) {
-#pragma unroll
-      for (int i = 0; i < kHeadDim / 32; ++i) {
-        piece[i] = read(static_cast<int>(threadIdx.x % 4) * 8 + i * 32);
       }
     }
   };
