@@ -33,6 +33,15 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
                    std::byte* workspace, Stream stream);
 
 /// Names the launcher of kOp alone: whoever includes decode.cuh needs no prefill.cuh.
+template <Operator kOp, typename Traits>
+Status complete_plan(AttentionPlan& plan) {
+  if constexpr (kOp == Operator::kDecode) {
+    return plan_decode<Traits>(plan);
+  } else {
+    return plan_prefill<Traits>(plan);
+  }
+}
+
 template <Operator kOp, typename Traits, Element T>
 Status plan_with(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
   if (shape.device.type != DeviceType::kCuda) {
@@ -46,13 +55,9 @@ Status plan_with(const HipConfig& config, const AttentionShape& shape, Attention
                                       .num_rules = Traits::Rules::kCount},
                                      config, shape, result);
   if (!status.ok()) return status;
-  if constexpr (kOp == Operator::kDecode) {
-    status = plan_decode<Traits>(result);
-  } else {
-    status = plan_prefill<Traits>(result);
-  }
-  if (status.ok()) plan = result;
-  return status;
+  Status completed = complete_plan<kOp, Traits>(result);
+  if (completed.ok()) plan = result;
+  return completed;
 }
 
 /// hip_attn::plan_decode and plan_prefill for a CUDA device and kernels of these traits; q and out
