@@ -13,7 +13,7 @@ namespace hip_attn::cuda {
 /// Threads of a block; one block fills a multiprocessor's shared memory.
 inline constexpr int kDecodeThreads = 512;
 inline constexpr int kDecodeWarps = kDecodeThreads / 32;
-/// The last of these warps look ahead while the kernel in front runs (KeysAhead).
+/// The last of these warps look ahead while the upstream kernel runs (KeysAhead).
 inline constexpr int kAheadWarps = 4;
 inline constexpr int kFirstAheadThread = kDecodeThreads - 32 * kAheadWarps;
 /// Surviving chunks up to this number stay in shared memory, more go through the workspace.
@@ -36,10 +36,10 @@ struct DecodeLayout {
   std::int32_t inbox;
   std::int32_t states;
   std::int32_t lists;
-  std::int32_t barrier;  ///< counts what the block is sent
-  std::int32_t front;    ///< a barrier too: the kernel in front has ended
-  std::int32_t unread;   ///< a word that is written and not read
-  std::int32_t bytes;    ///< in all
+  std::int32_t barrier;   ///< counts what the block is sent
+  std::int32_t upstream;  ///< a barrier too: the upstream kernel has ended
+  std::int32_t unread;    ///< a word that is written and not read
+  std::int32_t bytes;     ///< in all
 };
 
 /// Memory of SelectionCache, int32 words as CacheLayout says.
