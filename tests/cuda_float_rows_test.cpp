@@ -73,7 +73,7 @@ void require_rounding_alone_differs(Operator op, const HipConfig& config,
   CHECK(std::ranges::any_of(floats.out, [](float x) { return x != to_float(from_float<C>(x)); }));
 }
 
-HipConfig some_config(std::int64_t seed, int number) {
+[[maybe_unused]] HipConfig some_config(std::int64_t seed, int number) {
   if (number == 0) return presets::dense();
   if (number == 1) return presets::infinite_hip_5k();
   Choices choices(static_cast<std::uint64_t>(seed + 1000 * number));
