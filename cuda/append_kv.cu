@@ -1,19 +1,13 @@
 #include "cuda_backend.hpp"
+#include "head_dims.hpp"
 #include "hip_attn/cuda/launch/append_kv.cuh"
-#include "hip_attn_instantiations.hpp"
 
 namespace hip_attn::cuda {
 
 template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
-  switch (args.k.sizes[2]) {
-#define HIP_ATTN_CASE(kHeadDim) \
-  case kHeadDim:                \
-    return append_kv<kHeadDim>(device, args, stream);
-    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
-#undef HIP_ATTN_CASE
-  }
-  return {};
+  return visit_head_dim(args.k.sizes[2],
+                        [&]<int kHeadDim>() { return append_kv<kHeadDim>(device, args, stream); });
 }
 
 template Status append_kv(Device, const AppendKvArgs<float>&, Stream);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cuda_backend.hpp"
+#include "head_dims.hpp"
 #include "hip_attn_instantiations.hpp"
 #include "instances.hpp"
 
@@ -16,16 +17,10 @@ inline constexpr bool kBuilt = std::same_as<T, float16>    ? HIP_ATTN_BUILT_floa
 
 // visit.operator()<Traits>() for the instance of cache type C that a head dim has.
 template <Element C, typename Visit>
-Status visit_head_dim(std::int64_t head_dim, Visit&& visit) {
-  switch (head_dim) {
-#define HIP_ATTN_CASE(kHeadDim) \
-  case kHeadDim:                \
+Status visit_traits(std::int64_t head_dim, Visit&& visit) {
+  return visit_head_dim(head_dim, [&]<int kHeadDim>() {
     return visit.template operator()<AttentionTraits<C, kHeadDim>>();
-    HIP_ATTN_FOR_EACH_HEAD_DIM(HIP_ATTN_CASE)
-#undef HIP_ATTN_CASE
-    default:
-      return {StatusCode::kUnsupported, "head_dim " + std::to_string(head_dim)};  // found before
-  }
+  });
 }
 
 Status unsupported_cache(const char* name) {
@@ -37,10 +32,10 @@ template <typename Visit>
 Status visit_cache_type(const AttentionPlan& plan, const char* name, Visit&& visit) {
   const std::int64_t head_dim = plan.shape.head_dim;
   if constexpr (kBuilt<float16>) {
-    if (plan.cache_type == ElementType::kFloat16) return visit_head_dim<float16>(head_dim, visit);
+    if (plan.cache_type == ElementType::kFloat16) return visit_traits<float16>(head_dim, visit);
   }
   if constexpr (kBuilt<bfloat16>) {
-    if (plan.cache_type == ElementType::kBFloat16) return visit_head_dim<bfloat16>(head_dim, visit);
+    if (plan.cache_type == ElementType::kBFloat16) return visit_traits<bfloat16>(head_dim, visit);
   }
   return unsupported_cache(name);
 }
@@ -69,7 +64,7 @@ template <Element T, StoredFor<T> C>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
                   Stream stream) {
   if constexpr (kBuilt<C>) {
-    return visit_head_dim<C>(plan.shape.head_dim, [&]<typename Traits>() {
+    return visit_traits<C>(plan.shape.head_dim, [&]<typename Traits>() {
       return run_decode<Traits, T>(plan, args, workspace, stream);
     });
   } else {
@@ -81,7 +76,7 @@ template <Element T, StoredFor<T> C>
 Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, C>& args, std::byte* workspace,
                    Stream stream) {
   if constexpr (kBuilt<C>) {
-    return visit_head_dim<C>(plan.shape.head_dim, [&]<typename Traits>() {
+    return visit_traits<C>(plan.shape.head_dim, [&]<typename Traits>() {
       return run_prefill<Traits, T>(plan, args, workspace, stream);
     });
   } else {

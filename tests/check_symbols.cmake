@@ -73,7 +73,7 @@ function(check_exported file)
   foreach(symbol IN LISTS symbols)
     # The name of a function, without the type of what it returns and template arguments.
     if(
-      symbol MATCHES " [TW] .*hip_attn::((presets|cpu|[A-Z][A-Za-z]*)::)?([a-z0-9_]+)(<[^(]*>)?\\("
+      symbol MATCHES " [TW] .*hip_attn::((presets|cpu|detail|[A-Z][A-Za-z]*)::)?([a-z0-9_]+)(<[^(]*>)?\\("
       AND CMAKE_MATCH_3 IN_LIST declared
     )
       list(REMOVE_ITEM missing ${CMAKE_MATCH_3})

@@ -518,7 +518,7 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   }
 }
 
-TEST_CASE("CUDA decode that starts while the one in front runs sees what that one writes",
+TEST_CASE("CUDA decode that starts while its upstream kernel runs sees what that one writes",
           "[cuda][decode]") {
   REQUIRE_CUDA_DEVICE();
   using T = bfloat16;

@@ -112,6 +112,17 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill, a little of everything", "[cuda][pr
   compare_random<TestType>(32, 4, 200);
 }
 
+// What racecheck finishes: every kind of kernel once, on as little as shows it.
+HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill in small, for compute-sanitizer",
+                              "[cuda][prefill][sanitize]") {
+  REQUIRE_CUDA_FOR(TestType);
+  const HipConfig config = GENERATE(small_config(), window_only_config(), presets::dense());
+  CAPTURE(describe(config));
+  const auto problem = make_problem<TestType>(
+      {4, 2, least_head_dim()}, {{150, 40, 1}, {0, 1, 2}, {20, 20, 3}}, Values::kExact);
+  compare(config, problem);
+}
+
 HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill of long contexts selects as the CPU does",
                               "[cuda][prefill]") {
   REQUIRE_CUDA_FOR(TestType);

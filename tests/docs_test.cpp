@@ -98,7 +98,7 @@ Lines dedented(Lines lines) {
 // What stands between two lines "// [name]" of a test, by name.
 std::map<std::string, Lines> snippets() {
   std::map<std::string, Lines> found;
-  for (const fs::path& path : files_in("tests", {".cpp", ".hpp"})) {
+  for (const fs::path& path : files_in("tests", {".cpp", ".hpp", ".cu", ".cuh"})) {
     std::optional<std::string> open;
     for (const std::string& line : lines_of(read_text(path))) {
       const std::size_t indent = std::min(line.find_first_not_of(' '), line.size());

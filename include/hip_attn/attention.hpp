@@ -87,7 +87,8 @@ struct AttentionPlan {
 ///
 /// T is the type of q and out, C that of the cache (StoredFor). The arithmetic is fp32 whatever
 /// they are: a float q over a 16-bit cache is used as it is on the CPU, keys and values are
-/// widened, and out is not rounded. Pooled queries of the search are rounded to T.
+/// widened, and out is not rounded. Pooled queries of the search are rounded to T. On CUDA a float
+/// q is rounded to C as it is read.
 template <Element T, StoredFor<T> C = T>
 struct AttentionArgs {
   TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i

@@ -8,9 +8,8 @@
 namespace hip_attn {
 
 /// Checks config and shape and writes the plan. Host arithmetic only. On CUDA:
-/// float16 and bfloat16 for q and cache alike, up to 16384 rows of block_q *
-/// num_q_heads / num_kv_heads. Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message
-/// lists what was built).
+/// caches of float16 and bfloat16, up to 16384 rows of block_q * num_q_heads / num_kv_heads.
+/// Errors: kInvalidConfig, kInvalidShape, kUnsupported (the message lists what was built).
 template <Element T, StoredFor<T> C = T>
 HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& shape,
                                  AttentionPlan& plan);

@@ -1,5 +1,5 @@
-/// What a decode kernel does while the kernel in front of it still runs: it asks L2 for the keys
-/// that it will attend to if its requests reuse their selections.
+/// What a decode kernel does while the upstream kernel of its dependent launch still runs: it asks
+/// L2 for the keys that it will attend to if its requests reuse their selections.
 #pragma once
 
 #include <climits>
@@ -14,13 +14,13 @@
 
 namespace hip_attn::cuda {
 
-/// The kernel in front may be about to write what is read here. Lengths, cache and block table are
+/// The upstream kernel may be about to write what is read here. Lengths, cache and block table are
 /// read past L1, may be old or not of one step, and say only which lines of L2 to ask for, all of
 /// them in pages. Whoever uses a key reads and checks all this again.
 ///
-/// The teams of a launch start in order, the last ones when the kernel in front has all but ended.
+/// The teams of a launch start in order, the last ones when the upstream kernel has all but ended.
 /// So the first half of them asks for the keys of the second half and then for its own. It asks for
-/// few at a time: meanwhile L2 serves the kernel in front more slowly (docs/lab/decode.md).
+/// few at a time: meanwhile L2 serves the upstream kernel more slowly (docs/lab/decode.md).
 template <typename Traits, typename Team>
 class KeysAhead {
  public:
@@ -35,7 +35,7 @@ class KeysAhead {
     const int unit = static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y);
     if (unit >= units / 2 || decode_thread() < kFirstAheadThread) return;
     ask_for(unit + units / 2);
-    if (!team_.front_has_ended()) ask_for(unit);
+    if (!team_.upstream_has_ended()) ask_for(unit);
   }
 
  private:
@@ -72,7 +72,7 @@ class KeysAhead {
     for (int i = 0; i < kMostKeys / 32 / kAheadWarps; ++i) {
       const std::int32_t key =
           ((i * kAheadWarps + warp) * team_.size() + team_.rank()) * 32 + decode_thread() % 32;
-      if (team_.front_has_ended() | (key >= keys.count())) return;
+      if (team_.upstream_has_ended() | (key >= keys.count())) return;
       ask_for_key(keys, kv, key);
     }
   }

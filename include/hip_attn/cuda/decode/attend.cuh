@@ -175,7 +175,7 @@ class DecodeAttention {
     const typename Warp::Queries queries(query_of_lane<kPath>(pass));
     request_tiles<kAtOnce>(pass);
     if (unit_.team.size() > 1 && thread() == 0) Combine::expect(unit_, pass.num_rows);
-    unit_.team.meet();
+    unit_.team.await_blocks();
     if constexpr (kAtOnce) {
       Combine combine(unit_, rows);  // while tiles arrive
       attend_and_store<kPath>(queries, pass);

@@ -38,9 +38,9 @@ template <bool kAtOnce, typename Traits, typename Team>
 __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
   // All that is read first is on its way before any of it is looked at.
   DecodeSearch<Traits, Team> search(unit);
-  DecodeAttention<Traits, Team> of_cache(unit);
+  DecodeAttention<Traits, Team> cached_attention(unit);
   if (unit.params.attends_to_cache) [[likely]]
-    of_cache.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
+    cached_attention.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
   unit.kv.pages.stay_in_registers();
   unit.kv.keys.stay_in_registers();
   unit.look_at_lengths();
@@ -49,10 +49,10 @@ __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
   // A step that reuses its selection has a path of its own, also in the code, with few instructions
   // between what is waited for.
   if (unit.params.attends_to_cache && search.expects_reuse()) [[likely]] {
-    of_cache.template look_up_early<kAtOnce>(search.cached());
-    if (search.can_reuse() & of_cache.is_one_row() & (!kAtOnce || of_cache.fits_at_once()))
-        [[likely]]
-      return of_cache.template attend_early<kAtOnce>();
+    cached_attention.template look_up_early<kAtOnce>(search.cached());
+    if (search.can_reuse() & cached_attention.is_one_row() &
+        (!kAtOnce || cached_attention.fits_at_once())) [[likely]]
+      return cached_attention.template attend_early<kAtOnce>();
   }
 
   if (unit.rows == 0) return;
@@ -79,9 +79,9 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
   extern __shared__ __align__(128) std::byte shared_memory[];
   Team team(params, shared_memory);
   if constexpr (kAtOnce) {
-    team.wait_for_front(params, [&] { KeysAhead<Traits, Team>(params, team).ask(); });
+    team.wait_for_upstream(params, [&] { KeysAhead<Traits, Team>(params, team).ask(); });
   } else {
-    team.wait_for_front(params);
+    team.wait_for_upstream(params);
   }
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
     DecodeUnit<Traits, Team> unit(params, team, team_number, request, kv_head, shared_memory);

@@ -69,7 +69,7 @@ inline DecodeLayout decode_layout(int head_dim, int max_rows, int row_tile_shift
   layout.states = take(2 * 4 * kDecodeWarps * kRowsPerTile);
   layout.lists = take(2 * 4 * list_length);
   layout.barrier = take(2 * 8);
-  layout.front = layout.barrier + 8;
+  layout.upstream = layout.barrier + 8;
   layout.unread = take(4);
   layout.bytes = at;
   return layout;

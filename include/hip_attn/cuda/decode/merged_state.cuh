@@ -22,21 +22,21 @@ struct MergedState {
     const int step = 1 << lane_shift;
     // As many as a lane mostly has, so that all are read before one is waited for.
 #pragma unroll 1
-    for (int i = first; i < parts; i += kAtOnce * step) {
-      float2 state[kAtOnce];
-      float4 part[kAtOnce];
+    for (int i = first; i < parts; i += kPartsTogether * step) {
+      float2 state[kPartsTogether];
+      float4 part[kPartsTogether];
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
+      for (int j = 0; j < kPartsTogether; ++j) {
         state[j] = make_float2(-INFINITY, 0.f);
         part[j] = {};
         read(i + j * step, i + j * step < parts, state[j], part[j]);
       }
       float new_max = max;
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) new_max = fmaxf(new_max, state[j].x);
+      for (int j = 0; j < kPartsTogether; ++j) new_max = fmaxf(new_max, state[j].x);
       rescale(new_max);
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) add(weight(state[j].x), state[j].y, part[j]);
+      for (int j = 0; j < kPartsTogether; ++j) add(weight(state[j].x), state[j].y, part[j]);
     }
     float of_all = max;
     if (lane_shift == 2) {
@@ -52,7 +52,7 @@ struct MergedState {
   }
 
  private:
-  static constexpr int kAtOnce = 4;
+  static constexpr int kPartsTogether = 4;
 
   __device__ static float shuffled(float x, int lanes) {
     return __shfl_xor_sync(0xffffffffu, x, lanes);

@@ -6,24 +6,22 @@
 
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/tuning.hpp"
 #include "hip_attn/types.hpp"
 
 namespace hip_attn::cuda {
 
-/// Threads of a block; one block fills a multiprocessor's shared memory.
-inline constexpr int kDecodeThreads = 512;
+/// The same for every head dim, because plan and launch know them without one.
+inline constexpr DecodeTuning kDecodeTuning{};
+inline constexpr int kDecodeThreads = kDecodeTuning.threads;
 inline constexpr int kDecodeWarps = kDecodeThreads / 32;
-/// The last of these warps look ahead while the kernel in front runs (KeysAhead).
-inline constexpr int kAheadWarps = 4;
+inline constexpr int kAheadWarps = kDecodeTuning.ahead_warps;
 inline constexpr int kFirstAheadThread = kDecodeThreads - 32 * kAheadWarps;
-/// Surviving chunks up to this number stay in shared memory, more go through the workspace.
-inline constexpr int kSharedChunks = 2048;
+inline constexpr int kSharedChunks = kDecodeTuning.shared_chunks;
+inline constexpr int kMaxTeamSize = kDecodeTuning.max_team_size;
+inline constexpr int kSlotsPerWarp = kDecodeTuning.slots_per_warp;
 /// Query rows of one tensor-core tile.
 inline constexpr int kRowsPerTile = 8;
-/// Blocks of a team at most.
-inline constexpr int kMaxTeamSize = 16;
-/// Tiles of keys and values that a warp has on the way at most.
-inline constexpr int kSlotsPerWarp = 2;
 
 /// How a block divides its shared memory; the slots come first.
 struct DecodeLayout {
@@ -36,10 +34,10 @@ struct DecodeLayout {
   std::int32_t inbox;
   std::int32_t states;
   std::int32_t lists;
-  std::int32_t barrier;  ///< counts what the block is sent
-  std::int32_t front;    ///< a barrier too: the kernel in front has ended
-  std::int32_t unread;   ///< a word that is written and not read
-  std::int32_t bytes;    ///< in all
+  std::int32_t barrier;   ///< counts what the block is sent
+  std::int32_t upstream;  ///< a barrier too: the upstream kernel has ended
+  std::int32_t unread;    ///< a word that is written and not read
+  std::int32_t bytes;     ///< in all
 };
 
 /// Memory of SelectionCache, int32 words as CacheLayout says.

@@ -26,7 +26,7 @@ class ClusterTeam {
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   __device__ void sync() {
-    meet();
+    await_blocks();
     cooperative_groups::this_cluster().sync();
   }
 
@@ -35,7 +35,7 @@ class ClusterTeam {
   __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
       : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)),
         barrier_(shared_address(memory + params.layout.barrier)),
-        front_(shared_address(memory + params.layout.front)) {
+        upstream_(shared_address(memory + params.layout.upstream)) {
     if (threadIdx.x == 0) {
       init_barrier(barrier_);
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -44,32 +44,33 @@ class ClusterTeam {
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
   }
 
-  /// Waits for the kernel in front, which may still run (programmatic dependent launch). Nothing
+  /// Waits for the upstream kernel, which may still run (programmatic dependent launch). Nothing
   /// that another kernel writes is touched before.
   template <typename T>
-  __device__ void wait_for_front(const DecodeParams<T>& params) const {
-    touch(params);
+  __device__ void wait_for_upstream(const DecodeParams<T>& params) const {
+    read_parameters_ahead(params);
     asm volatile("griddepcontrol.wait;" ::: "memory");
-    // The kernel behind this one waits for the end of this one just as well.
+    // A downstream kernel waits for the end of this one just as well.
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   }
 
   /// The same, while the last kAheadWarps warps look ahead: look_ahead() returns soon after
-  /// front_has_ended(), and takes what another kernel may write for hints.
+  /// upstream_has_ended(), and takes what another kernel may write for hints.
   template <typename T, typename LookAhead>
-  __device__ void wait_for_front(const DecodeParams<T>& params, const LookAhead& look_ahead) const {
-    if (threadIdx.x == 0) init_barrier(front_);
+  __device__ void wait_for_upstream(const DecodeParams<T>& params,
+                                    const LookAhead& look_ahead) const {
+    if (threadIdx.x == 0) init_barrier(upstream_);
     __syncthreads();
-    touch(params);
+    read_parameters_ahead(params);
     look_ahead();
     __syncwarp();
     asm volatile("griddepcontrol.wait;" ::: "memory");
     if (threadIdx.x == 0) {
-      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(front_) : "memory");
+      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(upstream_) : "memory");
     }
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   }
-  __device__ bool front_has_ended() const {
+  __device__ bool upstream_has_ended() const {
     std::uint32_t ended;
     asm volatile(
         "{\n"
@@ -78,16 +79,16 @@ class ClusterTeam {
         " selp.u32 %0, 1, 0, p;\n"
         "}"
         : "=r"(ended)
-        : "r"(front_)
+        : "r"(upstream_)
         : "memory");
     return ended != 0;
   }
 
   /// All blocks of the team run, and can be sent to, when it returns; by the whole block.
-  __device__ void meet() {
-    if (met_) return;
+  __device__ void await_blocks() {
+    if (blocks_run_) return;
     asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-    met_ = true;
+    blocks_run_ = true;
   }
 
   /// Announces the bytes that this block will be sent until the next receive(); by one thread.
@@ -149,10 +150,10 @@ class ClusterTeam {
   __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
       : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)) {}
   template <typename... Arguments>
-  __device__ static void wait_for_front(const Arguments&...) {}
-  __device__ static bool front_has_ended() { return true; }
+  __device__ static void wait_for_upstream(const Arguments&...) {}
+  __device__ static bool upstream_has_ended() { return true; }
   __device__ static void sync() { __trap(); }
-  __device__ void meet() const {}
+  __device__ void await_blocks() const {}
   __device__ void expect(int) const {}
   struct Mailbox {};
   __device__ Mailbox mailbox(int, int) const { return {}; }
@@ -183,10 +184,10 @@ class ClusterTeam {
   }
 
   /// Has one warp ask for the lines of constant memory that hold the parameters, all at once and
-  /// while the kernel in front runs. That warp waits for them, so the block meets before, not
+  /// while the upstream kernel runs. That warp waits for them, so the block meets before, not
   /// behind.
   template <typename T>
-  __device__ void touch(const DecodeParams<T>& params) const {
+  __device__ void read_parameters_ahead(const DecodeParams<T>& params) const {
     if (threadIdx.x != kFirstAheadThread - 1) return;
     const auto* const words = reinterpret_cast<const std::int32_t*>(&params);
     constexpr int kLine = 64 / sizeof(std::int32_t);
@@ -202,9 +203,9 @@ class ClusterTeam {
   int rank_ = in_register(static_cast<int>(blockIdx.x));
   float* inbox_;
   std::uint32_t barrier_ = 0;
-  std::uint32_t front_ = 0;
+  std::uint32_t upstream_ = 0;
   std::uint32_t parity_ = 0;
-  bool met_ = false;
+  bool blocks_run_ = false;
 };
 
 /// Blocks of a cooperative launch (any architecture), which are all resident, so that waiting for
@@ -223,7 +224,7 @@ class GridTeam {
         pitch_(params.exchange_floats) {}
 
   template <typename T>
-  __device__ static void wait_for_front(const DecodeParams<T>&) {}  // has ended
+  __device__ static void wait_for_upstream(const DecodeParams<T>&) {}  // has ended
 
   __device__ int size() const { return size_; }
   __device__ int rank() const { return rank_; }
@@ -242,7 +243,7 @@ class GridTeam {
     __syncthreads();
   }
 
-  __device__ void meet() const {}
+  __device__ void await_blocks() const {}
   __device__ void expect(int) const {}
   using Mailbox = float*;
   __device__ Mailbox mailbox(int to, int at) const {

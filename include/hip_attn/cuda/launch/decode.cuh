@@ -120,7 +120,7 @@ inline cudaLaunchConfig_t launch_config(const AttentionPlan& plan, const DecodeS
     attributes[0].val.clusterDim.x = team_size;
     attributes[0].val.clusterDim.y = 1;
     attributes[0].val.clusterDim.z = 1;
-    // ClusterTeam::wait_for_front() waits for the kernel in front.
+    // ClusterTeam::wait_for_upstream() waits for the upstream kernel.
     attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[1].val.programmaticStreamSerializationAllowed = 1;
     config.numAttrs = 2;

@@ -32,34 +32,43 @@ template <typename Traits, Element T>
 Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Traits>>& args,
                    std::byte* workspace, Stream stream);
 
-template <typename Traits, Element T>
-Status plan_with(Operator op, const HipConfig& config, const AttentionShape& shape,
-                 AttentionPlan& plan) {
+/// Names the launcher of kOp alone: whoever includes decode.cuh needs no prefill.cuh.
+template <Operator kOp, typename Traits>
+Status complete_plan(AttentionPlan& plan) {
+  if constexpr (kOp == Operator::kDecode) {
+    return plan_decode<Traits>(plan);
+  } else {
+    return plan_prefill<Traits>(plan);
+  }
+}
+
+template <Operator kOp, typename Traits, Element T>
+Status plan_with(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
   if (shape.device.type != DeviceType::kCuda) {
     return {StatusCode::kUnsupported, "shape.device is the CPU; these kernels are for CUDA"};
   }
   AttentionPlan result;
-  Status status = detail::begin_plan({.op = op,
+  Status status = detail::begin_plan({.op = kOp,
                                       .type = kElementType<T>,
                                       .cache_type = kElementType<StoredOf<Traits>>,
                                       .head_dim = Traits::kHeadDim,
                                       .num_rules = Traits::Rules::kCount},
                                      config, shape, result);
   if (!status.ok()) return status;
-  status = op == Operator::kDecode ? plan_decode<Traits>(result) : plan_prefill<Traits>(result);
-  if (status.ok()) plan = result;
-  return status;
+  Status completed = complete_plan<kOp, Traits>(result);
+  if (completed.ok()) plan = result;
+  return completed;
 }
 
 /// hip_attn::plan_decode and plan_prefill for a CUDA device and kernels of these traits; q and out
 /// are of T. Checks and errors are the same.
 template <typename Traits, Element T = typename Traits::Element>
 Status plan_decode(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
-  return plan_with<Traits, T>(Operator::kDecode, config, shape, plan);
+  return plan_with<Operator::kDecode, Traits, T>(config, shape, plan);
 }
 template <typename Traits, Element T = typename Traits::Element>
 Status plan_prefill(const HipConfig& config, const AttentionShape& shape, AttentionPlan& plan) {
-  return plan_with<Traits, T>(Operator::kPrefill, config, shape, plan);
+  return plan_with<Operator::kPrefill, Traits, T>(config, shape, plan);
 }
 
 /// hip_attn::run_decode and run_prefill by kernels of these traits, with a plan made for them.

@@ -18,13 +18,14 @@
 #include "hip_attn/cuda/search/select.cuh"
 #include "hip_attn/cuda/search/team.cuh"
 #include "hip_attn/cuda/search/wgmma_scorer.cuh"
+#include "hip_attn/cuda/tuning.hpp"
 
 namespace hip_attn::cuda {
 
-/// Eight warps with 8 KB of keys in flight each (D = 128); two blocks fit a multiprocessor.
-inline constexpr int kSearchThreads = 256;
+inline constexpr int kSearchThreads = SearchTuning{}.threads;
 template <int kHeadDim>
-inline constexpr int kSearchBlocksPerMultiprocessor = kHeadDim <= 128 ? 2 : 1;
+inline constexpr int kSearchBlocksPerMultiprocessor =
+    kernel_tuning(kHeadDim).search.blocks_per_multiprocessor;
 
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
 /// of the workspace. Pooled queries come last but for the rows' states and the scores, which begin

@@ -32,7 +32,8 @@ struct DescentRule {
 struct CentreRule {
   static constexpr bool kDescends = false;
   static constexpr int kKeys = 1;
-  /// The position of key i < kKeys, in [chunk.l, chunk.r).
+  /// The position of key i < kKeys, in [chunk.l, chunk.r). Of an empty range, which stands where
+  /// there is no chunk, it is not used.
   __device__ static std::int32_t position(const ChunkRange& chunk, int /*i*/) {
     return chunk.middle();
   }
@@ -42,6 +43,9 @@ struct CentreRule {
 template <typename... Rules>
 struct RuleList {
   static constexpr int kCount = sizeof...(Rules);
+  /// Behind the library's own, the first of More is ScanRule::kCustom.
+  template <typename... More>
+  using With = RuleList<Rules..., More...>;
 
   template <typename Rule>
   __host__ __device__ static constexpr int index_of() {

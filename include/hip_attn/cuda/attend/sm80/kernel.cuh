@@ -14,13 +14,14 @@
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/query_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/tuning.hpp"
 
 namespace hip_attn::cuda::sm80 {
 
-inline constexpr int kAttendWarps = 4;
+inline constexpr int kAttendWarps = Sm80AttendTuning{}.warps;
 inline constexpr int kAttendThreads = 32 * kAttendWarps;
 inline constexpr int kAttendRows = 16 * kAttendWarps;  ///< query rows of a thread block
-inline constexpr int kAttendKeys = 64;                 ///< of a tile
+inline constexpr int kAttendKeys = Sm80AttendTuning{}.keys;
 
 /// Rows of 16-byte pieces in shared memory: pieces are permuted within groups of eight by the row,
 /// so that the eight rows of a matrix load come from different banks.
@@ -38,9 +39,7 @@ struct SharedRows {
 template <typename Traits>
 struct AttendShared {
   static constexpr int kHeadDim = Traits::kHeadDim;
-  /// Tiles of keys and values in flight; one where two would not fit the 99 KB of a block on
-  /// compute capability 8.6.
-  static constexpr int kBuffers = kHeadDim <= 128 ? 2 : 1;
+  static constexpr int kBuffers = kernel_tuning(kHeadDim).attend_sm80.buffers;
   static constexpr std::size_t kRowBytes = tile_dim(kHeadDim) * sizeof(typename Traits::Element);
 
   struct Tile {

@@ -6,6 +6,7 @@
 
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
+#include "hip_attn/cuda/tuning.hpp"
 
 namespace hip_attn::cuda::sm90 {
 
@@ -13,8 +14,7 @@ inline constexpr int kWarpgroupThreads = 128;
 inline constexpr int kRowsPerTile = 64;  ///< of a product (wgmma m64)
 inline constexpr int kKeysPerTile = 64;
 inline constexpr int kProducerWarps = 4;
-/// Units whose description the producer writes ahead.
-inline constexpr int kUnitsAhead = 2;
+inline constexpr int kUnitsAhead = Sm90AttendTuning{}.units_ahead;
 
 /// kWarpgroups consumer warpgroups, each with kTiles tiles of 64 query rows, and a producer
 /// warpgroup share tiles of keys and values that pass through a ring of slots.
@@ -30,24 +30,20 @@ struct AttendPolicy {
   static constexpr int kThreads = (kWarpgroups + 1) * kWarpgroupThreads;
   static constexpr int kRows = kWarpgroups * kTiles * kRowsPerTile;
   static constexpr int kQueryBytes = kWarpgroups * kTiles * QueryTile::kBytes;
-  /// One consumer warpgroup leaves the tensor cores idle while it computes probabilities: then two
-  /// blocks share a multiprocessor.
-  static constexpr int kBlocksPerMultiprocessor = kWarpgroups == 1 && kHeadDim <= 128 ? 2 : 1;
-  /// Of the ring: what fits beside the queries, four tiles of keys and values at most.
-  static constexpr int kSlotsThatFit =
-      ((kBlocksPerMultiprocessor == 2 ? 112 : 224) * 1024 - kQueryBytes) / KeyTile::kBytes;
-  static constexpr int kSlots = kSlotsThatFit < 8 ? kSlotsThatFit : 8;
+  static constexpr Sm90AttendTuning kTuning =
+      kernel_tuning(kHeadDim).attend_sm90[kWarpgroups - 1][kTiles - 1];
+  static constexpr int kBlocksPerMultiprocessor = kTuning.blocks_per_multiprocessor;
+  /// Of the ring: what fits beside the queries.
+  static constexpr int kSlotsThatFit = (kTuning.shared_kb * 1024 - kQueryBytes) / KeyTile::kBytes;
+  static constexpr int kSlots =
+      kSlotsThatFit < kTuning.most_slots ? kSlotsThatFit : kTuning.most_slots;
   /// Slots whose copies are under way when the producer waits for the oldest of them.
   static constexpr int kCopiesAhead = kSlots > 5 ? 3 : kSlots > 4 ? 2 : 1;
   /// Consumers hold the values of one tile while they wait for the keys of the next.
   static_assert(kSlots - 1 - kCopiesAhead >= 2);
-  /// Threads start with the same share of registers, 168 of three warpgroups or 128 of two times
-  /// two. Where outputs (kHeadDim / 2 * kTiles), logits (32) and probabilities (16) need more, the
-  /// producers give theirs up.
-  static constexpr bool kShiftRegisters =
-      kWarpgroups == 1 ? kHeadDim > 64 && kHeadDim <= 128 : kHeadDim* kTiles > 128;
-  static constexpr int kConsumerRegisters = kWarpgroups == 1 ? 184 : 216;
-  static constexpr int kProducerRegisters = 72;
+  static constexpr bool kShiftRegisters = kTuning.shift_registers;
+  static constexpr int kConsumerRegisters = kTuning.consumer_registers;
+  static constexpr int kProducerRegisters = kTuning.producer_registers;
 };
 
 /// What the producer tells the consumers of a unit.
