@@ -8,10 +8,12 @@ SOURCES = {
     "decode-h200": Source(
         [
             "cuda_decode_bench",
-            "--benchmark_filter=floor/blocks_MB|/(infinite_hip|infinite_hip_5k|dense)/",
-            "--benchmark_repetitions=3",
-            "--benchmark_report_aggregates_only=true",
+            "--benchmark_filter=floor/blocks_MB|bfloat16/(infinite_hip|dense)/.*/q32k8d128/p16/",
         ],
+        machine="H200",
+    ),
+    "decode-shapes-h200": Source(
+        ["cuda_decode_bench", "--benchmark_filter=/(infinite_hip|infinite_hip_5k)/(from0|reused)/"],
         machine="H200",
     ),
     "prefill-h200": Source(
@@ -48,13 +50,19 @@ DECODE_SHAPES = {
 }
 
 
-def decode(state, shape, rest="q32k8d128/p16", preset="infinite_hip", type_name="bfloat16"):
-    return Measured("decode-h200", f"decode/{type_name}/{preset}/{state}/{shape}/{rest}")
+def decode_cell(source, state, shape, *field, rest, preset, type_name):
+    return Measured(source, f"decode/{type_name}/{preset}/{state}/{shape}/{rest}", *field)
 
 
-def decode_floor(state, shape, rest="q32k8d128/p16", preset="infinite_hip", type_name="bfloat16"):
-    name = f"decode/{type_name}/{preset}/{state}/{shape}/{rest}"
-    return Measured("decode-h200", name, "floor_us", 1e-6)
+MAIN_SHAPE = dict(rest="q32k8d128/p16", preset="infinite_hip", type_name="bfloat16")
+
+
+def decode(state, shape, source="decode-h200", **options):
+    return decode_cell(source, state, shape, **{**MAIN_SHAPE, **options})
+
+
+def decode_floor(state, shape, source="decode-h200", **options):
+    return decode_cell(source, state, shape, "floor_us", 1e-6, **{**MAIN_SHAPE, **options})
 
 
 def decode_row(label, cell, *arguments, **options):
@@ -135,15 +143,16 @@ DECODE_OTHERS = {
     "8 query rows to a request": dict(rest="q32k8d128/p16r8"),
     "behind `append_kv` of a token, its time included": dict(rest="q32k8d128/p16append"),
 }
+OTHER_SHAPE = dict(shape="1x131072", source="decode-shapes-h200")
 TABLES["decode-shapes-h200"] = Table(
     "µs",
     ["128k unless said", "refreshed, µs", "reused, µs", "floor of reused, µs"],
     [
         [
             label,
-            decode("from0", **{"shape": "1x131072", **options}),
-            decode("reused", **{"shape": "1x131072", **options}),
-            decode_floor("reused", **{"shape": "1x131072", **options}),
+            decode("from0", **{**OTHER_SHAPE, **options}),
+            decode("reused", **{**OTHER_SHAPE, **options}),
+            decode_floor("reused", **{**OTHER_SHAPE, **options}),
         ]
         for label, options in DECODE_OTHERS.items()
     ],
