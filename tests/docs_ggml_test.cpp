@@ -1,5 +1,7 @@
 // The adapter of docs/guide/ggml.md gives what llama.cpp's mask asks for.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -49,9 +51,9 @@ std::vector<Request> requests_for(const LlamaProblem<T>& problem, const LlamaMas
 // Attention of the ubatch through the nodes of a graph, kind.call being its requests:
 // [tokens, Hq, D].
 template <Element T>
-std::vector<float> run_graph(LlamaProblem<T>& problem, Layer& layer, bool sinks, int threads) {
+std::vector<float> run_graph(LlamaProblem<T>& problem, ggml_tensor q, Layer& layer, bool sinks,
+                             int threads) {
   ggml_context graph;
-  ggml_tensor q = problem.q();
   ggml_tensor k = problem.k();
   ggml_tensor v = problem.v();
   ggml_tensor sink_logits = problem.sinks_tensor();
@@ -64,25 +66,48 @@ std::vector<float> run_graph(LlamaProblem<T>& problem, Layer& layer, bool sinks,
   return {values, values + out->ne[0] * out->ne[1] * out->ne[2]};
 }
 
-// One rounding to T, and for sums in fp32 a few more of its own.
-template <Element T>
-void check_close(const std::vector<float>& out, const std::vector<double>& exact) {
-  const double rounding = std::same_as<T, float> ? 0 : std::same_as<T, float16> ? 0x1p-11 : 0x1p-8;
+// Sums in fp32, and one rounding where the outputs have 16 bits.
+void check_close(const std::vector<float>& out, const std::vector<double>& exact,
+                 double rounding = 0) {
   REQUIRE(out.size() == exact.size());
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    wrong += !(std::abs(out[i] - exact[i]) <= rounding * std::abs(exact[i]) + 5e-6);
+    wrong += !(std::abs(out[i] - exact[i]) <= rounding * std::abs(exact[i]) + 3e-6);
   }
   CHECK(wrong == 0);
+}
+
+// float [tokens, Hq, D], dense.
+std::vector<float> queries_of(const ggml_tensor& q) {
+  std::vector<float> queries;
+  for (std::int64_t token = 0; token < q.ne[1] * q.ne[3]; ++token) {
+    for (std::int64_t head = 0; head < q.ne[2]; ++head) {
+      const auto* row = reinterpret_cast<const float*>(static_cast<const char*>(q.data) +
+                                                       token % q.ne[1] * q.nb[1] +
+                                                       token / q.ne[1] * q.nb[3] + head * q.nb[2]);
+      queries.insert(queries.end(), row, row + q.ne[0]);
+    }
+  }
+  return queries;
+}
+
+// problem.attention rounds the queries to the cache's type: makes them such that this changes none.
+template <Element T>
+void round_queries(LlamaProblem<T>& problem) {
+  const ggml_tensor q = problem.q();
+  auto* values = static_cast<float*>(q.data);
+  const std::size_t end = q.ne[3] * q.nb[3] / sizeof(float);
+  for (std::size_t i = 0; i < end; ++i) values[i] = to_float(from_float<T>(values[i]));
 }
 
 template <Element T>
 void check_ubatch(LlamaProblem<T>& problem, LayerKind& kind, const LlamaMask& mask,
                   const LlamaLogits& logits, int threads) {
+  round_queries(problem);
   kind.call = call_of(requests_for(problem, mask));
   Layer layer{&kind, logits.scale, logits.softcap, {}};
-  check_close<T>(run_graph<T>(problem, layer, logits.sinks, threads),
-                 problem.attention(mask, logits));
+  check_close(run_graph(problem, problem.q(), layer, logits.sinks, threads),
+              problem.attention(mask, logits));
 }
 
 const LlamaMask kMasks[] = {{LLAMA_SWA_TYPE_NONE, 0},
@@ -94,6 +119,7 @@ HIP_ATTN_TYPED_TEST_CASE("docs: llama.cpp's cells, whatever was done to them") {
   const bool unified = GENERATE(true, false);
   const LlamaMask mask = kMasks[GENERATE(0, 1, 2, 3)];
   std::int64_t decodes = 0;
+  std::int64_t in_order = 0;
   std::int64_t steps = 0;
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     LlamaProblem<TestType> problem(unified, least_head_dim(), seed);
@@ -108,11 +134,82 @@ HIP_ATTN_TYPED_TEST_CASE("docs: llama.cpp's cells, whatever was done to them") {
       if (step % 5 < 2) logits.softcap = 2.f;
       check_ubatch<TestType>(problem, kind, mask, logits, 1 + step % 4);
       decodes += kind.call.decode;
+      in_order += kind.call.in_order;
       ++steps;
     }
   }
   CHECK(decodes > 0);
   CHECK(decodes < steps);
+  CHECK(in_order > 0);
+  CHECK((in_order < steps) == unified);
+}
+
+// Two sequences of three tokens each in streams of their own.
+template <Element T>
+void place_streams(LlamaProblem<T>& problem) {
+  std::vector<LlamaToken> tokens;
+  for (const llama_seq_id seq : {0, 1}) {
+    for (llama_pos pos = 0; pos < 3; ++pos) tokens.push_back({pos, {seq}});
+  }
+  problem.place(tokens);
+}
+
+HIP_ATTN_TYPED_TEST_CASE("docs: queries and outputs in the order of their tokens are not copied") {
+  LlamaProblem<TestType> problem(false, least_head_dim(), 7);
+  LayerKind kind;
+  make_kind(problem, presets::dense(), kind);
+  place_streams(problem);
+  kind.call = call_of(requests_for(problem, {}));
+  Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
+  ggml_tensor q = problem.q();
+  const auto rows = rows_in_place(q, kind.call);
+  REQUIRE(rows);
+  CHECK(rows->data == q.data);
+  CHECK(rows->sizes == std::array<std::int64_t, 3>{6, q.ne[2], q.ne[0]});
+
+  ggml_context graph;
+  ggml_tensor k = problem.k();
+  ggml_tensor v = problem.v();
+  build_attention<TestType>(&graph, &q, &k, &v, nullptr, &layer);
+  std::ranges::fill(kind.out, kNaN);
+  compute(graph, 2);
+  require_ok(kind.status);
+  CHECK(std::ranges::all_of(kind.out, [](float x) { return std::isnan(x); }));
+  REQUIRE(graph.nodes.size() == 2);
+  CHECK(std::ranges::all_of(graph.memory[0], [](std::byte b) { return b == std::byte{0xff}; }));
+}
+
+HIP_ATTN_TYPED_TEST_CASE("docs: queries of streams that do not follow one another") {
+  LlamaProblem<TestType> problem(false, least_head_dim(), 9);
+  LayerKind kind;
+  make_kind(problem, presets::dense(), kind);
+  place_streams(problem);
+  round_queries(problem);
+  kind.call = call_of(requests_for(problem, {}));
+  Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
+  ggml_tensor q = problem.q();
+  const std::size_t stream = q.nb[3] / sizeof(float);
+  std::vector<float> apart(3 * stream, kNaN);
+  const auto* values = static_cast<const float*>(q.data);
+  std::copy_n(values, stream, apart.begin());
+  std::copy_n(values + stream, stream, apart.begin() + 2 * stream);
+  q.data = apart.data();
+  q.nb[3] *= 2;
+  CHECK_FALSE(rows_in_place(q, kind.call));
+  check_close(run_graph(problem, q, layer, false, 2), problem.attention({}, {}));
+}
+
+TEST_CASE("docs: requests follow their first tokens") {
+  LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
+  const auto call_after = [&](const std::vector<LlamaToken>& tokens) {
+    problem.place(tokens);
+    return call_of(requests_for(problem, {}));
+  };
+  // Sequence 2 generates, 0 begins its prompt.
+  const Call call = call_after({{0, {2}}, {0, {0}}, {1, {0}}, {2, {0}}});
+  CHECK(call.in_order);
+  CHECK(call.slots == std::vector<std::int32_t>{2, 0});
+  CHECK_FALSE(call_after({{1, {2}}, {3, {0}}, {2, {2}}}).in_order);
 }
 
 HIP_ATTN_TYPED_TEST_CASE("docs: the tokens of an image share a position") {
@@ -191,10 +288,11 @@ const HipConfig kSparse{.sink = 8,
                                    {.chunk_size = 4, .keep = 16, .query_stride = 1}},
                         .refresh_interval = {4, 2}};
 
-// The ubatch's attention over a contiguous copy of each request's keys: T [rows, Hq, D].
+// The ubatch's attention over a contiguous copy of each request's keys: [rows, Hq, D], as the
+// queries.
 template <Element T>
-std::vector<T> attend_contiguous(LlamaProblem<T>& problem, LayerKind& kind,
-                                 const std::vector<T>& rows) {
+std::vector<float> attend_contiguous(LlamaProblem<T>& problem, LayerKind& kind,
+                                     const std::vector<float>& rows) {
   const Call& call = kind.call;
   const auto requests = std::ssize(call.seq_lens);
   const ggml_tensor k_tensor = problem.k();
@@ -210,10 +308,10 @@ std::vector<T> attend_contiguous(LlamaProblem<T>& problem, LayerKind& kind,
       std::copy_n(static_cast<const T*>(v_tensor.data) + from, row, &v[to]);
     }
   }
-  std::vector<T> out(rows.size());
+  std::vector<float> out(rows.size());
   const std::array<std::int64_t, 3> sizes{std::ssize(call.tokens), LlamaProblem<T>::kQueryHeads,
                                           problem.head_dim()};
-  AttentionArgs<T> args;
+  AttentionArgs<float, T> args;
   args.q = {rows.data(), sizes};
   args.kv = contiguous_kv(k.data(), v.data(), requests, call.max_len, LlamaProblem<T>::kKvHeads,
                           problem.head_dim());
@@ -248,20 +346,20 @@ HIP_ATTN_TYPED_TEST_CASE("docs: a search over cells finds what it finds in a con
     problem.place(tokens);
     kind.call = call_of(requests_for(problem, {}));
     Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
-    // The first node again, to get its rows.
-    ggml_tensor q = problem.q();
-    std::vector<TestType> queries(tokens.size() * q.ne[0] * q.ne[2]);
-    ggml_tensor dst{
-        problem.k().type, {q.ne[0], q.ne[2], std::ssize(tokens), 1}, {}, {&q}, queries.data()};
-    queries_op<TestType>(&dst, 0, 1, &layer);
-    const std::vector<TestType> expected = attend_contiguous(problem, kind, queries);
+    const std::vector<float> queries = queries_of(problem.q());
+    const std::int64_t row = LlamaProblem<TestType>::kQueryHeads * problem.head_dim();
+    std::vector<float> rows_of_call;
+    for (const std::int32_t token : kind.call.tokens) {
+      rows_of_call.insert(rows_of_call.end(), queries.begin() + token * row,
+                          queries.begin() + (token + 1) * row);
+    }
+    const std::vector<float> expected = attend_contiguous(problem, kind, rows_of_call);
 
-    const std::vector<float> out = run_graph(problem, layer, false, 2);
-    const std::int64_t row = q.ne[0] * q.ne[2];
+    const std::vector<float> out = run_graph(problem, problem.q(), layer, false, 2);
     std::size_t different = 0;
     for (std::int64_t r = 0; r < std::ssize(tokens); ++r) {
       for (std::int64_t i = 0; i < row; ++i) {
-        different += out[kind.call.tokens[r] * row + i] != to_float(expected[r * row + i]);
+        different += out[kind.call.tokens[r] * row + i] != expected[r * row + i];
       }
     }
     CHECK(different == 0);
@@ -285,7 +383,7 @@ TEST_CASE("docs: selections are reused until the cells are edited") {
     const std::vector<Request> requests = requests_for(problem, {});
     kind.call = call_of(requests);
     steps.advance(kSparse, requests, kind.call);
-    run_graph(problem, layer, false, 1);
+    run_graph(problem, problem.q(), layer, false, 1);
     return kind.call.refresh_from.at(0);
   };
   run(0, 60);
@@ -335,7 +433,8 @@ HIP_ATTN_TYPED_TEST_CASE("docs: a sink logit is a part without a value") {
     merged.push_back(to_float(out[i]));
     weighted.push_back(weight_beside_sink(sinks[head], lse[i / head_dim]) * to_float(attended[i]));
   }
-  check_close<T>(merged, weighted);
+  const double rounding = std::same_as<T, float> ? 0 : std::same_as<T, float16> ? 0x1p-11 : 0x1p-8;
+  check_close(merged, weighted, rounding);
 }
 
 TEST_CASE("docs: what falls back to ggml") {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "ggml_requests.hpp"
@@ -57,18 +58,20 @@ struct LayerKind {
   AttentionPlan decode;
   std::vector<std::byte> workspace;
   std::vector<std::unique_ptr<ThreadTeam>> teams;  // of 1, 2, ... threads
-  std::vector<float> lse;                          // [rows, Hq]
+  std::vector<float> out;                          // [rows, Hq, D], of rows out of order
+  std::vector<float> lse;                          // [rows, Hq], of layers with sink logits
   Call call;                                       // of the ubatch, set before its graph runs
   Status status;                                   // what a graph's first error was
 };
 
 template <Element T>
 Status make_plans(const HipConfig& config, const AttentionShape& shape, LayerKind& kind) {
-  Status status = plan_prefill<T>(config, shape, kind.prefill);
-  if (status.ok()) status = plan_decode<T>(config, shape, kind.decode);
+  Status status = plan_prefill<float, T>(config, shape, kind.prefill);
+  if (status.ok()) status = plan_decode<float, T>(config, shape, kind.decode);
   if (!status.ok()) return status;
   kind.workspace.resize(std::max(kind.prefill.workspace_bytes, kind.decode.workspace_bytes));
   kind.lse.resize(shape.total_q * shape.num_q_heads);
+  kind.out.resize(kind.lse.size() * shape.head_dim);
   for (int n = 1; n <= kind.prefill.num_threads; ++n) {
     kind.teams.push_back(std::make_unique<ThreadTeam>(n));
   }
@@ -100,25 +103,66 @@ TensorView<const T, 4> cells_of(const ggml_tensor& t) {
 // [ggml-pages]
 
 // [ggml-queries]
-/// Node 1. dst: T [D, Hq, rows]; src[0]: the queries, float [D, tokens of a stream, Hq, streams].
-template <Element T>
-void queries_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
+/// The rows of the call, float [rows, Hq, D], where the queries stand in their order already.
+inline std::optional<TensorView<const float, 3>> rows_in_place(const ggml_tensor& q,
+                                                               const Call& call) {
+  const bool one_stride = q.ne[3] == 1 || q.nb[3] == q.ne[1] * q.nb[1];
+  if (!call.in_order || !one_stride) return std::nullopt;
+  const auto elements = [](std::size_t bytes) {
+    return static_cast<std::int64_t>(bytes / sizeof(float));
+  };
+  return TensorView<const float, 3>{static_cast<const float*>(q.data),
+                                    {q.ne[1] * q.ne[3], q.ne[2], q.ne[0]},
+                                    {elements(q.nb[1]), elements(q.nb[2]), 1}};
+}
+
+/// Node 1. dst: float [D, Hq, rows], written where the queries are not in place;
+/// src[0]: the queries, float [D, tokens of a stream, Hq, streams].
+inline void gather_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const ggml_tensor& q = *dst->src[0];
-  const std::vector<std::int32_t>& tokens = static_cast<Layer*>(userdata)->kind->call.tokens;
-  for (std::int64_t row = ith; row < std::ssize(tokens); row += nth) {
-    const char* token = static_cast<const char*>(q.data) + tokens[row] % q.ne[1] * q.nb[1] +
-                        tokens[row] / q.ne[1] * q.nb[3];
+  const Call& call = static_cast<Layer*>(userdata)->kind->call;
+  if (rows_in_place(q, call)) return;
+  for (std::int64_t row = ith; row < std::ssize(call.tokens); row += nth) {
+    const std::int64_t token = call.tokens[row];
+    const char* from =
+        static_cast<const char*>(q.data) + token % q.ne[1] * q.nb[1] + token / q.ne[1] * q.nb[3];
     for (std::int64_t head = 0; head < q.ne[2]; ++head) {
-      const auto* from = reinterpret_cast<const float*>(token + head * q.nb[2]);
-      std::transform(from, from + q.ne[0],
-                     static_cast<T*>(dst->data) + (row * q.ne[2] + head) * q.ne[0], from_float<T>);
+      std::copy_n(reinterpret_cast<const float*>(from + head * q.nb[2]), q.ne[0],
+                  static_cast<float*>(dst->data) + (row * q.ne[2] + head) * q.ne[0]);
     }
   }
 }
 // [ggml-queries]
 
+// [ggml-sink]
+/// What a sink logit leaves of a row that attended without it.
+inline float weight_beside_sink(float sink, float lse) {
+  return 1.f / (1.f + std::exp(sink - lse));
+}
+// [ggml-sink]
+
+// [ggml-outputs]
+/// A part of the rows to their tokens: dst, float [D, Hq, tokens]. sinks: none, or logits [Hq].
+inline void finish_rows(const LayerKind& kind, const TensorView<float, 3>& out, const float* sinks,
+                        ggml_tensor& dst, int part, int parts) {
+  if (kind.call.in_order && !sinks) return;  // dst is out
+  const auto [rows, heads, head_dim] = out.sizes;
+  for (std::int64_t row = part; row < rows; row += parts) {
+    for (std::int64_t head = 0; head < heads; ++head) {
+      const float weight =
+          sinks ? weight_beside_sink(sinks[head], kind.lse[row * heads + head]) : 1.f;
+      const float* from = &out(row, head, 0);
+      std::transform(
+          from, from + head_dim,
+          static_cast<float*>(dst.data) + (kind.call.tokens[row] * heads + head) * head_dim,
+          [weight](float x) { return weight * x; });
+    }
+  }
+}
+// [ggml-outputs]
+
 // [ggml-attend]
-/// Node 2. dst: T [D, Hq, rows]; src: the rows of node 1, K, V.
+/// Node 2. dst: float [D, Hq, tokens]; src: the rows of node 1, queries, K, V and, or not, sinks.
 template <Element T>
 void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   Layer& layer = *static_cast<Layer*>(userdata);
@@ -128,15 +172,17 @@ void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   if (ith >= parts) return;  // more threads than the plan was made for
   const std::array<std::int64_t, 3> rows{dst->ne[2], dst->ne[1], dst->ne[0]};
   const std::int64_t requests = std::ssize(call.seq_lens);
-  AttentionArgs<T> args;
-  args.q = {static_cast<const T*>(dst->src[0]->data), rows};
-  args.kv.pages = {cells_of<T>(*dst->src[1]), cells_of<T>(*dst->src[2])};
+  const float* sinks = dst->src[4] ? static_cast<const float*>(dst->src[4]->data) : nullptr;
+  AttentionArgs<float, T> args;
+  args.q = rows_in_place(*dst->src[1], call)
+               .value_or(TensorView<const float, 3>{static_cast<float*>(dst->src[0]->data), rows});
+  args.kv.pages = {cells_of<T>(*dst->src[2]), cells_of<T>(*dst->src[3])};
   args.kv.block_table =
       TensorView<const std::int32_t, 2>(call.block_table.data(), {requests, call.max_len});
   args.seq_lens = {call.seq_lens.data(), {requests}};
   args.cu_seqlens_q = {call.cu_seqlens_q.data(), {requests + 1}};
-  args.out = {static_cast<T*>(dst->data), rows};
-  args.lse = TensorView<float, 2>(kind.lse.data(), {rows[0], rows[1]});
+  args.out = {call.in_order ? static_cast<float*>(dst->data) : kind.out.data(), rows};
+  if (sinks) args.lse = TensorView<float, 2>(kind.lse.data(), {rows[0], rows[1]});
   args.scale = layer.scale;
   if (layer.logit_softcap != 0) args.logit_softcap = layer.logit_softcap;
   if (call.decode && !layer.selections.empty()) {
@@ -151,52 +197,21 @@ void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const Status status = call.decode ? run_decode(kind.decode, args, kind.workspace, team, ith)
                                     : run_prefill(kind.prefill, args, kind.workspace, team, ith);
   if (ith == 0 && kind.status.ok()) kind.status = status;
+  finish_rows(kind, args.out, sinks, *dst, ith, parts);
 }
 // [ggml-attend]
-
-// [ggml-sink]
-/// What a sink logit leaves of a row that attended without it.
-inline float weight_beside_sink(float sink, float lse) {
-  return 1.f / (1.f + std::exp(sink - lse));
-}
-// [ggml-sink]
-
-// [ggml-outputs]
-/// Node 3. dst: float [D, Hq, tokens]; src: the rows of node 2 and, or not, sink logits [Hq].
-template <Element T>
-void outputs_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const LayerKind& kind = *static_cast<Layer*>(userdata)->kind;
-  const std::int64_t head_dim = dst->ne[0];
-  const std::int64_t heads = dst->ne[1];
-  const auto* rows = static_cast<const T*>(dst->src[0]->data);
-  const auto* sinks = dst->src[1] ? static_cast<const float*>(dst->src[1]->data) : nullptr;
-  for (std::int64_t row = ith; row < std::ssize(kind.call.tokens); row += nth) {
-    for (std::int64_t head = 0; head < heads; ++head) {
-      const float weight =
-          sinks ? weight_beside_sink(sinks[head], kind.lse[row * heads + head]) : 1.f;
-      const T* from = rows + (row * heads + head) * head_dim;
-      std::transform(
-          from, from + head_dim,
-          static_cast<float*>(dst->data) + (kind.call.tokens[row] * heads + head) * head_dim,
-          [weight](T x) { return weight * to_float(x); });
-    }
-  }
-}
-// [ggml-outputs]
 
 // [ggml-graph]
 template <Element T>
 ggml_tensor* build_attention(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
                              ggml_tensor* sinks, Layer* layer) {
-  const std::int64_t tokens = q->ne[1] * q->ne[3];
-  const auto node = [&](ggml_type type, std::vector<ggml_tensor*> src, ggml_custom_op_t op) {
-    return ggml_custom_4d(ctx, type, q->ne[0], q->ne[2], tokens, 1, src.data(),
-                          static_cast<int>(src.size()), op, GGML_N_TASKS_MAX, layer);
+  const auto node = [&](std::vector<ggml_tensor*> src, ggml_custom_op_t op) {
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[2], q->ne[1] * q->ne[3], 1,
+                          src.data(), static_cast<int>(src.size()), op, GGML_N_TASKS_MAX, layer);
   };
-  ggml_tensor* rows = node(k->type, {q}, queries_op<T>);
-  ggml_tensor* attended = node(k->type, {rows, k, v}, attend_op<T>);
-  if (!sinks) return node(GGML_TYPE_F32, {attended}, outputs_op<T>);
-  return node(GGML_TYPE_F32, {attended, sinks}, outputs_op<T>);
+  std::vector<ggml_tensor*> src{node({q}, gather_op), q, k, v};
+  if (sinks) src.push_back(sinks);
+  return node(src, attend_op<T>);
 }
 // [ggml-graph]
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -84,16 +85,20 @@ inline Place place_of(const llama_ubatch& ubatch, std::uint32_t i) {
 
 inline Status requests_of(const llama_ubatch& ubatch, const llama_kv_cache& cache,
                           llama_swa_type type, llama_pos n_swa, std::vector<Request>& requests) {
-  std::map<llama_seq_id, std::vector<std::int32_t>> tokens_of;
+  std::vector<std::vector<std::int32_t>> sequences;  // the tokens of each, as they come
+  std::map<llama_seq_id, std::size_t> index;
   std::uint32_t first_stream = cache.get_n_stream();
   for (std::uint32_t i = 0; i < ubatch.n_tokens; ++i) {
     const llama_seq_id seq = ubatch.seq_id[i][0];  // the others see the token's key, not its row
-    tokens_of[seq].push_back(static_cast<std::int32_t>(i));
+    const auto [at, is_new] = index.try_emplace(seq, sequences.size());
+    if (is_new) sequences.emplace_back();
+    sequences[at->second].push_back(static_cast<std::int32_t>(i));
     first_stream = std::min(first_stream, cache.get_stream(seq));
   }
   const std::optional<std::int64_t> window = window_of(type, n_swa);
   requests.clear();
-  for (const auto& [seq, tokens] : tokens_of) {
+  for (const std::vector<std::int32_t>& tokens : sequences) {
+    const llama_seq_id seq = ubatch.seq_id[tokens[0]][0];
     const std::vector<Key> keys = keys_of(cache, seq, ubatch.is_pos_2d(), first_stream);
     std::int64_t request_first = 0;  // the request's keys are [request_first, last_end)
     std::int64_t last_end = -2;      // no row yet
@@ -127,6 +132,7 @@ inline Status requests_of(const llama_ubatch& ubatch, const llama_kv_cache& cach
 /// The requests of a ubatch as arguments of the operators.
 struct Call {
   std::vector<std::int32_t> tokens;  // the ubatch's token of each row
+  bool in_order = true;              // row i is token i
   std::vector<std::int32_t> seq_lens;
   std::vector<std::int32_t> cu_seqlens_q{0};
   std::vector<std::int32_t> block_table;  // [requests, max_len]
@@ -147,6 +153,7 @@ inline Call call_of(const std::vector<Request>& requests) {
     call.decode &= std::ssize(request.tokens) <= kMaxDecodeRows;
     call.slots.push_back(request.seq);
   }
+  call.in_order = std::ranges::is_sorted(call.tokens);  // every token has one row
   call.block_table.resize(requests.size() * call.max_len);
   for (std::size_t b = 0; b < requests.size(); ++b) {
     std::ranges::copy(requests[b].pages, call.block_table.begin() + b * call.max_len);
