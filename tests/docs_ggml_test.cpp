@@ -91,19 +91,9 @@ std::vector<float> queries_of(const ggml_tensor& q) {
   return queries;
 }
 
-// problem.attention rounds the queries to the cache's type: makes them such that this changes none.
-template <Element T>
-void round_queries(LlamaProblem<T>& problem) {
-  const ggml_tensor q = problem.q();
-  auto* values = static_cast<float*>(q.data);
-  const std::size_t end = q.ne[3] * q.nb[3] / sizeof(float);
-  for (std::size_t i = 0; i < end; ++i) values[i] = to_float(from_float<T>(values[i]));
-}
-
 template <Element T>
 void check_ubatch(LlamaProblem<T>& problem, LayerKind& kind, const LlamaMask& mask,
                   const LlamaLogits& logits, int threads) {
-  round_queries(problem);
   kind.call = call_of(requests_for(problem, mask));
   Layer layer{&kind, logits.scale, logits.softcap, {}};
   check_close(run_graph(problem, problem.q(), layer, logits.sinks, threads),
@@ -184,7 +174,6 @@ HIP_ATTN_TYPED_TEST_CASE("docs: queries of streams that do not follow one anothe
   LayerKind kind;
   make_kind(problem, presets::dense(), kind);
   place_streams(problem);
-  round_queries(problem);
   kind.call = call_of(requests_for(problem, {}));
   Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
   ggml_tensor q = problem.q();

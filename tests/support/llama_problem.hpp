@@ -166,8 +166,7 @@ class LlamaProblem {
     for (const std::uint32_t cell : seen) {
       double product = 0;
       for (std::int64_t d = 0; d < head_dim_; ++d) {
-        product += static_cast<double>(to_float(from_float<T>(query[d]))) *
-                   static_cast<double>(to_float(row(k_, cell)[d]));
+        product += static_cast<double>(query[d]) * static_cast<double>(to_float(row(k_, cell)[d]));
       }
       double logit = options.scale * product;
       if (options.softcap != 0) logit = options.softcap * std::tanh(logit / options.softcap);
