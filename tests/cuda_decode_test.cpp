@@ -467,7 +467,7 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   };
   const std::int64_t survivors = word(count);
   REQUIRE(survivors > 5);
-  const std::int32_t w0 = word(1);
+  const std::int32_t w0 = word(CacheLayout::kWindowStart);
   const auto sink = static_cast<std::int32_t>(config.sink);
   const auto spoil = [&](std::int64_t i, std::int32_t value) {
     std::vector<std::byte> bad = good;
@@ -498,9 +498,9 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   spoil(count, -1);
   spoil(count, plan.stages[all - 1].max_survivors + 1);
   spoil(count, INT32_MAX);
-  spoil(1, sink - 4);
-  spoil(1, w0 - 1);
-  spoil(1, INT32_MIN);
+  spoil(CacheLayout::kWindowStart, sink - 4);
+  spoil(CacheLayout::kWindowStart, w0 - 1);
+  spoil(CacheLayout::kWindowStart, INT32_MIN);
 
   decode.cache.write(good);
   CHECK(same_bits(decode.run(length, all).out, expected.out));

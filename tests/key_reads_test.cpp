@@ -28,7 +28,10 @@ std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, st
   const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
-  cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
+  cpu::SearchMemory memory{.starts = starts.data(),
+                           .other_starts = other_starts.data(),
+                           .scores = scores.data(),
+                           .scratch = scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
   cpu::TreeSearch<cpu::Maximum> search(plan, w0, 0, 0, memory);
   const KeyScorer scorer{[](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }};

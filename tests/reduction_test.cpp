@@ -215,8 +215,12 @@ std::vector<std::int32_t> library_select(const Unit& unit, const HipConfig& conf
                             kNaN);
   std::vector<float> products(static_cast<std::size_t>(max_rows * cpu::kScanBatchKeys), kNaN);
   std::vector<float> logits(static_cast<std::size_t>(max_rows * cpu::kScanBatchChunks), kNaN);
-  const cpu::SearchMemory search_memory{starts.data(),  other_starts.data(), chunk_scores.data(),
-                                        scratch.data(), states.data(),       max_rows};
+  const cpu::SearchMemory search_memory{.starts = starts.data(),
+                                        .other_starts = other_starts.data(),
+                                        .scores = chunk_scores.data(),
+                                        .scratch = scratch.data(),
+                                        .row_states = states.data(),
+                                        .max_rows = max_rows};
   const std::int32_t w0 = plan.window_start(static_cast<std::int32_t>(unit.block.p0));
   cpu::TreeSearch<SoftmaxSum> search(plan, w0, 0, 0, search_memory, SoftmaxSum{scale});
   const auto [first, count] = cpu::run_search(

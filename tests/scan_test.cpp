@@ -37,7 +37,10 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
   const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
-  cpu::SearchMemory memory{starts.data(), other_starts.data(), scores.data(), scratch.data()};
+  cpu::SearchMemory memory{.starts = starts.data(),
+                           .other_starts = other_starts.data(),
+                           .scores = scores.data(),
+                           .scratch = scratch.data()};
 
   SearchResult result;
   result.w0 = w0;

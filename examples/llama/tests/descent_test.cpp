@@ -95,24 +95,37 @@ struct Tally {
   }
 };
 
+/// The keys that a descent asks for, and the best of them.
+struct KeyScores {
+  std::span<const float> all;
+  float best = -std::numeric_limits<float>::infinity();
+  float asked[hip_attn::cpu::kScanBatchKeys] = {};
+
+  template <int kKeys>
+  const float* add(const std::int32_t* positions, const int* /*of_chunk*/, int n) {
+    for (int i = 0; i < n * kKeys; ++i) {
+      asked[i] = all[positions[i]];
+      best = std::max(best, asked[i]);
+    }
+    return asked;
+  }
+};
+
 /// Descends through every chunk of the candidates of one query.
 void descend_all(std::span<const float> a, std::int64_t chunk_size, Tally& tally) {
-  const auto score_keys = [&](const std::int32_t* positions, int n, float* scores) {
-    for (int i = 0; i < n; ++i) scores[i] = a[positions[i]];
-  };
   const std::int64_t end = kTokens - kQuerySpan;
   for (std::int64_t start = kSink; start + chunk_size <= end; start += chunk_size) {
     const auto chunk = a.subspan(start, chunk_size);
     const std::int64_t best = std::max_element(chunk.begin(), chunk.end()) - chunk.begin();
-    hip_attn::cpu::Descent descent{static_cast<std::int32_t>(start),
-                                   static_cast<std::int32_t>(start + chunk_size),
-                                   -std::numeric_limits<float>::infinity()};
-    hip_attn::cpu::descend(&descent, 1, score_keys);
+    hip_attn::cpu::ChunkRange range{static_cast<std::int32_t>(start),
+                                    static_cast<std::int32_t>(start + chunk_size)};
+    KeyScores scores{.all = a};
+    hip_attn::cpu::Descent::read(&range, 1, scores);
     const bool left_is_better = chunk[chunk_size / 4] >= chunk[3 * chunk_size / 4];
     ++tally.chunks;
     tally.better_half += left_is_better == (best < chunk_size / 2);
-    tally.best_read += descent.best == chunk[best];
-    tally.best_found += descent.l == start + best;
+    tally.best_read += scores.best == chunk[best];
+    tally.best_found += range.l == start + best;
   }
 }
 
