@@ -20,8 +20,8 @@ namespace hip_attn::cuda {
 namespace decode_launch {
 
 inline constexpr std::int64_t kMaxGridYz = 65535;
-inline constexpr int kMaxGroup =
-    16;  // kMaxGroup * kMaxDecodeRows rows are one tile of eight per warp
+/// kMaxGroup * kMaxDecodeRows query rows are one tile of eight for each warp.
+inline constexpr int kMaxGroup = 16;
 
 /// The decode kernels of some traits.
 template <typename Traits>
