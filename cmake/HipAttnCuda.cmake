@@ -5,8 +5,6 @@ include(cmake/HipAttnCudaArchitectures.cmake)
 include(CheckLanguage)
 
 set(HIP_ATTN_HAS_CUDA 0)
-# wgmma is in machine code for 90a alone; without it Hopper runs the generic kernels.
-set(HIP_ATTN_BUILT_sm_90a 0)
 if(HIP_ATTN_CUDA STREQUAL OFF)
   set(HIP_ATTN_CUDA_REASON "as HIP_ATTN_CUDA says")
   return()
@@ -40,6 +38,3 @@ set(HIP_ATTN_CUDA_REASON "${CMAKE_CUDA_COMPILER} of CUDA ${CMAKE_MATCH_1}")
 # own what does not work. That variable stays what it is, here and in a parent project.
 hip_attn_choose_cuda_architectures(HIP_ATTN_CUDA_PROPERTY HIP_ATTN_CUDA_PROPERTY_REASON)
 enable_language(CUDA)
-if("${HIP_ATTN_CUDA_PROPERTY};${CMAKE_CUDA_FLAGS}" MATCHES "90a")
-  set(HIP_ATTN_BUILT_sm_90a 1)
-endif()
