@@ -52,7 +52,7 @@ struct AttendedKeys {
       const std::int32_t within = i & ((1 << block_shift) - 1);
       return (blocks[i >> block_shift] << start_shift) + within;
     }
-    return window_start + i - (num_blocks << block_shift);
+    return window_start + (i - (num_blocks << block_shift));
   }
 
   /// Keys from key i on, itself included, whose positions are neighbours in the same part.
