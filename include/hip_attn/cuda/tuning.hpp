@@ -1,6 +1,7 @@
 /// The tile constants of the kernels: every number that was chosen by measuring, and one function
-/// that chooses them for a head dim. 16-bit elements; where compute capabilities differ they have
-/// kernels, and so members, of their own. docs/lab has the measurements.
+/// that chooses those which depend on the head dim; decode has none. 16-bit elements; where compute
+/// capabilities differ they have kernels, and so members, of their own. docs/lab has the
+/// measurements.
 #pragma once
 
 namespace hip_attn::cuda {
@@ -55,7 +56,6 @@ struct Sm90AttendTuning {
 };
 
 struct KernelTuning {
-  DecodeTuning decode;
   SearchTuning search;
   Sm80AttendTuning attend_sm80;
   /// [consumer warpgroups - 1][tiles - 1]

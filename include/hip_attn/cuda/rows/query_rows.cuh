@@ -21,17 +21,14 @@ __device__ Element* elements_at(const RowTensor<void>& rows, std::int64_t offset
   return static_cast<Element*>(rows.data) + offset;
 }
 
-template <typename Element>
-__device__ uint4 narrow_eight(const float4& low, const float4& high) {
-  return {narrow_pair<Element>(low.x, low.y), narrow_pair<Element>(low.z, low.w),
-          narrow_pair<Element>(high.x, high.y), narrow_pair<Element>(high.z, high.w)};
-}
-
-/// The eight floats from `offset` on, rounded. Out of line of what is mostly taken.
+/// The eight floats from `offset` on, rounded.
 template <typename Element>
 __device__ uint4 read_float_queries(const RowTensor<const void>& q, std::int64_t offset) {
   const auto* from = reinterpret_cast<const float4*>(elements_at<float>(q, offset));
-  return narrow_eight<Element>(__ldg(from), __ldg(from + 1));
+  const float4 low = __ldg(from);
+  const float4 high = __ldg(from + 1);
+  return {narrow_pair<Element>(low.x, low.y), narrow_pair<Element>(low.z, low.w),
+          narrow_pair<Element>(high.x, high.y), narrow_pair<Element>(high.z, high.w)};
 }
 
 /// Eight elements of q from `offset` on, which is a multiple of eight.
