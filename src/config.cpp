@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "hip_attn/checks/config.hpp"
+#include "hip_attn/landmarks.hpp"
 
 namespace hip_attn {
 Status validate(const HipConfig& config) {
@@ -21,7 +23,47 @@ std::int32_t refresh_from_at(const HipConfig& config, std::int64_t step) noexcep
   return config.num_stages();
 }
 
+std::vector<std::int64_t> landmark_chunk_sizes(const HipConfig& config) {
+  std::vector<std::int64_t> sizes;
+  if (config.is_window_only()) return sizes;
+  for (const ScanStage& stage : config.stages)
+    if (stage.rule == ScanRule::kLandmark) sizes.push_back(stage.chunk_size);
+  std::ranges::sort(sizes);
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  return sizes;
+}
+
 namespace presets {
+namespace {
+
+HipConfig landmark_stages(std::int64_t max_len, std::int64_t sink, std::int64_t window,
+                          std::int64_t keep) {
+  constexpr std::int32_t kChunk = 64;
+  constexpr std::int32_t kLevelFactor = 4;
+  constexpr std::int64_t kFrontChunks = 256;
+  const auto stage = [](std::int32_t chunk_size, std::int64_t kept, ScanRule rule) {
+    return ScanStage{chunk_size, kept, 4, rule, Reduction::kSoftmaxSum};
+  };
+  HipConfig config;
+  config.stages = {stage(kChunk, 8192, ScanRule::kLandmark), stage(8, keep, ScanRule::kEveryKey)};
+  config.refresh_interval = {16, 8};
+  std::int32_t first = kChunk;
+  // Below every max_len that a plan takes: the chunk size stays an int32.
+  while (max_len > config.max_first_chunks * first && max_len <= detail::kMaxInt32) {
+    first *= kLevelFactor;
+    config.stages.insert(config.stages.begin(),
+                         stage(first, kFrontChunks * first, ScanRule::kLandmark));
+    config.refresh_interval.insert(config.refresh_interval.begin(), 16);
+  }
+  config.sink = std::max<std::int64_t>(sink, first);
+  config.window = std::max<std::int64_t>(window, first);
+  // Its rule names the value.
+  if (max_len < 1 || max_len > detail::kMaxInt32)
+    config.window = std::min<std::int64_t>(max_len, 0);
+  return config;
+}
+
+}  // namespace
 
 HipConfig infinite_hip() {
   HipConfig config;
@@ -42,6 +84,16 @@ HipConfig infinite_hip_fast() {
   config.refresh_interval = {96, 24, 8};
   return config;
 }
+
+HipConfig infinite_hip_softmax_sum() {
+  HipConfig config = infinite_hip();
+  for (ScanStage& stage : config.stages) stage.reduction = Reduction::kSoftmaxSum;
+  return config;
+}
+
+HipConfig landmark(std::int64_t max_len) { return landmark_stages(max_len, 256, 1024, 2048); }
+
+HipConfig landmark_1k(std::int64_t max_len) { return landmark_stages(max_len, 128, 512, 1024); }
 
 HipConfig infinite_hip_5k() {
   HipConfig config = infinite_hip();

@@ -105,8 +105,12 @@ struct AttentionArgs {
   std::optional<BlockSelection> selection_out;   ///< written
   std::optional<ConstBlockSelection> selection;  ///< given: no search, attend to these blocks
   std::optional<SelectionCache> cache;           ///< decode only; not together with `selection`
-  /// int64 [num_stages + 2], added to: keys read by the search of each stage, summed over units;
-  /// keys read by attention, summed over units; (row, KV head, key) triples attended.
+  /// Needed where the config has landmark stages: a level of each one's chunk_size, with the
+  /// landmarks of all complete chunks of every request. Others are not looked at.
+  std::optional<Landmarks<const C>> landmarks;
+  /// int64 [num_stages + 2], added to: what the search of each stage reads, summed over units,
+  /// which is landmarks in a landmark stage and keys in any other; keys read by attention, summed
+  /// over units; (row, KV head, key) triples attended.
   std::optional<TensorView<std::int64_t, 1>> counters;
 };
 

@@ -14,11 +14,20 @@ namespace hip_attn {
 
 /// How a stage scores a chunk of keys (docs/guide/algorithm.md, "Scoring a chunk").
 enum class ScanRule : int {
-  kDescent,  ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
-  kCentre,   ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
+  kDescent,   ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
+  kCentre,    ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
+  kLandmark,  ///< a summary of the chunk's keys that was made beforehand (landmarks.hpp)
+  kEveryKey,  ///< every key of the chunk
   /// The first of a program's own rules, for templates that it instantiates with them
   /// (docs/guide/extending.md); the compiled library has none.
   kCustom,
+};
+
+/// How a stage makes one score of what the pooled query rows make of a chunk
+/// (docs/guide/algorithm.md, "From rows to a score").
+enum class Reduction : int {
+  kMaximum,     ///< the largest logit of any row (both papers)
+  kSoftmaxSum,  ///< the attention mass that the rows give the chunk, of all chunks of the stage
 };
 
 /// Stages of a HipConfig at most; hip_classic needs log2(max_len / k) of them.
@@ -32,24 +41,30 @@ struct ScanStage {
   std::int64_t keep = 0;
   std::int32_t query_stride = 1;  ///< positions averaged into one pooled query; divides block_q
   ScanRule rule = ScanRule::kDescent;
+  Reduction reduction = Reduction::kMaximum;
 
   friend bool operator==(const ScanStage&, const ScanStage&) = default;
 };
 
 /// A default-constructed HipConfig is presets::dense().
 struct HipConfig {
-  std::int64_t sink = 0;  ///< tokens at the start that every row attends; a multiple of block_k()
+  /// Tokens at the start that every row attends; a multiple of block_k(), and with landmark stages
+  /// of the first one's chunk_size.
+  std::int64_t sink = 0;
   /// Latest tokens that every row attends, itself included; >= 1. The rows of a query block share
-  /// the window's start, so some attend to a few more, unless is_window_only().
+  /// the window's start, so some attend to a few more, unless is_window_only(). With landmark
+  /// stages at least the first one's chunk_size: then every landmark that is looked at is complete.
   std::int64_t window = 1;
-  std::int32_t block_q = 64;           ///< positions that share one selection in prefill; >= 1
-  std::vector<ScanStage> stages = {};  ///< up to kMaxStages; none: dense attention
+  std::int32_t block_q = 64;  ///< positions that share one selection in prefill; >= 1
+  /// Up to kMaxStages; none: dense attention. Stages of rule kLandmark come before all others.
+  std::vector<ScanStage> stages = {};
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
   /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see
   /// refresh_from_at.
   std::vector<std::int32_t> refresh_interval = {};
   /// Chunks that the first stage scores at most: its chunk_size doubles until they fit, so the
-  /// search is O(T log T) in all. Not below stages[0].keep / stages[0].chunk_size.
+  /// search is O(T log T) in all. Not below stages[0].keep / stages[0].chunk_size. Landmarks exist
+  /// for fixed chunks: a plan whose max_seq_len gives a first landmark stage more is refused.
   std::int64_t max_first_chunks = 4096;
 
   [[nodiscard]] int num_stages() const noexcept { return static_cast<int>(stages.size()); }
@@ -62,6 +77,10 @@ struct HipConfig {
   /// its `window` latest tokens.
   [[nodiscard]] bool is_window_only() const noexcept {
     return !stages.empty() && stages.back().keep == 0;
+  }
+  /// The first stage reads landmarks, so that calls take AttentionArgs::landmarks.
+  [[nodiscard]] bool uses_landmarks() const noexcept {
+    return !is_window_only() && !stages.empty() && stages.front().rule == ScanRule::kLandmark;
   }
   /// Tokens in one selected block: the last stage's chunk_size (1 without stages).
   [[nodiscard]] std::int32_t block_k() const noexcept {
@@ -113,6 +132,21 @@ HIP_ATTN_API HipConfig infinite_hip();
 
 /// infinite_hip with the longer refresh intervals 96, 24, 8 (the authors' serving configuration).
 HIP_ATTN_API HipConfig infinite_hip_fast();
+
+/// infinite_hip with Reduction::kSoftmaxSum in every stage.
+HIP_ATTN_API HipConfig infinite_hip_softmax_sum();
+
+/// Landmarks in front, then every key of what is left, about 3k keys per row: sink 256, window
+/// 1024, stages {64, 8192, 4, kLandmark} {8, 2048, 4, kEveryKey}, softmax sums, refresh every 16, 8
+/// steps. Every factor of 4 that max_len has above 256k puts a landmark stage of fourfold chunks in
+/// front, which keeps 256 chunks: 256 tokens above 256k, 1024 above 1M, and so on. Sink and window
+/// then cover one such chunk. landmark_chunk_sizes() says which levels to keep. max_len from 1 to
+/// 2^31 - 1, the plan's max_seq_len; otherwise the result fails validate().
+HIP_ATTN_API HipConfig landmark(std::int64_t max_len);
+
+/// landmark with half the budget, about 1.7k keys per row: sink 128, window 512, the last stage
+/// keeping 1024 tokens.
+HIP_ATTN_API HipConfig landmark_1k(std::int64_t max_len);
 
 /// infinite_hip with 4096 tokens kept by the last stage, about 5k keys per row.
 HIP_ATTN_API HipConfig infinite_hip_5k();

@@ -1,4 +1,4 @@
-/// Views of a KV cache, and the operator that writes into one.
+/// Views of a KV cache, and the operators that write into one and into its landmarks.
 #pragma once
 
 #include <concepts>
@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "hip_attn/export.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/status.hpp"
 #include "hip_attn/types.hpp"
 
@@ -65,6 +66,19 @@ constexpr PagedKv<T> contiguous_kv(const T* k, const T* v, std::int64_t batch,
   return {kv_pages_nhd(k, v, batch, capacity, num_kv_heads, head_dim), std::nullopt};
 }
 
+/// The landmarks that an append completes, and what says where its rows belong.
+template <Element T>
+struct AppendLandmarks {
+  Landmarks<T> landmarks;  ///< written
+  /// Of the keys' pages, as in PagedKv.
+  std::optional<TensorView<const std::int32_t, 2>> block_table;
+  /// [B] keys of each request, those of this call included.
+  TensorView<const std::int32_t, 1> seq_lens;
+  /// [B + 1] ascending from 0 to num_tokens: rows cu_seqlens(b) to cu_seqlens(b + 1) - 1 of k and v
+  /// are the last keys of request b.
+  TensorView<const std::int32_t, 1> cu_seqlens;
+};
+
 template <Element T>
 struct AppendKvArgs {
   TensorView<const T, 3> k;  ///< [num_tokens, Hk, D] new keys
@@ -72,18 +86,48 @@ struct AppendKvArgs {
   TensorView<const std::int64_t, 1>
       slot_mapping;  ///< [num_tokens] page * page_size + offset; negative: skip
   KvPages<T> pages;  ///< written
+  /// Absent: none are kept.
+  std::optional<AppendLandmarks<T>> landmarks = std::nullopt;
 };
 
 /// Writes row t of k and v to slot slot_mapping(t) of the cache, which k and v are no part of.
-/// Where rows share a slot, which is not checked, one of them is left in it. Cost: 4 * num_tokens *
-/// Hk * D elements moved. Errors: kNullPointer, kMisalignedPointer, kInvalidStride, kInvalidShape,
-/// kUnsupported, kCudaError, kOverlap; on the CPU also kInvalidSlot, found before anything is
-/// written (on CUDA a slot past the last page is skipped like a negative one).
+/// Where rows share a slot, which is not checked, one of them is left in it. With landmarks also
+/// does what update_landmarks does for the new rows, in the same launch. Cost: 4 * num_tokens * Hk
+/// * D elements moved, and the keys of every chunk that is completed. Errors: kNullPointer,
+/// kMisalignedPointer, kInvalidStride, kInvalidShape, kInvalidScalar, kUnsupported, kCudaError,
+/// kOverlap; on the CPU also kInvalidSlot, kInvalidLength and kInvalidPage, found before anything
+/// is written (on CUDA a slot past the last page is skipped like a negative one, and a landmark
+/// whose keys or place have no page is left as it is).
 template <Element T>
 HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
 
-extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<float>&, Stream);
-extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<float16>&, Stream);
-extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<bfloat16>&, Stream);
+template <Element T>
+struct UpdateLandmarksArgs {
+  PagedKv<T> kv;  ///< whose keys are summarised
+  /// [B] each: landmarks of the complete chunks that meet positions [from(b), to(b)) of request b
+  /// are made; to(b) is the number of its keys, from(b) the number before they were appended.
+  TensorView<const std::int32_t, 1> from;
+  TensorView<const std::int32_t, 1> to;
+  Landmarks<T> landmarks;  ///< written
+  /// to - from of a request at most, as far as the caller knows: sizes the launch, and may be
+  /// wrong. 0: what the pages hold.
+  std::int64_t max_tokens = 0;
+};
+
+/// Makes landmarks from what the cache holds (docs/guide/algorithm.md, "Landmarks"). A level is
+/// made of the one below it, whose landmarks before `from` exist. Capturable: lengths are read on
+/// the device. Cost: the keys of the chunks once, and their landmarks twice. Errors: as append_kv.
+template <Element T>
+HIP_ATTN_API Status update_landmarks(Device device, const UpdateLandmarksArgs<T>& args,
+                                     Stream stream = nullptr);
+
+#define HIP_ATTN_EXTERN_(T)                                                                   \
+  extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<T>&, Stream);      \
+  extern template HIP_ATTN_API Status update_landmarks(Device, const UpdateLandmarksArgs<T>&, \
+                                                       Stream);
+HIP_ATTN_EXTERN_(float)
+HIP_ATTN_EXTERN_(float16)
+HIP_ATTN_EXTERN_(bfloat16)
+#undef HIP_ATTN_EXTERN_
 
 }  // namespace hip_attn

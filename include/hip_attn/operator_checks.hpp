@@ -28,6 +28,11 @@ struct PlanRequest {
   int num_rules = kNumBuiltRules;
 };
 
+/// What the sink is a multiple of.
+inline std::int64_t sink_unit(const HipConfig& config) {
+  return config.uses_landmarks() ? config.stages.front().chunk_size : config.block_k();
+}
+
 /// Checks config and shape and fills what does not depend on a backend: every field but
 /// workspace_bytes, schedule, num_threads and dense_until.
 /// Errors: kInvalidConfig, kInvalidShape.
@@ -35,6 +40,7 @@ inline Status begin_plan(const PlanRequest& request, const HipConfig& config,
                          const AttentionShape& shape, AttentionPlan& plan) {
   HIP_ATTN_RETURN_IF_ERROR(validate_with_rules(config, request.num_rules));
   HIP_ATTN_RETURN_IF_ERROR(check_shape(shape));
+  HIP_ATTN_RETURN_IF_ERROR(check_first_landmarks(config, shape.max_seq_len));
   if (request.head_dim != 0 && shape.head_dim != request.head_dim) {
     return {StatusCode::kInvalidShape, message("shape.head_dim is ", shape.head_dim,
                                                "; the kernels are for ", request.head_dim)};
@@ -47,7 +53,7 @@ inline Status begin_plan(const PlanRequest& request, const HipConfig& config,
   result.cache_type = request.cache_type;
   result.config = config;
   // Window starts are int32. A longer sink covers every sequence as well when it ends there.
-  result.config.sink = std::min(config.sink, kMaxInt32 / config.block_k() * config.block_k());
+  result.config.sink = std::min(config.sink, kMaxInt32 / sink_unit(config) * sink_unit(config));
   result.shape = shape;
   result.selection_rows = op == Operator::kDecode
                               ? shape.batch

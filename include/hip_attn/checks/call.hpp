@@ -1,14 +1,19 @@
 /// The checks of a prefill or decode call: what the host knows, and what the CPU backend can read.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
+#include <string>
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/checks/message.hpp"
 #include "hip_attn/checks/views.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/status.hpp"
 
 namespace hip_attn::detail {
@@ -73,6 +78,88 @@ Status check_kv(const AttentionPlan& plan, const PagedKv<C>& kv, std::int64_t ba
   if (!kv.block_table) return {};
   HIP_ATTN_RETURN_IF_ERROR(check_array("kv.block_table", *kv.block_table));
   return check_size("kv.block_table.sizes[0]", kv.block_table->sizes[0], "size of seq_lens", batch);
+}
+
+/// A level of landmarks for keys of so many heads and such a head dim, behind chunks of `before`
+/// tokens. Messages name its members alone.
+template <typename T>
+Status check_landmark_level(const LandmarkLevel<T>& level, std::int64_t before, std::int64_t heads,
+                            std::int64_t head_dim, std::int64_t batch) {
+  constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;
+  const std::int64_t chunk_size = level.chunk_size;
+  if (chunk_size < 1 || chunk_size > kMostTokens ||
+      !std::has_single_bit(static_cast<std::uint64_t>(chunk_size))) {
+    return {StatusCode::kInvalidShape,
+            message("chunk_size is ", chunk_size, "; it must be a power of two up to 2^30")};
+  }
+  if (chunk_size <= before) {
+    return {StatusCode::kInvalidShape,
+            message("chunk_size is ", chunk_size,
+                    "; it must be above that of the level before it (", before, ")")};
+  }
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("rows", level.rows));
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_size("rows.sizes[2]", level.num_kv_heads(), "KV heads of the keys", heads));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("rows.sizes[3]", level.rows.sizes[3], "hi and lo", 2));
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_size("rows.sizes[4]", level.head_dim(), "head dim of the keys", head_dim));
+  if (level.landmarks_per_page() < 1) {
+    return {StatusCode::kInvalidShape,
+            "rows.sizes[1] (landmarks per page) is 0; it must be at least 1"};
+  }
+  if (!level.block_table) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_array("block_table", *level.block_table));
+  return check_size("block_table.sizes[0]", level.block_table->sizes[0], "requests of the call",
+                    batch);
+}
+
+/// Landmarks by themselves: levels, views, sizes, tables.
+template <typename T>
+Status check_landmarks(const Landmarks<T>& landmarks, std::int64_t heads, std::int64_t head_dim,
+                       std::int64_t batch) {
+  if (landmarks.num_levels < 0 || landmarks.num_levels > kMaxLandmarkLevels) {
+    return {StatusCode::kInvalidShape, message("landmarks.num_levels is ", landmarks.num_levels,
+                                               "; it must be from 0 to ", kMaxLandmarkLevels)};
+  }
+  if (!(landmarks.spread >= 0.f && landmarks.spread <= 1.f)) {
+    return {StatusCode::kInvalidScalar,
+            message("landmarks.spread is ", landmarks.spread, "; it must be from 0 to 1")};
+  }
+  std::int64_t before = 0;
+  for (int i = 0; i < landmarks.num_levels; ++i) {
+    const LandmarkLevel<T>& level = landmarks.levels[static_cast<std::size_t>(i)];
+    if (Status status = check_landmark_level(level, before, heads, head_dim, batch); !status.ok()) {
+      return {status.code(), message("landmarks.levels[", i, "].", status.message())};
+    }
+    before = level.chunk_size;
+  }
+  return {};
+}
+
+/// Those that a call needs.
+template <Element C>
+Status check_call_landmarks(const AttentionPlan& plan,
+                            const std::optional<Landmarks<const C>>& landmarks,
+                            std::int64_t batch) {
+  if (!plan.config.uses_landmarks()) return {};
+  if (!landmarks) {
+    return {StatusCode::kInvalidShape,
+            "landmarks is absent; the plan's config has stages of rule kLandmark, which read them"};
+  }
+  HIP_ATTN_RETURN_IF_ERROR(
+      check_landmarks(*landmarks, plan.shape.num_kv_heads, plan.shape.head_dim, batch));
+  for (const ScanStage& stage : plan.config.stages) {
+    if (stage.rule != ScanRule::kLandmark || landmarks->find(stage.chunk_size)) continue;
+    std::string sizes;
+    for (int i = 0; i < landmarks->num_levels; ++i) {
+      sizes +=
+          message(i == 0 ? "" : ", ", landmarks->levels[static_cast<std::size_t>(i)].chunk_size);
+    }
+    return {StatusCode::kInvalidShape,
+            message("landmarks has levels of chunk_size {", sizes,
+                    "}; the plan's config needs one of ", stage.chunk_size)};
+  }
+  return {};
 }
 
 template <typename I>
@@ -152,6 +239,9 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
       check_size("q.sizes[2]", args.q.sizes[2], "head_dim of the plan", plan.shape.head_dim));
   HIP_ATTN_RETURN_IF_ERROR(check_sizes("out.sizes", args.out.sizes, "as q", args.q.sizes));
   HIP_ATTN_RETURN_IF_ERROR(check_kv(plan, args.kv, batch));
+  if (!args.selection) {
+    HIP_ATTN_RETURN_IF_ERROR(check_call_landmarks<C>(plan, args.landmarks, batch));
+  }
   if (args.lse) {
     HIP_ATTN_RETURN_IF_ERROR(check_array("lse", *args.lse));
     HIP_ATTN_RETURN_IF_ERROR(check_size("lse.sizes[0]", args.lse->sizes[0], "rows of q", total_q));
@@ -209,6 +299,26 @@ Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
   return check_disjoint(extent_of("lse", *args.lse), extent_of("out", args.out));
 }
 
+/// Pages for the landmarks of a request of so many keys that its search may read.
+template <Element C>
+Status check_landmark_capacity(const AttentionPlan& plan, const Landmarks<const C>& landmarks,
+                               std::int64_t request, std::int64_t seq_len) {
+  for (const ScanStage& stage : plan.config.stages) {
+    if (stage.rule != ScanRule::kLandmark) break;
+    const LandmarkLevel<const C>& level = *landmarks.find(stage.chunk_size);
+    const std::int64_t needed =
+        ceil_div(max_candidates(plan.config, seq_len) + plan.config.sink, stage.chunk_size);
+    if (needed <= plan.config.sink / stage.chunk_size) continue;  // no candidate
+    const bool has_page = level.block_table || request < level.num_pages();
+    if (has_page && needed <= level.capacity()) continue;
+    return {StatusCode::kSeqLenBeyondBlockTable,
+            message("seq_lens[", request, "] is ", seq_len, "; the search reads landmarks 0 to ",
+                    needed - 1, " of chunk_size ", stage.chunk_size, ", and the pages of request ",
+                    request, " hold ", has_page ? level.capacity() : 0)};
+  }
+  return {};
+}
+
 /// What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
 template <Element T, StoredFor<T> C>
 Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
@@ -245,6 +355,9 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
               message("seq_lens[", b, "] is ", seq_len, "; ",
                       has_table ? "the block table's pages" : "a page", " of ",
                       args.kv.pages.page_size(), " tokens hold ", capacity)};
+    }
+    if (plan.config.uses_landmarks() && !args.selection) {
+      HIP_ATTN_RETURN_IF_ERROR(check_landmark_capacity(plan, *args.landmarks, b, seq_len));
     }
     if (seq_len > 0 && !has_table && b >= args.kv.pages.num_pages()) {
       return {StatusCode::kInvalidPage,

@@ -10,6 +10,8 @@
 #include "hip_attn/attention.hpp"
 #include "hip_attn/checks/views.hpp"
 #include "hip_attn/config.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/status.hpp"
 
 namespace hip_attn::detail {
@@ -52,9 +54,52 @@ inline Status validate_stage(const HipConfig& config, std::size_t index, int num
   if (rule < 0 || rule >= num_rules)
     return invalid(field("rule"), rule,
                    num_rules == kNumBuiltRules
-                       ? "it must be ScanRule::kDescent (0) or ScanRule::kCentre (1)"
+                       ? "it must be ScanRule::kDescent (0), kCentre (1), kLandmark (2) or "
+                         "kEveryKey (3)"
                        : message("the kernels have rules 0 to ", num_rules - 1));
+  const int reduction = static_cast<int>(stage.reduction);
+  if (reduction != static_cast<int>(Reduction::kMaximum) &&
+      reduction != static_cast<int>(Reduction::kSoftmaxSum))
+    return invalid(field("reduction"), reduction,
+                   "it must be Reduction::kMaximum (0) or Reduction::kSoftmaxSum (1)");
+  if (stage.rule == ScanRule::kLandmark && before && before->rule != ScanRule::kLandmark)
+    return invalid(field("rule"), rule,
+                   message("a stage of rule kLandmark must come before all others, and stages[",
+                           index - 1, "] is of rule ", static_cast<int>(before->rule)));
+  if (stage.rule == ScanRule::kLandmark && index >= static_cast<std::size_t>(kMaxLandmarkLevels))
+    return invalid(field("rule"), rule,
+                   message("at most ", kMaxLandmarkLevels, " stages are of rule kLandmark"));
   return {};
+}
+
+/// What landmark stages ask of sink and window: that every candidate lies in a complete chunk.
+inline Status validate_landmark_range(const HipConfig& config) {
+  if (!config.uses_landmarks()) return {};
+  const std::int32_t chunk = config.stages.front().chunk_size;
+  if (config.sink % chunk != 0)
+    return invalid("sink", config.sink,
+                   message("it must be a multiple of the first stage's chunk_size (", chunk,
+                           "), which is of rule kLandmark"));
+  if (config.window < chunk)
+    return invalid("window", config.window,
+                   message("it must be at least the first stage's chunk_size (", chunk,
+                           "), which is of rule kLandmark"));
+  return {};
+}
+
+/// A landmark stage cannot double its chunks.
+inline Status check_first_landmarks(const HipConfig& config, std::int64_t max_seq_len) {
+  if (!config.uses_landmarks()) return {};
+  const std::int32_t chunk = config.stages.front().chunk_size;
+  const std::int64_t chunks = (max_candidates(config, max_seq_len) + chunk - 1) / chunk;
+  if (chunks <= config.max_first_chunks) return {};
+  return invalid(
+      "stages[0].chunk_size", chunk,
+      message("with shape.max_seq_len ", max_seq_len,
+              " the stage, of rule kLandmark, "
+              "would score ",
+              chunks, " chunks, and max_first_chunks is ", config.max_first_chunks,
+              "; presets::landmark(", max_seq_len, ") has stages of larger chunks in front"));
 }
 
 inline Status validate_refresh_interval(const HipConfig& config) {
@@ -85,6 +130,7 @@ inline Status validate_with_rules(const HipConfig& config, int num_rules) {
     return invalid("sink", config.sink,
                    message("it must be a multiple of block_k, the last stage's chunk_size (",
                            config.block_k(), ")"));
+  if (Status status = validate_landmark_range(config); !status.ok()) return status;
   if (Status status = validate_refresh_interval(config); !status.ok()) return status;
 
   if (config.max_first_chunks < 1)

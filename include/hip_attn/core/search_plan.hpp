@@ -48,6 +48,7 @@ struct StagePlan {
   std::int32_t chunk_shift;    ///< of stage 0: before it doubles
   std::int32_t query_stride;
   ScanRule rule;
+  Reduction reduction;
 };
 
 struct SearchPlan {
@@ -195,6 +196,7 @@ inline SearchPlan make_search_plan(const HipConfig& config, std::int64_t max_seq
     of_plan.chunk_shift = shift_of(stage.chunk_size);
     of_plan.query_stride = stage.query_stride;
     of_plan.rule = stage.rule;
+    of_plan.reduction = stage.reduction;
     words += CacheLayout::stage_words(of_plan.max_survivors);
   }
   plan.cache_entry_words = CacheLayout::padded(words);

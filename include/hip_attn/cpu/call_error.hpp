@@ -23,6 +23,7 @@ class CallError {
 
   enum class Kind : int {
     kPage,             ///< block_table(request, where) is value
+    kLandmarkPage,     ///< that of a level of landmarks
     kSelectionCount,   ///< selection.counts(where, kv_head) is value
     kSelectionWindow,  ///< selection.window_start(where, kv_head) is value
     kSelectionBlock,   ///< a block of selection.blocks(where, kv_head) is value

@@ -31,6 +31,10 @@ inline Status to_status(const CallError& error, std::int64_t num_pages) {
       return {StatusCode::kInvalidPage,
               detail::message("kv.block_table[", error.request(), "][", error.where(), "] is ",
                               value, "; pages are 0 to ", num_pages - 1)};
+    case Kind::kLandmarkPage:
+      return {StatusCode::kInvalidPage,
+              detail::message("a block table of landmarks holds ", value, " in [", error.request(),
+                              "][", error.where(), "], which is no page of its level")};
     case Kind::kSelectionCount:
       return {StatusCode::kInvalidSelection,
               detail::message("selection.counts[", error.where(), "][", error.kv_head(), "] is ",

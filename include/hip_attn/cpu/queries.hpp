@@ -87,4 +87,17 @@ std::int64_t pool_queries(const UnitQueries<T>& queries, std::int64_t query_stri
   return pooled_rows;
 }
 
+/// Query rows as max(q, 0) and min(q, 0), in the layout of the unit's rows.
+struct QueryParts {
+  float* positive = nullptr;
+  float* negative = nullptr;
+};
+
+inline void split_queries(const float* queries, std::int64_t size, const QueryParts& parts) {
+  for (std::int64_t i = 0; i < size; ++i) {
+    parts.positive[i] = queries[i] > 0.f ? queries[i] : 0.f;
+    parts.negative[i] = queries[i] > 0.f ? 0.f : queries[i];
+  }
+}
+
 }  // namespace hip_attn::cpu

@@ -1,56 +1,95 @@
-/// From what the rows of a search make of chunks to one score per chunk.
+/// From what the rows of a search make of chunks to one score per chunk
+/// (docs/guide/algorithm.md, "From rows to a score").
 ///
-/// The logit of a row for a chunk is the largest of its products with the keys that the rule reads;
-/// NaN counts as -inf. A reduction makes the chunk's score of them. It is a type with
-///
-///   kNeedsRowState   whether a score depends on other chunks, through a state of every row
-///   score(tile, state, scores)   writes the score of every chunk of a tile
-///
-/// and, where kNeedsRowState, which costs a pass over all chunks before any is scored,
-///
-///   kStateFloats     of one row; the state of all rows is RowState
-///   clear(state), observe(tile, state), merge(from, into)
-///
-/// States are merged in ascending order of fixed pieces of a stage, so that a result does not
-/// depend on the number of threads.
+/// A maximum over rows can be taken key by key, and rows meet in the scorer (ChunkMaxima). Where a
+/// score needs the logit of each row for each chunk (ChunkRowLogits), a stage writes them down, and
+/// a reduction makes scores of them all once the last is there. NaN counts as -inf everywhere.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "hip_attn/config.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cpu/exponential.hpp"
 #include "hip_attn/cpu/scan.hpp"
+#include "hip_attn/cpu/tile_kernels.hpp"
 
 namespace hip_attn::cpu {
 
-/// The logits of up to kScanBatchChunks chunks.
-struct ChunkTile {
-  int num_chunks;
-  const float* largest;     ///< [num_chunks] of all rows
-  const float* row_logits;  ///< [num_rows][kScanBatchChunks]; null without a row state
+inline constexpr float kNoLogit = -std::numeric_limits<float>::infinity();
+
+/// The scores of a stage need the logit of every row: a sum over rows, or a rule whose rows do not
+/// meet in the scorer.
+constexpr bool needs_row_logits(const StagePlan& stage) noexcept {
+  return stage.reduction == Reduction::kSoftmaxSum || stage.rule == ScanRule::kLandmark;
+}
+
+/// Logits of a stage: logits[row * stride + chunk].
+struct RowLogits {
+  float* logits;
+  std::int64_t stride;
   std::int64_t num_rows;
 };
 
-/// What a reduction knows of every row.
-struct RowState {
-  float* values;  ///< [max_rows][kStateFloats]
-  std::int64_t max_rows;
-};
+// ---- Reductions ---------------------------------------------------------------------------------
 
-/// The largest logit of any row.
-struct Maximum {
-  static constexpr bool kNeedsRowState = false;
-
-  static void score(const ChunkTile& tile, const RowState&, float* scores) noexcept {
-    std::copy(tile.largest, tile.largest + tile.num_chunks, scores);
+/// scores[i] = the largest logit of any row for chunk i.
+inline void largest_logits(const RowLogits& rows, std::int64_t num_chunks, float* scores) noexcept {
+  std::fill(scores, scores + num_chunks, kNoLogit);
+  for (std::int64_t r = 0; r < rows.num_rows; ++r) {
+    const float* const logits = rows.logits + r * rows.stride;
+    for (std::int64_t i = 0; i < num_chunks; ++i) scores[i] = std::max(scores[i], logits[i]);
   }
-};
+}
 
-// ---- What a rule fills and a reduction reads ----------------------------------------------------
+/// exp(logit - max), 1 where they are equal, which infinities can be.
+[[gnu::always_inline]] inline float mass_of(float logit, float max) noexcept {
+  return logit == max ? 1.f : exp_of(logit - max);
+}
+
+/// scores[i] = the sum over rows of exp(logit(i) - log of the sum over chunks of exp(logit)). A row
+/// whose logits are all -inf adds nothing. Sums are taken in a fixed order: over tiles of
+/// kSumTileChunks chunks, over tiles in ascending order, over rows in ascending order.
+inline void softmax_sums(const RowLogits& rows, std::int64_t num_chunks, float* scores) noexcept {
+  constexpr std::int64_t kSumTileChunks = 64;
+  std::fill(scores, scores + num_chunks, 0.f);
+  for (std::int64_t r = 0; r < rows.num_rows; ++r) {
+    float* const logits = rows.logits + r * rows.stride;
+    float max = kNoLogit;
+    for (std::int64_t i = 0; i < num_chunks; ++i) max = std::max(max, logits[i]);
+    if (max == kNoLogit) continue;
+    float sum = 0.f;
+    for (std::int64_t first = 0; first < num_chunks; first += kSumTileChunks) {
+      const std::int64_t end = std::min(first + kSumTileChunks, num_chunks);
+      for (std::int64_t i = first; i < end; ++i) logits[i] = mass_of(logits[i], max);
+      float of_tile = 0.f;
+      for (std::int64_t i = first; i < end; ++i) of_tile += logits[i];
+      sum += of_tile;
+    }
+    const float weight = 1.f / sum;
+    for (std::int64_t i = 0; i < num_chunks; ++i) scores[i] += logits[i] * weight;
+  }
+}
+
+/// Uses the logits up.
+inline void reduce_rows(Reduction reduction, const RowLogits& rows, std::int64_t num_chunks,
+                        float* scores) noexcept {
+  if (reduction == Reduction::kSoftmaxSum) {
+    softmax_sums(rows, num_chunks, scores);
+  } else {
+    largest_logits(rows, num_chunks, scores);
+  }
+}
+
+// ---- What a rule fills --------------------------------------------------------------------------
 //
 // A scorer multiplies rows with keys: maxima(positions, n, a) writes the largest product of each
 // key, never NaN; products(positions, n, out) writes out[r * kScanBatchKeys + i] of every row;
-// num_rows() says of how many.
+// landmark_products(first_keys, n, out) writes those of landmarks likewise; num_rows() says of how
+// many rows.
 
 /// largest[of_chunk[i]] takes in the next kKeys logits, for i < n. std::max passes over a NaN that
 /// comes second.
@@ -69,9 +108,10 @@ class ChunkMaxima {
  public:
   explicit ChunkMaxima(const Scorer& scorer) noexcept : scorer_(scorer) {}
 
-  void clear(int n) noexcept {
-    std::fill(largest_, largest_ + n, -std::numeric_limits<float>::infinity());
-  }
+  /// To where the largest logits of the next batch are written.
+  void move_to(float* largest) noexcept { largest_ = largest; }
+
+  void clear(int n) noexcept { std::fill(largest_, largest_ + n, kNoLogit); }
 
   template <int kKeys>
   const float* add(const std::int32_t* positions, const int* of_chunk, int n) {
@@ -80,58 +120,115 @@ class ChunkMaxima {
     return of_keys_;
   }
 
-  [[nodiscard]] ChunkTile tile(int n) const noexcept { return {n, largest_, nullptr, 0}; }
+  void add_all(const std::int32_t* positions, const int* of_chunk, int n) {
+    add<1>(positions, of_chunk, n);
+  }
+
+  /// Not asked for: see needs_row_logits().
+  void add_landmarks(const std::int32_t*, int) noexcept {}
 
  private:
   const Scorer& scorer_;
-  float largest_[kScanBatchChunks];
+  float* largest_ = nullptr;
   float of_keys_[kScanBatchKeys];
-};
-
-/// Memory of ChunkRowLogits.
-struct RowLogitMemory {
-  float* products = nullptr;  ///< [rows][kScanBatchKeys]
-  float* logits = nullptr;    ///< [rows][kScanBatchChunks]
 };
 
 /// The logit of each row for each chunk.
 template <typename Scorer>
 class ChunkRowLogits {
  public:
-  ChunkRowLogits(const Scorer& scorer, const RowLogitMemory& memory) noexcept
-      : scorer_(scorer), num_rows_(scorer.num_rows()), memory_(memory) {}
+  /// logits: of the chunks of this batch. products: [rows][kScanBatchKeys]. `rule` makes logits of
+  /// products; a maximum compares plain products, by {1, 0}.
+  ChunkRowLogits(const Scorer& scorer, const RowLogits& logits, float* products, LogitRule rule,
+                 Reduction reduction) noexcept
+      : scorer_(scorer),
+        logits_(logits),
+        products_(products),
+        rule_(rule),
+        sums_(reduction == Reduction::kSoftmaxSum) {}
+
+  /// To the logits of the next batch.
+  void move_to(std::int64_t first) noexcept { first_ = first; }
 
   void clear(int n) noexcept {
-    for (std::int64_t r = 0; r < num_rows_; ++r) {
-      float* const logits = memory_.logits + r * kScanBatchChunks;
-      std::fill(logits, logits + n, -std::numeric_limits<float>::infinity());
-    }
-    std::fill(largest_, largest_ + n, -std::numeric_limits<float>::infinity());
+    for (std::int64_t r = 0; r < logits_.num_rows; ++r) std::fill_n(of_row(r), n, kNoLogit);
   }
 
   template <int kKeys>
   const float* add(const std::int32_t* positions, const int* of_chunk, int n) {
     const int num_keys = kKeys * n;
-    scorer_.products(positions, num_keys, memory_.products);
-    std::fill(of_keys_, of_keys_ + num_keys, -std::numeric_limits<float>::infinity());
-    for (std::int64_t r = 0; r < num_rows_; ++r) {
-      const float* const products = memory_.products + r * kScanBatchKeys;
+    scorer_.products(positions, num_keys, products_);
+    std::fill(of_keys_, of_keys_ + num_keys, kNoLogit);
+    for (std::int64_t r = 0; r < logits_.num_rows; ++r) {
+      float* const products = products_ + r * kScanBatchKeys;
       for (int i = 0; i < num_keys; ++i) of_keys_[i] = std::max(of_keys_[i], products[i]);
-      take_largest<kKeys>(products, of_chunk, n, memory_.logits + r * kScanBatchChunks);
+      make_logits(products, num_keys);
+      take_largest<kKeys>(products, of_chunk, n, of_row(r));
     }
-    take_largest<kKeys>(of_keys_, of_chunk, n, largest_);
     return of_keys_;
   }
 
-  [[nodiscard]] ChunkTile tile(int n) const noexcept {
-    return {n, largest_, memory_.logits, num_rows_};
+  void add_all(const std::int32_t* positions, const int* of_chunk, int n) {
+    scorer_.products(positions, n, products_);
+    for (std::int64_t r = 0; r < logits_.num_rows; ++r) {
+      float* const products = products_ + r * kScanBatchKeys;
+      make_logits(products, n);
+      if (sums_) {
+        take_sums(products, of_chunk, n, of_row(r));
+      } else {
+        take_largest<1>(products, of_chunk, n, of_row(r));
+      }
+    }
+  }
+
+  void add_landmarks(const std::int32_t* first_keys, int n) {
+    scorer_.landmark_products(first_keys, n, products_);
+    for (std::int64_t r = 0; r < logits_.num_rows; ++r) {
+      float* const products = products_ + r * kScanBatchKeys;
+      make_logits(products, n);
+      float* const logits = of_row(r);
+      for (int i = 0; i < n; ++i) logits[i] = std::max(logits[i], products[i]);
+    }
   }
 
  private:
+  [[nodiscard]] float* of_row(std::int64_t row) const noexcept {
+    return logits_.logits + row * logits_.stride + first_;
+  }
+
+  void make_logits(float* products, int n) const noexcept {
+    for (int i = 0; i < n; ++i) products[i] *= rule_.scale;
+    if (rule_.softcap == 0.f) return;
+    for (int i = 0; i < n; ++i) {
+      products[i] = rule_.softcap * tanh_of(products[i] / rule_.softcap);
+    }
+  }
+
+  /// logits[of_chunk[i]] = log(exp(itself) + exp(of_keys[i])), those of a chunk, which are
+  /// neighbours, at once.
+  static void take_sums(const float* of_keys, const int* of_chunk, int n, float* logits) noexcept {
+    for (int begin = 0, end = 0; begin < n; begin = end) {
+      float& logit = logits[of_chunk[begin]];
+      float max = logit;
+      for (end = begin; end < n && of_chunk[end] == of_chunk[begin]; ++end) {
+        max = std::max(max, of_keys[end]);
+      }
+      if (max == kNoLogit) continue;
+      float sum = mass_of(logit, max);
+      for (int i = begin; i < end; ++i) {
+        const float mass = mass_of(of_keys[i], max);
+        sum += mass == mass ? mass : 0.f;  // NaN
+      }
+      logit = max + std::log(sum);
+    }
+  }
+
   const Scorer& scorer_;
-  std::int64_t num_rows_;
-  RowLogitMemory memory_;
-  float largest_[kScanBatchChunks];
+  RowLogits logits_;
+  float* products_;
+  LogitRule rule_;
+  bool sums_;
+  std::int64_t first_ = 0;
   float of_keys_[kScanBatchKeys];
 };
 

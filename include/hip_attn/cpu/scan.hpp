@@ -3,13 +3,16 @@
 ///
 /// A rule is a type with read(chunks, n, logits). It asks logits.add<kKeys>(positions, of_chunk, n)
 /// for kKeys neighbouring keys of each of n chunks, up to kScanBatchKeys at once. What the rows of
-/// the search make of a key is remembered there for its chunk (reduction.hpp); what comes back is
-/// the largest logit of each key, never NaN, by which a rule may steer. A test can count reads
-/// without any arithmetic.
+/// the search make of a key is remembered there for its chunk (reduction.hpp), the best of all;
+/// what comes back is the largest logit of each key, never NaN, by which a rule may steer. Two
+/// rules ask for more: logits.add_all(positions, of_chunk, n) for keys that count together, those
+/// of a chunk as neighbours, and logits.add_landmarks(first_keys, n) for the landmarks of n chunks.
+/// A test can count reads without any arithmetic.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "hip_attn/config.hpp"
 
@@ -83,6 +86,41 @@ struct Centre {
   }
 };
 
+/// The chunk's landmark, which counts as one read.
+struct Landmark {
+  template <typename Logits>
+  static std::int64_t read(const ChunkRange* chunks, int n, Logits& logits) {
+    std::int32_t first_keys[kScanBatchChunks];
+    for (int i = 0; i < n; ++i) first_keys[i] = chunks[i].l;
+    logits.add_landmarks(first_keys, n);
+    return n;
+  }
+};
+
+/// Every key, in ascending order.
+struct EveryKey {
+  template <typename Logits>
+  static std::int64_t read(const ChunkRange* chunks, int n, Logits& logits) {
+    std::int32_t positions[kScanBatchKeys];
+    int of_chunk[kScanBatchKeys];
+    int waiting = 0;
+    std::int64_t keys_read = 0;
+    const auto flush = [&] {
+      if (waiting > 0) logits.add_all(positions, of_chunk, waiting);
+      keys_read += std::exchange(waiting, 0);
+    };
+    for (int i = 0; i < n; ++i) {
+      for (std::int32_t key = chunks[i].l; key < chunks[i].r; ++key) {
+        positions[waiting] = key;
+        of_chunk[waiting++] = i;
+        if (waiting == kScanBatchKeys) flush();
+      }
+    }
+    flush();
+    return keys_read;
+  }
+};
+
 /// The rules that a search knows; ScanRule's values are their numbers.
 template <typename... Rules>
 struct RuleList {
@@ -113,15 +151,15 @@ struct RuleList {
 
 /// The rules of the compiled library. A program's own follow in a list With them, from
 /// ScanRule::kCustom on.
-using BuiltRules = RuleList<Descent, Centre>;
+using BuiltRules = RuleList<Descent, Centre, Landmark, EveryKey>;
 
 /// Reads the chunks [starts[i], min(starts[i] + chunk_size, end)) by a rule, a batch at a time:
-/// on_batch(first, n) is called when `logits` holds those of chunks [first, first + n). Returns the
-/// number of keys read.
-template <typename Rule, typename Logits, typename OnBatch>
+/// before_batch(first) is called before `logits` takes in those from chunk `first` on. Returns the
+/// number of keys, or landmarks, read.
+template <typename Rule, typename Logits, typename BeforeBatch>
 std::int64_t scan_chunks(Rule rule, const std::int32_t* starts, std::int64_t count,
                          std::int64_t chunk_size, std::int64_t end, Logits& logits,
-                         OnBatch&& on_batch) {
+                         BeforeBatch&& before_batch) {
   std::int64_t keys_read = 0;
   for (std::int64_t first = 0; first < count; first += kScanBatchChunks) {
     const int n = static_cast<int>(std::min<std::int64_t>(kScanBatchChunks, count - first));
@@ -131,9 +169,9 @@ std::int64_t scan_chunks(Rule rule, const std::int32_t* starts, std::int64_t cou
       chunks[i] = {static_cast<std::int32_t>(l),
                    static_cast<std::int32_t>(std::min(l + chunk_size, end))};
     }
+    before_batch(first);
     logits.clear(n);
     keys_read += rule.read(chunks, n, logits);
-    on_batch(first, n);
   }
   return keys_read;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <utility>
 
@@ -14,7 +15,7 @@
 
 namespace hip_attn::cpu {
 
-/// Chunks of one piece of a scan.
+/// Chunks of one piece of a stage.
 inline constexpr std::int64_t kPieceChunks = 4 * kScanBatchChunks;
 
 /// Scratch of a search, each array [max_chunks of the plan].
@@ -23,27 +24,25 @@ struct SearchMemory {
   std::int32_t* other_starts;  ///< exchanged with starts whenever chunks are cut
   float* scores;
   float* scratch;
-  /// Where the reduction needs it: [ceil(max_chunks / kPieceChunks)] states of max_rows rows.
-  float* row_states = nullptr;
-  std::int64_t max_rows = 0;
+  /// Where a stage needs them (needs_row_logits): [rows of its scorer, max_chunks].
+  float* row_logits = nullptr;
 };
 
-/// A search between two passes over its chunks: what a stage does before and after is one thread's
-/// work, while the pieces of a pass can be shared out.
-template <typename Reduction, typename Rules = BuiltRules>
+/// A search between two scans: what a stage does before and after it is one thread's work, while
+/// the pieces of a scan can be shared out.
+template <typename Rules = BuiltRules>
 class TreeSearch {
  public:
   /// Of stages first_stage, first_stage + 1, ... over the candidates [plan.sink, w0). For
   /// first_stage > 0 memory.starts holds the `count` survivors of the stage before.
   TreeSearch(const SearchPlan& plan, std::int32_t w0, int first_stage, std::int64_t count,
-             const SearchMemory& memory, const Reduction& reduction = {}) noexcept
+             const SearchMemory& memory) noexcept
       : plan_(&plan),
         w0_(w0),
         candidates_(w0 - plan.sink),
         stage_(first_stage - 1),
         count_(count),
-        memory_(memory),
-        reduction_(reduction) {
+        memory_(memory) {
     if (first_stage > 0) {
       chunk_shift_ = plan.chunk_shift(first_stage - 1, candidates_);
       return;
@@ -56,51 +55,49 @@ class TreeSearch {
     }
   }
 
-  /// After the last piece of a pass, or at the beginning: goes on to the next pass; false: none is
-  /// left. Stages that can drop nothing read no key. on_survivors(stage, starts, count) is called
-  /// for each stage that ends.
+  /// After the last piece of a stage, or at the beginning: goes on to the next stage that scores
+  /// chunks; false: none is left. Stages that can drop nothing read no key. on_survivors(stage,
+  /// starts, count) is called for each stage that ends.
   template <typename OnSurvivors>
-  bool next_pass(OnSurvivors&& on_survivors) {
-    if (pass_ == Pass::kObserve) {
-      merge_states();
-      pass_ = Pass::kScore;
-      return true;
-    }
-    if (pass_ == Pass::kScore) {
+  bool next_stage(OnSurvivors&& on_survivors) {
+    if (scoring_) {
+      if (needs_row_logits(plan_->stages[stage_])) {
+        reduce_rows(plan_->stages[stage_].reduction, row_logits(), count_, memory_.scores);
+      }
       count_ = select_chunks(memory_.starts, memory_.scores, count_, kept(), memory_.scratch);
       on_survivors(stage_, memory_.starts, count_);
     }
     while (++stage_ < plan_->num_stages) {
       cut(plan_->chunk_shift(stage_, candidates_));
-      if (count_ > kept()) {
-        pass_ = Reduction::kNeedsRowState ? Pass::kObserve : Pass::kScore;
-        return true;
-      }
+      scoring_ = count_ > kept();
+      if (scoring_) return true;
       on_survivors(stage_, memory_.starts, count_);
     }
-    pass_ = Pass::kNone;
-    return false;
+    return scoring_ = false;
   }
 
   [[nodiscard]] int stage() const noexcept { return stage_; }
   [[nodiscard]] std::int64_t num_pieces() const noexcept { return ceil_div(count_, kPieceChunks); }
 
-  /// One piece of the pass, which other threads may run at the same time. Returns the number of
-  /// keys read.
+  /// One piece of the stage, which other threads may run at the same time. Every piece of a stage
+  /// has a scorer of as many rows. products: [rows][kScanBatchKeys] where row logits are needed.
+  /// Returns what was read.
   template <typename Scorer>
-  std::int64_t run_piece(std::int64_t piece, const Scorer& scorer,
-                         const RowLogitMemory& row_logits = {}) const {
-    if constexpr (Reduction::kNeedsRowState) {
-      if (pass_ == Pass::kObserve) reduction_.clear(state_of(piece));
-      ChunkRowLogits<Scorer> logits(scorer, row_logits);
-      return scan(piece, logits);
-    } else {
+  std::int64_t run_piece(std::int64_t piece, const Scorer& scorer, LogitRule rule = {1.f, 0.f},
+                         float* products = nullptr) {
+    const StagePlan& stage = plan_->stages[stage_];
+    if (!needs_row_logits(stage)) {
       ChunkMaxima<Scorer> logits(scorer);
-      return scan(piece, logits);
+      return scan(piece, logits,
+                  [&](std::int64_t first) { logits.move_to(memory_.scores + first); });
     }
+    if (stage.reduction == Reduction::kMaximum) rule = {1.f, 0.f};  // compares plain products
+    num_rows_ = scorer.num_rows();
+    ChunkRowLogits<Scorer> logits(scorer, row_logits(), products, rule, stage.reduction);
+    return scan(piece, logits, [&](std::int64_t first) { logits.move_to(first); });
   }
 
-  /// The first keys of the selected blocks once no pass is left, writable, and their number.
+  /// The first keys of the selected blocks once no stage is left, writable, and their number.
   std::pair<std::int32_t*, std::int64_t> selected() noexcept {
     // One stage whose chunk size doubled leaves chunks of several blocks.
     cut(plan_->block_shift);
@@ -108,43 +105,19 @@ class TreeSearch {
   }
 
  private:
-  enum class Pass { kNone, kObserve, kScore };
-
-  template <typename Logits>
-  std::int64_t scan(std::int64_t piece, Logits& logits) const {
+  /// move_to(first) is called before the logits of chunks from `first` on.
+  template <typename Logits, typename MoveTo>
+  std::int64_t scan(std::int64_t piece, Logits& logits, MoveTo&& move_to) const {
     const std::int64_t first = piece * kPieceChunks;
     const std::int64_t count = std::min(kPieceChunks, count_ - first);
     return Rules::visit(plan_->stages[stage_].rule, [&](auto rule) {
-      return scan_chunks(
-          rule, memory_.starts + first, count, chunk_size(), w0_, logits,
-          [&](std::int64_t at, int n) { reduce(piece, first + at, logits.tile(n)); });
+      return scan_chunks(rule, memory_.starts + first, count, chunk_size(), w0_, logits,
+                         [&](std::int64_t at) { move_to(first + at); });
     });
   }
 
-  /// Takes in the logits of chunks from `first` on.
-  void reduce(std::int64_t piece, std::int64_t first, const ChunkTile& tile) const {
-    if constexpr (Reduction::kNeedsRowState) {
-      if (pass_ == Pass::kObserve) return reduction_.observe(tile, state_of(piece));
-    }
-    reduction_.score(tile, state_of(0), memory_.scores + first);
-  }
-
-  /// Into that of the first piece.
-  void merge_states() const {
-    if constexpr (Reduction::kNeedsRowState) {
-      for (std::int64_t piece = 1; piece < num_pieces(); ++piece) {
-        reduction_.merge(state_of(piece), state_of(0));
-      }
-    }
-  }
-
-  [[nodiscard]] RowState state_of(std::int64_t piece) const noexcept {
-    if constexpr (Reduction::kNeedsRowState) {
-      return {memory_.row_states + piece * memory_.max_rows * Reduction::kStateFloats,
-              memory_.max_rows};
-    } else {
-      return {};
-    }
+  [[nodiscard]] RowLogits row_logits() const noexcept {
+    return {memory_.row_logits, plan_->max_chunks, num_rows_};
   }
 
   [[nodiscard]] std::int64_t kept() const noexcept {
@@ -174,23 +147,23 @@ class TreeSearch {
   int stage_;
   std::int64_t count_;
   std::int32_t chunk_shift_ = 0;
-  Pass pass_ = Pass::kNone;
+  bool scoring_ = false;
   SearchMemory memory_;
-  [[no_unique_address]] Reduction reduction_;
+  std::atomic<std::int64_t> num_rows_ = 0;  // of the stage's scorers; each piece writes the same
 };
 
 /// A whole search by one thread. scorer_of(stage) gives the scorer of a stage. on_survivors(stage,
-/// starts, count) is called after each stage. key_reads[stage] is added to. Returns the first keys
-/// of the selected blocks, which lie in the search's memory, and their number.
-template <typename Reduction, typename Rules, typename ScorerOf, typename OnSurvivors>
-std::pair<std::int32_t*, std::int64_t> run_search(TreeSearch<Reduction, Rules>& search,
-                                                  ScorerOf&& scorer_of, OnSurvivors&& on_survivors,
-                                                  std::int64_t* key_reads,
-                                                  const RowLogitMemory& row_logits = {}) {
-  while (search.next_pass(on_survivors)) {
+/// starts, count) is called after each stage. reads[stage] is added to. Returns the first keys of
+/// the selected blocks, which lie in the search's memory, and their number.
+template <typename Rules, typename ScorerOf, typename OnSurvivors>
+std::pair<std::int32_t*, std::int64_t> run_search(TreeSearch<Rules>& search, ScorerOf&& scorer_of,
+                                                  OnSurvivors&& on_survivors, std::int64_t* reads,
+                                                  LogitRule rule = {1.f, 0.f},
+                                                  float* products = nullptr) {
+  while (search.next_stage(on_survivors)) {
     const auto& scorer = scorer_of(search.stage());
     for (std::int64_t piece = 0; piece < search.num_pieces(); ++piece) {
-      key_reads[search.stage()] += search.run_piece(piece, scorer, row_logits);
+      reads[search.stage()] += search.run_piece(piece, scorer, rule, products);
     }
   }
   return search.selected();

@@ -58,7 +58,8 @@ class Unit {
                  block.rows,
                  group_,
                  block.anchor,
-                 plan.op} {}
+                 plan.op},
+        zeros_(zeros) {}
 
   /// The pieces of the first phase; 0: the unit is done, as in next_phase().
   std::int64_t begin(ThreadMemory& thread) {
@@ -155,14 +156,16 @@ class Unit {
     return true;
   }
 
-  /// The next pass over chunks or, when none is left, attention.
+  /// The next scan of chunks or, when none is left, attention.
   std::int64_t search_on(ThreadMemory& thread) {
     scanning_ =
-        search_->next_pass([this](int stage, const std::int32_t* starts, std::int64_t count) {
+        search_->next_stage([this](int stage, const std::int32_t* starts, std::int64_t count) {
           if (entry_) entry_->store(stage, starts, count);
         });
     if (scanning_) {
-      use_queries(search_plan_.stages[search_->stage()].query_stride);
+      const StagePlan& stage = search_plan_.stages[search_->stage()];
+      use_queries(stage.query_stride);
+      if (stage.rule == ScanRule::kLandmark) use_landmarks(std::int64_t{1} << stage.chunk_shift);
       return search_->num_pieces();
     }
     const auto [starts, count] = search_->selected();
@@ -172,8 +175,15 @@ class Unit {
 
   void scan_piece(std::int64_t piece, ThreadMemory& thread) {
     const UnitScorer<C> scorer(kernels_, kv_, memory_.queries, queries_.layout(), pooled_rows_,
-                               thread.tile);
-    thread.counters[search_->stage()] += search_->run_piece(piece, scorer);
+                               thread.tile, landmarks_ ? &*landmarks_ : nullptr, memory_.parts);
+    thread.counters[search_->stage()] +=
+        search_->run_piece(piece, scorer, logit_rule(), thread.products);
+  }
+
+  void use_landmarks(std::int64_t chunk_size) {
+    landmarks_.emplace(*args_.landmarks->find(chunk_size), block_.request, kv_head_, zeros_,
+                       error_);
+    split_queries(memory_.queries, queries_.layout().size(), memory_.parts);
   }
 
   /// Puts the queries pooled by `query_stride` into memory, unless they are there.
@@ -218,11 +228,8 @@ class Unit {
   /// The first piece goes to the unit's state at once, the others are merged into it in ascending
   /// order: sums do not depend on who takes which piece.
   void attend_piece(std::int64_t piece, ThreadMemory& thread) {
-    const LogitRule rule{
-        args_.scale.value_or(1.f / std::sqrt(static_cast<float>(queries_.head_dim))),
-        args_.logit_softcap.value_or(0.f)};
     const UnitAttention<C> attention(kernels_, kv_, keys_, search_plan_.row_window, memory_.queries,
-                                     queries_, p0_, rule);
+                                     queries_, p0_, logit_rule());
     if (plan_.op == Operator::kPrefill) {
       return attention.attend(0, keys_.count(), memory_.state, thread.tile);
     }
@@ -238,6 +245,11 @@ class Unit {
       merge_state(queries_.layout(), thread.part, memory_.state);
     }
     merged_.store(piece + 1, std::memory_order_release);
+  }
+
+  [[nodiscard]] LogitRule logit_rule() const noexcept {
+    return {args_.scale.value_or(1.f / std::sqrt(static_cast<float>(queries_.head_dim))),
+            args_.logit_softcap.value_or(0.f)};
   }
 
   void count_attended(ThreadMemory& thread) const {
@@ -263,7 +275,9 @@ class Unit {
   std::int64_t pooled_by_ = 0;  // what memory_.queries holds; 0: nothing
   std::int64_t pooled_rows_ = 0;
   std::optional<CacheEntry> entry_;  // of the selection cache
-  std::optional<TreeSearch<Maximum, typename Traits::Rules>> search_;
+  std::optional<TreeSearch<typename Traits::Rules>> search_;
+  std::optional<LandmarkRows<C>> landmarks_;  // of the stage that reads some
+  const C* zeros_;
   bool scanning_ = false;
   std::int32_t selection_window_ = 0;  // W0 of the search
   AttendedKeys keys_{};

@@ -24,13 +24,15 @@ struct QueryBlock {
 /// What one unit that is under way works in.
 struct UnitMemory {
   SearchMemory search;
-  float* queries;  ///< pooled or not, in the layout of the unit's rows
+  float* queries;    ///< pooled or not, in the layout of the unit's rows
+  QueryParts parts;  ///< of landmark stages
   AttendState state;
 };
 
 /// What one thread works in.
 struct ThreadMemory {
   TileMemory tile;
+  float* products;         ///< [rows of a unit, kScanBatchKeys] of stages that need row logits
   AttendState part;        ///< of a unit that others work on too; decode only
   std::int64_t* counters;  ///< [num_stages + 2]
 };
@@ -57,6 +59,23 @@ inline AttendState carve_state(const RowLayout& layout, Carver& carver) noexcept
           carver.take<float>(layout.padded_rows())};
 }
 
+/// Rows of any stage that needs row logits at most, pooled.
+inline std::int64_t max_logit_rows(const AttentionPlan& plan, const SearchPlan& search) noexcept {
+  const std::int64_t group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
+  const std::int64_t positions = max_unit_rows(plan) / group;
+  std::int64_t most = 0;
+  for (int s = 0; s < search.num_stages; ++s) {
+    const StagePlan& stage = search.stages[s];
+    if (!needs_row_logits(stage)) continue;
+    // Groups of positions are cut by the ends of a query block, but begin at its anchor.
+    const std::int64_t groups =
+        ceil_div(plan.op == Operator::kDecode ? positions : std::int64_t{plan.config.block_q},
+                 stage.query_stride);
+    most = std::max(most, std::min(positions, groups) * group);
+  }
+  return most;
+}
+
 struct MemoryOfThread {
   UnitMemory unit;
   ThreadMemory thread;
@@ -65,19 +84,24 @@ struct MemoryOfThread {
 inline MemoryOfThread carve_thread(const AttentionPlan& plan, Carver& carver) noexcept {
   const std::int64_t d = plan.shape.head_dim;
   const RowLayout layout{max_unit_rows(plan), d, plan.op};
-  const std::int64_t chunks =
-      max_chunks(plan.config, max_candidates(plan.config, plan.shape.max_seq_len));
+  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
+  const std::int64_t chunks = search.max_chunks;
+  const std::int64_t logit_rows = max_logit_rows(plan, search);
+  const std::int64_t part_floats = plan.config.uses_landmarks() ? layout.size() : 0;
   MemoryOfThread memory{};
   memory.unit.search.starts = carver.take<std::int32_t>(chunks);
   memory.unit.search.other_starts = carver.take<std::int32_t>(chunks);
   memory.unit.search.scores = carver.take<float>(chunks);
   memory.unit.search.scratch = carver.take<float>(chunks);
+  memory.unit.search.row_logits = carver.take<float>(logit_rows * chunks);
   memory.unit.queries = carver.take<float>(layout.size());
+  memory.unit.parts = {carver.take<float>(part_floats), carver.take<float>(part_floats)};
   memory.unit.state = carve_state(layout, carver);
   const std::int64_t tile_floats = layout.is_few() ? 0 : kTileKeys * d;
   memory.thread.tile = {carver.take<float>(tile_floats), carver.take<float>(tile_floats),
                         carver.take<float>(kTileKeys * kLanes),
                         carver.take<float>(kTileKeys * kLanes), carver.take<float>(kLanes)};
+  memory.thread.products = carver.take<float>(logit_rows * kScanBatchKeys);
   if (plan.op == Operator::kDecode) memory.thread.part = carve_state(layout, carver);
   memory.thread.counters = carver.take<std::int64_t>(plan.config.num_stages() + 2);
   return memory;

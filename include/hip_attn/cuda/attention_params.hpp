@@ -26,6 +26,15 @@ struct KvTensors {
   PageMap map;
 };
 
+/// The landmarks that a stage reads: rows of a cache whose token is a chunk. Landmark j of a
+/// request stands at position j of the map.
+template <typename Stored>
+struct LandmarkTensor {
+  PagedTensor<Stored> hi;
+  std::int64_t lo_offset;  ///< from a row of hi to that of lo
+  PageMap map;
+};
+
 /// Rows of q or of out, [total_q, Hq, D].
 template <typename Void>
 struct RowTensor {

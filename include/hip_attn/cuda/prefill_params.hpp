@@ -6,6 +6,7 @@
 
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/types.hpp"
 
 namespace hip_attn::cuda {
@@ -28,6 +29,7 @@ struct PrefillParams {
   std::int32_t block_q;
   std::int32_t dense_until;  ///< query blocks with p0 below are not searched: every key
   SearchPlan search;
+  LandmarkTensor<Stored> landmarks[kMaxLandmarkLevels];  ///< [stage], of landmark stages
   // Selection and counters
   std::int32_t selection_rows;  ///< selection_row(total_q, B, 0, block_q) of this call
   SelectionParams<const std::int32_t> selection_in;  ///< absent: search

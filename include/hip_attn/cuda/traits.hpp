@@ -12,6 +12,8 @@ template <typename... Rules>
 struct RuleList;  // search/rules.cuh
 struct DescentRule;
 struct CentreRule;
+struct LandmarkRule;
+struct EveryKeyRule;
 struct Maximum;  // search/reduction.cuh
 
 /// Elements of a row in a tile in shared memory, whose columns come in blocks of 64. What lies past
@@ -32,7 +34,7 @@ struct AttentionTraits {
   using Loader = CopyLoader<T>;
   static constexpr int kHeadDim = kHeadDim_;
   /// Of the search's stages, in the order of ScanRule.
-  using Rules = RuleList<DescentRule, CentreRule>;
+  using Rules = RuleList<DescentRule, CentreRule, LandmarkRule, EveryKeyRule>;
   using Reduction = Maximum;
 };
 

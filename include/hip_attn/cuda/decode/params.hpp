@@ -7,6 +7,7 @@
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/cuda/tuning.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/types.hpp"
 
 namespace hip_attn::cuda {
@@ -85,6 +86,7 @@ struct DecodeParams {
   float* row_states;        ///< [teams, team_size, max_rows]; null: the reduction has none
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
   SearchPlan search;        ///< its stages last
+  LandmarkTensor<Stored> landmarks[kMaxLandmarkLevels];  ///< [stage], of landmark stages
 };
 
 }  // namespace hip_attn::cuda

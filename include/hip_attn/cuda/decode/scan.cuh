@@ -141,6 +141,8 @@ struct DecodeScan {
     return Rules::visit(rule, [&]<typename Rule>() {
       if constexpr (Rule::kDescends) {
         return descend(scores, memory, second_memory);
+      } else if constexpr (!kReadsFixedKeys<Rule>) {
+        return 0u;
       } else {
         return read_keys<Rule>(scores, memory);
       }

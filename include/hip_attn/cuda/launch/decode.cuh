@@ -265,6 +265,7 @@ DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   params.max_seq_len = saturated(std::min(plan.shape.max_seq_len, capacity));
   params.logits = logit_scale(plan, args);
   params.search = make_search_plan(config, plan.shape.max_seq_len);
+  set_landmarks(plan, args, params.landmarks);
   params.last_stage = params.search.stages[std::max(params.search.num_stages - 1, 0)];
 
   if (args.selection_out) params.selection_out = selection_params(*args.selection_out);

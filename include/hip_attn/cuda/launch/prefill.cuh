@@ -227,6 +227,7 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   params.block_q = config.block_q;
   params.dense_until = args.selection || config.is_window_only() ? 0 : saturated(plan.dense_until);
   params.search = make_search_plan(config, plan.shape.max_seq_len);
+  set_landmarks(plan, args, params.landmarks);
   // Where no query block searches, none has its window's start written either.
   const bool searches = plan.dense_until < plan.shape.max_seq_len;
   if (params.search.num_stages > 0 && !searches) params.search.window = SearchPlan::kUnbounded;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <optional>
+#include <type_traits>
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/core/search_plan.hpp"
@@ -22,22 +24,44 @@ inline std::int32_t list_length(const SearchPlan& search) {
   return length;
 }
 
-template <typename T>
-PageMap page_map(const PagedKv<T>& kv) {
+/// page_size and num_pages: of pages of keys and values, or of landmarks.
+inline PageMap page_map(std::int64_t page_size, std::int64_t num_pages,
+                        const std::optional<TensorView<const std::int32_t, 2>>& block_table) {
   PageMap map{};
-  map.page_size = saturated(kv.pages.page_size());
-  map.num_pages = saturated(kv.pages.num_pages());
-  const auto page_size = static_cast<std::uint32_t>(map.page_size);
-  map.column_shift = std::bit_width(page_size - 1);  // ceil(log2(page_size))
-  map.column_factor = static_cast<std::uint32_t>(
-      ((std::uint64_t{1} << (31 + map.column_shift)) + page_size - 1) / page_size);
+  map.page_size = saturated(page_size);
+  map.num_pages = saturated(num_pages);
+  const auto size = static_cast<std::uint32_t>(map.page_size);
+  map.column_shift = std::bit_width(size - 1);  // ceil(log2(size))
+  map.column_factor =
+      static_cast<std::uint32_t>(((std::uint64_t{1} << (31 + map.column_shift)) + size - 1) / size);
   map.table_columns = 1;
-  if (kv.block_table) {
-    map.block_table = kv.block_table->data;
-    map.table_row_stride = kv.block_table->strides[0];
-    map.table_columns = kv.block_table->sizes[1];
+  if (block_table) {
+    map.block_table = block_table->data;
+    map.table_row_stride = block_table->strides[0];
+    map.table_columns = block_table->sizes[1];
   }
   return map;
+}
+
+/// A level of landmarks, whose T may be const.
+template <typename T>
+LandmarkTensor<std::remove_const_t<T>> landmark_tensor(const LandmarkLevel<T>& level) {
+  const auto& strides = level.rows.strides;
+  return {{level.rows.data, strides[0], strides[1], strides[2]},
+          strides[3],
+          page_map(level.landmarks_per_page(), level.num_pages(), level.block_table)};
+}
+
+/// landmarks[s]: what landmark stage s of the plan reads.
+template <Element T, StoredFor<T> C>
+void set_landmarks(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                   LandmarkTensor<C> (&landmarks)[kMaxLandmarkLevels]) {
+  if (!plan.config.uses_landmarks() || args.selection) return;
+  for (int s = 0; s < plan.config.num_stages(); ++s) {
+    const ScanStage& stage = plan.config.stage(s);
+    if (stage.rule != ScanRule::kLandmark) break;
+    landmarks[s] = landmark_tensor(*args.landmarks->find(stage.chunk_size));
+  }
 }
 
 template <typename T>
@@ -45,7 +69,8 @@ KvTensors<T> kv_tensors(const PagedKv<T>& kv) {
   const auto tensor = [](const TensorView<const T, 4>& pages) {
     return PagedTensor<T>{pages.data, pages.strides[0], pages.strides[1], pages.strides[2]};
   };
-  return {tensor(kv.pages.k), tensor(kv.pages.v), page_map(kv)};
+  return {tensor(kv.pages.k), tensor(kv.pages.v),
+          page_map(kv.pages.page_size(), kv.pages.num_pages(), kv.block_table)};
 }
 
 template <Element T, StoredFor<T> C>

@@ -83,4 +83,21 @@ struct KvRows {
       : pages(kv.map, request), keys(kv.k, kv_head), values(kv.v, kv_head) {}
 };
 
+/// The landmarks of one request and KV head, by number.
+template <typename Stored>
+struct LandmarkRows {
+  RequestPages pages;
+  PagedRows<Stored> hi;
+  std::int64_t lo_offset;
+
+  __device__ LandmarkRows(const LandmarkTensor<Stored>& landmarks, int request, int kv_head)
+      : pages(landmarks.map, request), hi(landmarks.hi, kv_head), lo_offset(landmarks.lo_offset) {}
+
+  /// The row of hi, lo_offset before that of lo; null: it has no page.
+  __device__ const Stored* find(std::int32_t number) const {
+    const RowSlot slot = pages.slot(number);
+    return slot.page < 0 ? nullptr : hi.row(slot);
+  }
+};
+
 }  // namespace hip_attn::cuda

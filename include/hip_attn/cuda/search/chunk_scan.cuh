@@ -62,6 +62,8 @@ class ChunkScan {
       return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
         if constexpr (Rule::kDescends) {
           return descend(first, count, chunk_size, range_of, scores);
+        } else if constexpr (!kReadsFixedKeys<Rule>) {
+          return 0u;
         } else {
           return read_keys<Rule>(first, count, range_of, scores);
         }

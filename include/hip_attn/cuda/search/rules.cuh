@@ -39,6 +39,20 @@ struct CentreRule {
   }
 };
 
+/// The chunk's landmark, and every key of the chunk. Their scans know them by name.
+struct LandmarkRule {
+  static constexpr bool kDescends = false;
+};
+struct EveryKeyRule {
+  static constexpr bool kDescends = false;
+};
+
+/// A rule that reads kKeys keys of every chunk.
+template <typename Rule>
+inline constexpr bool kReadsFixedKeys = requires {
+  Rule::kKeys;
+};
+
 /// The rules that a kernel knows; ScanRule's values are their numbers.
 template <typename... Rules>
 struct RuleList {
