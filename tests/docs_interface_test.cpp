@@ -313,6 +313,175 @@ TEST_CASE_METHOD(DocsLayer, "docs: shards of a sequence merge into the whole") {
   }
 }
 
+// Landmarks of 16 keys, which is also a page of DocsPagedLayer, and every key of what is left.
+HipConfig landmark_config() {
+  return {.sink = 16,
+          .window = 32,
+          .block_q = 16,
+          .stages = {{.chunk_size = 16,
+                      .keep = 192,
+                      .query_stride = 4,
+                      .rule = ScanRule::kLandmark,
+                      .reduction = Reduction::kSoftmaxSum},
+                     {.chunk_size = 8,
+                      .keep = 64,
+                      .query_stride = 4,
+                      .rule = ScanRule::kEveryKey,
+                      .reduction = Reduction::kSoftmaxSum}},
+          .refresh_interval = {2, 1}};
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: landmarks kept through prefill and decode") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  const std::vector<std::int32_t> lengths = seq_lens;  // in the end
+  seq_lens = {601, 396};
+  std::vector<std::int32_t> kept_lens(batch, 0);
+  take_rows(seq_lens);
+  const AttentionPlan plan = make_plan(Operator::kPrefill, landmark_config());
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+
+  // [landmarks]
+  Landmarks<bfloat16> landmarks;
+  std::vector<std::vector<bfloat16>> landmark_memory;
+  for (const std::int64_t chunk_size : landmark_chunk_sizes(plan.config)) {
+    const std::int64_t per_request = capacity / chunk_size;
+    landmark_memory.emplace_back(batch * per_request * num_kv_heads * 2 * head_dim);
+    landmarks.levels[landmarks.num_levels++] = landmark_level_by_head(
+        landmark_memory.back().data(), chunk_size, batch, per_request, num_kv_heads, head_dim);
+  }
+  // [landmarks]
+  const auto make_landmarks = [&]() -> Status {
+    // [landmarks-update]
+    UpdateLandmarksArgs<bfloat16> update;
+    update.kv = args.kv;
+    update.from = {kept_lens.data(), {batch}};  // keys before these rows were appended
+    update.to = args.seq_lens;
+    update.landmarks = landmarks;
+    Status status = update_landmarks(kCpu, update);
+    if (!status.ok()) return status;
+    args.landmarks = landmarks;
+    // [landmarks-update]
+    return status;
+  };
+  require_ok(make_landmarks());
+  args.counters = TensorView<std::int64_t, 1>(reads.data(), {4});
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK((reads[0] > 0 && reads[1] > 0));
+  const std::vector<std::uint16_t> prompt = bits_of(out);
+
+  // Every step gives what it gives over landmarks that are made at once, of all keys.
+  while (seq_lens != lengths) {
+    kept_lens = seq_lens;
+    for (std::int64_t b = 0; b < batch; ++b) seq_lens[b] += seq_lens[b] < lengths[b];
+    take_rows({1, 1});
+    const AttentionPlan decode = make_plan(Operator::kDecode, landmark_config());
+    std::vector<std::byte> decode_workspace(decode.workspace_bytes);
+    args = make_args();
+    require_ok(make_landmarks());
+    require_ok(run_decode(decode, args, decode_workspace));
+    const std::vector<std::uint16_t> with_kept = bits_of(out);
+    for (std::vector<bfloat16>& level : landmark_memory) {
+      std::ranges::fill(level, from_float<bfloat16>(test::kNaN));
+    }
+    kept_lens.assign(batch, 0);
+    require_ok(make_landmarks());
+    require_ok(run_decode(decode, args, decode_workspace));
+    CHECK(bits_of(out) == with_kept);
+  }
+
+  // The prompt again, over all landmarks: those behind a row are not looked at.
+  seq_lens = {601, 396};
+  take_rows(seq_lens);
+  args = make_args();
+  args.landmarks = landmarks;
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK(bits_of(out) == prompt);
+}
+
+TEST_CASE_METHOD(DocsPagedLayer, "docs: landmarks are appended with keys, by one table for both") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  const HipConfig with_landmarks = landmark_config();
+  const std::int64_t chunk_size = 16;
+  std::vector<bfloat16> k_pages(num_pages * page_size * kv_row);
+  std::vector<bfloat16> v_pages(k_pages.size());
+  std::vector<bfloat16> landmark_pages(num_pages * page_size / chunk_size * num_kv_heads * 2 *
+                                       head_dim);
+  const KvPages<bfloat16> pages =
+      kv_pages_nhd(k_pages.data(), v_pages.data(), num_pages, page_size, num_kv_heads, head_dim);
+  const TensorView<const std::int32_t, 2> table(block_table.data(), {batch, max_pages});
+  Landmarks<bfloat16> landmarks;
+  // [landmarks-one-table]
+  LandmarkLevel<bfloat16>& level = landmarks.levels[landmarks.num_levels++];
+  level = landmark_level_by_head(landmark_pages.data(), chunk_size, num_pages,
+                                 page_size / chunk_size, num_kv_heads, head_dim);
+  level.block_table = table;
+  // [landmarks-one-table]
+
+  // The keys of both requests come in three calls of different lengths.
+  const std::vector<std::int32_t> final_lens = seq_lens;
+  std::vector<std::int32_t> before(batch, 0);
+  for (const std::int32_t part : {1, 2, 3}) {
+    std::vector<std::int32_t> lens;
+    std::vector<std::int32_t> row_starts{0};
+    std::vector<bfloat16> new_k;
+    std::vector<bfloat16> new_v;
+    std::vector<std::int64_t> slots;
+    for (std::int64_t b = 0; b < batch; ++b) {
+      lens.push_back(final_lens[b] * part / 3);
+      row_starts.push_back(row_starts.back() + lens[b] - before[b]);
+      for (std::int64_t t = before[b]; t < lens[b]; ++t) {
+        const std::int64_t at = (b * capacity + t) * kv_row;
+        new_k.insert(new_k.end(), k.begin() + at, k.begin() + at + kv_row);
+        new_v.insert(new_v.end(), v.begin() + at, v.begin() + at + kv_row);
+        slots.push_back(table(b, t / page_size) * page_size + t % page_size);
+      }
+    }
+    const std::int64_t num_tokens = row_starts.back();
+    AppendKvArgs<bfloat16> args;
+    args.k = {new_k.data(), {num_tokens, num_kv_heads, head_dim}};
+    args.v = {new_v.data(), {num_tokens, num_kv_heads, head_dim}};
+    args.slot_mapping = {slots.data(), {num_tokens}};
+    args.pages = pages;
+    // [landmarks-append]
+    AppendLandmarks<bfloat16> append;
+    append.landmarks = landmarks;
+    append.block_table = table;                // of the keys
+    append.seq_lens = {lens.data(), {batch}};  // these rows included
+    append.cu_seqlens = {row_starts.data(), {batch + 1}};
+    args.landmarks = append;
+    Status status = append_kv(kCpu, args);
+    // [landmarks-append]
+    require_ok(status);
+    before = lens;
+  }
+
+  // The output over landmarks made by update_landmarks, of a contiguous cache.
+  take_rows({300, 17});
+  const AttentionPlan plan = make_plan(Operator::kPrefill, with_landmarks);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  std::vector<bfloat16> contiguous(batch * capacity / chunk_size * num_kv_heads * 2 * head_dim);
+  const std::vector<std::int32_t> zeros(batch, 0);
+  UpdateLandmarksArgs<bfloat16> update;
+  update.kv = args.kv;
+  update.from = {zeros.data(), {batch}};
+  update.to = args.seq_lens;
+  update.landmarks.num_levels = 1;
+  update.landmarks.levels[0] = landmark_level_by_head(
+      contiguous.data(), chunk_size, batch, capacity / chunk_size, num_kv_heads, head_dim);
+  require_ok(update_landmarks(kCpu, update));
+  args.landmarks = update.landmarks;
+  require_ok(run_prefill(plan, args, workspace));
+  const std::vector<std::uint16_t> expected_out = bits_of(out);
+
+  std::ranges::fill(out, from_float<bfloat16>(test::kNaN));
+  args.kv = {pages, table};
+  args.landmarks = landmarks;
+  require_ok(run_prefill(plan, args, workspace));
+  CHECK(bits_of(out) == expected_out);
+}
+
 TEST_CASE_METHOD(DocsLayer, "docs: counters say what a call read") {
   HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
   take_rows({300, 17});

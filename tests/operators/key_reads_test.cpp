@@ -12,7 +12,6 @@
 #include "hip_attn/hip_attn.hpp"
 #include "support/built.hpp"
 #include "support/device_buffer.hpp"
-#include "support/key_scorer.hpp"
 #include "support/run.hpp"
 #include "support/values.hpp"
 
@@ -21,23 +20,35 @@ namespace {
 
 using namespace test;
 
-// Keys that one query block of prefill, or one decode step, reads in each stage and attends to.
+// One row whose product with every key and landmark is 0.
+struct ZeroScorer {
+  [[nodiscard]] static std::int64_t num_rows() { return 1; }
+  static void maxima(const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }
+  static void products(const std::int32_t*, int n, float* out) { std::fill(out, out + n, 0.f); }
+  static void landmark_products(const std::int32_t*, int n, float* out) {
+    std::fill(out, out + n, 0.f);
+  }
+};
+
+// Keys that one query block of prefill, or one decode step, reads in each stage, landmarks in a
+// landmark stage, and attends to.
 std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, std::int64_t rows) {
   const SearchPlan plan = make_search_plan(config, p0 + 1);
   const std::int32_t w0 = plan.window_start(static_cast<std::int32_t>(p0));
   const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
-  std::vector<float> scores(size), scratch(size);
+  std::vector<float> scores(size), scratch(size), row_logits(size);
+  std::vector<float> products(cpu::kScanBatchKeys);
   cpu::SearchMemory memory{.starts = starts.data(),
                            .other_starts = other_starts.data(),
                            .scores = scores.data(),
-                           .scratch = scratch.data()};
+                           .scratch = scratch.data(),
+                           .row_logits = row_logits.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  cpu::TreeSearch<cpu::Maximum> search(plan, w0, 0, 0, memory);
-  const KeyScorer scorer{[](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }};
+  cpu::TreeSearch<> search(plan, w0, 0, 0, memory);
   const auto [starts_of_blocks, blocks] = cpu::run_search(
-      search, [&](int) { return scorer; }, [](int, const std::int32_t*, std::int64_t) {},
-      reads.data());
+      search, [](int) { return ZeroScorer{}; }, [](int, const std::int32_t*, std::int64_t) {},
+      reads.data(), {1.f, 0.f}, products.data());
   const std::int64_t end = p0 + rows;
   reads.back() =
       std::min(config.sink, end) + blocks * config.block_k() + std::max<std::int64_t>(0, end - w0);
@@ -177,6 +188,39 @@ TEST_CASE("lengths within a stage's budget cost that stage nothing") {
   CHECK(reads_at(8224) == std::vector<std::int64_t>{0, 257 * 10, 1024 * 6, 3328});
   CHECK(reads_at(32768) == std::vector<std::int64_t>{0, 1024 * 10, 1024 * 6, 3328});
   CHECK(reads_at(32768 + 256) == std::vector<std::int64_t>{129 * 16, 1024 * 10, 1024 * 6, 3328});
+}
+
+TEST_CASE("the landmark presets read what the algorithm page says") {
+  // The rows of its table, each with the preset for its length; behind the last stage what a row
+  // attends to.
+  using Reads = std::vector<std::int64_t>;
+  constexpr std::int64_t kThousand = 1024;
+  const auto reads_at = [](std::int64_t tokens) {
+    return key_reads(presets::landmark(tokens), tokens - 1, 1);
+  };
+  CHECK(reads_at(8 * kThousand) == Reads{0, 6912, 3328});
+  CHECK(reads_at(32 * kThousand) == Reads{492, 8192, 3328});
+  CHECK(reads_at(128 * kThousand) == Reads{2028, 8192, 3328});
+  CHECK(reads_at(256 * kThousand) == Reads{4076, 8192, 3328});
+  CHECK(reads_at(kMillion) == Reads{4091, 1024, 8192, 3328});
+  CHECK(reads_at(4 * kMillion) == Reads{4094, 1024, 1024, 8192, 4096});
+  CHECK(reads_at(16 * kMillion) == Reads{4094, 1024, 1024, 1024, 8192, 10240});
+  CHECK(key_reads(presets::landmark_1k(kMillion), kMillion - 1, 1).back() == 256 + 1024 + 512);
+  CHECK(key_reads(presets::landmark_1k(32768), 32767, 1) == Reads{502, 8192, 1664});
+}
+
+TEST_CASE("a landmark preset reads at most so much at every length that it is made for") {
+  for (std::int64_t tokens = 4096; tokens < std::int64_t{1} << 31; tokens += tokens / 3) {
+    for (const HipConfig& config : {presets::landmark(tokens), presets::landmark_1k(tokens)}) {
+      const auto reads = key_reads(config, tokens - 1, 1);
+      CAPTURE(tokens, config.num_stages());
+      CHECK(reads.front() <= config.max_first_chunks);
+      for (int s = 1; s + 1 < config.num_stages(); ++s) CHECK(reads[s] <= 1024);
+      CHECK(reads[config.num_stages() - 1] <= 8192);
+      const double fours = std::log2(static_cast<double>(tokens) / (4096 * 64)) / 2;
+      CHECK(config.num_stages() == 2 + std::max(0, static_cast<int>(std::ceil(fours))));
+    }
+  }
 }
 
 TEST_CASE("the halving search skips the stages that cannot drop anything") {
