@@ -82,8 +82,8 @@ struct AttentionPlan {
 /// row strides are multiples of 16 bytes. Sizes marked B and total_q are this call's own.
 /// What is written has memory of its own. Where out or lse share it with q, keys, values, the
 /// workspace or each other, the call is refused (kOverlap; of views whose outer strides differ, all
-/// between first and last element counts). Of lengths, block table, selections, selection cache and
-/// counters this is not checked.
+/// between first and last element counts). Of lengths, block tables, landmarks, selections,
+/// selection cache and counters this is not checked.
 ///
 /// T is the type of q and out, C that of the cache (StoredFor). The arithmetic is fp32 whatever
 /// they are: a float q over a 16-bit cache is used as it is on the CPU, keys and values are
@@ -105,8 +105,9 @@ struct AttentionArgs {
   std::optional<BlockSelection> selection_out;   ///< written
   std::optional<ConstBlockSelection> selection;  ///< given: no search, attend to these blocks
   std::optional<SelectionCache> cache;           ///< decode only; not together with `selection`
-  /// Needed where the config has landmark stages: a level of each one's chunk_size, with the
-  /// landmarks of all complete chunks of every request. Others are not looked at.
+  /// Needed where the config has landmark stages and no `selection` is given: a level of each
+  /// stage's chunk_size, with the landmarks of all complete chunks of every request, the rows of
+  /// this call included (update_landmarks). Other levels are not looked at.
   std::optional<Landmarks<const C>> landmarks;
   /// int64 [num_stages + 2], added to: what the search of each stage reads, summed over units,
   /// which is landmarks in a landmark stage and keys in any other; keys read by attention, summed

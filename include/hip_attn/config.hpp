@@ -16,8 +16,9 @@ namespace hip_attn {
 enum class ScanRule : int {
   kDescent,   ///< binary descent, two keys per level (InfiniteHiP, arXiv 2502.08910, algorithm 1)
   kCentre,    ///< the chunk's centre key alone (HiP, arXiv 2406.09827)
-  kLandmark,  ///< a summary of the chunk's keys that was made beforehand (landmarks.hpp)
-  kEveryKey,  ///< every key of the chunk
+  kLandmark,  ///< a summary of the chunk's keys that was made when they were written
+              ///< (landmarks.hpp)
+  kEveryKey,  ///< every key of the chunk: with kSoftmaxSum their masses add up
   /// The first of a program's own rules, for templates that it instantiates with them
   /// (docs/guide/extending.md); the compiled library has none.
   kCustom,
@@ -26,8 +27,10 @@ enum class ScanRule : int {
 /// How a stage makes one score of what the pooled query rows make of a chunk
 /// (docs/guide/algorithm.md, "From rows to a score").
 enum class Reduction : int {
-  kMaximum,     ///< the largest logit of any row (both papers)
-  kSoftmaxSum,  ///< the attention mass that the rows give the chunk, of all chunks of the stage
+  kMaximum,  ///< the largest logit of any row (both papers)
+  /// The attention mass that the rows give the chunk: the sum over rows of the softmax of a row's
+  /// logits over all chunks of the stage.
+  kSoftmaxSum,
 };
 
 /// Stages of a HipConfig at most; hip_classic needs log2(max_len / k) of them.
@@ -138,14 +141,15 @@ HIP_ATTN_API HipConfig infinite_hip_softmax_sum();
 
 /// Landmarks in front, then every key of what is left, about 3k keys per row: sink 256, window
 /// 1024, stages {64, 8192, 4, kLandmark} {8, 2048, 4, kEveryKey}, softmax sums, refresh every 16, 8
-/// steps. Every factor of 4 that max_len has above 256k puts a landmark stage of fourfold chunks in
-/// front, which keeps 256 chunks: 256 tokens above 256k, 1024 above 1M, and so on. Sink and window
-/// then cover one such chunk. landmark_chunk_sizes() says which levels to keep. max_len from 1 to
-/// 2^31 - 1, the plan's max_seq_len; otherwise the result fails validate().
+/// steps. For every factor of 4 that max_len has above 256k, begun or whole, one more landmark
+/// stage stands in front, which keeps 256 chunks: of 256 tokens above 256k, of 1024 above 1M, and
+/// so on. Sink and window are then at least one chunk of the first stage. landmark_chunk_sizes()
+/// says which levels to keep. max_len, from 1 to 2^31 - 1, is the plan's max_seq_len or more; other
+/// values fail validate().
 HIP_ATTN_API HipConfig landmark(std::int64_t max_len);
 
-/// landmark with half the budget, about 1.7k keys per row: sink 128, window 512, the last stage
-/// keeping 1024 tokens.
+/// landmark with half the budget, about 1.7k keys per row: sink 128 and window 512, or one chunk of
+/// the first stage, and a last stage that keeps 1024 tokens.
 HIP_ATTN_API HipConfig landmark_1k(std::int64_t max_len);
 
 /// infinite_hip with 4096 tokens kept by the last stage, about 5k keys per row.

@@ -15,12 +15,13 @@
 
 namespace hip_attn {
 
-/// Levels of a Landmarks, and landmark stages of a HipConfig, at most.
+/// A Landmarks has at most so many levels, and a HipConfig so many landmark stages.
 inline constexpr int kMaxLandmarkLevels = 8;
 
-/// The landmarks of chunks of one size: of every KV head and every complete chunk
-/// [j * chunk_size, (j + 1) * chunk_size) of a request, counted from position 0, two rows, `hi` and
-/// `lo`. They are stored as keys are, in pages, a landmark in place of a token.
+/// The landmarks of chunks of one size. Every complete chunk [j * chunk_size, (j + 1) * chunk_size)
+/// of a request, counted from position 0, has one for each KV head: two rows, `hi` and `lo`. They
+/// are stored as keys are, in pages, a landmark in place of a token. Memory: 1 / chunk_size of what
+/// the keys and values take.
 template <typename T>
 struct LandmarkLevel {
   std::int64_t chunk_size = 0;  ///< tokens, a power of two
@@ -67,14 +68,15 @@ constexpr LandmarkLevel<T> landmark_level_by_head(T* data, std::int64_t chunk_si
 /// The landmarks of one layer's cache.
 template <typename T>
 struct Landmarks {
-  /// The first num_levels count, their chunk sizes ascending.
+  /// The first num_levels count, their chunk sizes ascending. The first is made of keys, each other
+  /// one of the level before it.
   std::array<LandmarkLevel<T>, std::size_t{kMaxLandmarkLevels}> levels{};
   int num_levels = 0;
   /// How far hi and lo reach from the mean of a chunk's keys to their extremes, 0 to 1: 0 is the
-  /// mean alone, 1 the bounds. Used where landmarks are made.
+  /// mean alone, 1 the bounds. Used where landmarks are made; a search does not look at it.
   float spread = 0.5f;
 
-  /// Of this chunk size; null: none.
+  /// The level of this chunk size; null: there is none.
   [[nodiscard]] constexpr const LandmarkLevel<T>* find(std::int64_t chunk_size) const noexcept {
     for (int i = 0; i < num_levels; ++i) {
       const LandmarkLevel<T>& level = levels[static_cast<std::size_t>(i)];

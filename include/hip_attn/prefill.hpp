@@ -18,9 +18,11 @@ HIP_ATTN_API Status plan_prefill(const HipConfig& config, const AttentionShape& 
 /// to"). A prompt prefilled in pieces cut at multiples of block_q gives bit-identical selections to
 /// the prompt whole. A row with nothing to attend gives out = 0, lse = -inf.
 ///
-/// Cost per query block and KV head, default configuration, T keys: min(T, 2^20) / 16 + 16384 keys
-/// scored and 3328 keys and values attended, for block_q * Hq / Hk rows. Workspace: linear in
-/// total_q and in batch.
+/// Cost per query block and KV head, T keys, for block_q * Hq / Hk rows: by the default
+/// configuration min(T, 2^20) / 16 + 16384 keys scored; by presets::landmark(T) min(T / 64, 4096)
+/// landmarks, 1024 for every further landmark stage, and 8192 keys; by both 3328 keys
+/// and values attended (more by presets::landmark above 2^20). Workspace: linear in total_q and in
+/// batch.
 /// On the CPU, lengths, pages and selections are checked as they are read; an error leaves `out`
 /// partly written. On CUDA two kernels, which can be captured; values in device
 /// memory that do not hold make rows NaN (docs/guide/interface.md, "I run under CUDA graphs").

@@ -23,13 +23,13 @@ enum class StatusCode : int {
   kSeqLenBeyondBlockTable,   ///< seq_len needs more pages than the block table has columns
   kQueryLongerThanSequence,  ///< q_len > seq_len
   kTooManyDecodeRows,  ///< more than kMaxDecodeRows query rows in one request of a decode call
-  kInvalidPage,        ///< a block table entry that is not a page
+  kInvalidPage,        ///< an entry of a block table, of keys or landmarks, that is not a page
   kInvalidSlot,        ///< a slot mapping entry, or a selection cache slot, out of range
   kInvalidSelection,   ///< a selection given in that is not ascending, in range and causal
   kMalformedJson,      ///< text that is not JSON, or a value of the wrong type
   kUnknownKey,         ///< a JSON key that this library cannot honour
   kCudaError,          ///< a CUDA call failed; the message carries CUDA's own words
-  kInvalidScalar,      ///< a scale or soft cap that is not finite or out of range
+  kInvalidScalar,      ///< a scale, soft cap or spread that is not finite or out of range
   kOverlap,            ///< an output that shares memory with an input, an output or the workspace
 };
 
