@@ -95,9 +95,9 @@ struct AppendKvArgs {
 /// does what update_landmarks does for the new rows, in the same launch. Cost: 4 * num_tokens * Hk
 /// * D elements moved, and the keys of every chunk that is completed. Errors: kNullPointer,
 /// kMisalignedPointer, kInvalidStride, kInvalidShape, kInvalidScalar, kUnsupported, kCudaError,
-/// kOverlap; on the CPU also kInvalidSlot, kInvalidLength and kInvalidPage, found before anything
-/// is written (on CUDA a slot past the last page is skipped like a negative one, and a landmark
-/// whose keys or place have no page is left as it is).
+/// kOverlap; on the CPU also kInvalidSlot, kInvalidLength, kInvalidPage and
+/// kSeqLenBeyondBlockTable, found before anything is written (on CUDA a slot past the last page is
+/// skipped like a negative one, and a landmark whose keys or place have no page is left as it is).
 template <Element T>
 HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
 
@@ -109,14 +109,17 @@ struct UpdateLandmarksArgs {
   TensorView<const std::int32_t, 1> from;
   TensorView<const std::int32_t, 1> to;
   Landmarks<T> landmarks;  ///< written
-  /// to - from of a request at most, as far as the caller knows: sizes the launch, and may be
-  /// wrong. 0: what the pages hold.
+  /// The largest to - from of a request, as far as the caller knows. It sizes the launch alone: a
+  /// wrong one costs time, not landmarks. 0: unknown, as many as the pages hold.
   std::int64_t max_tokens = 0;
 };
 
-/// Makes landmarks from what the cache holds (docs/guide/algorithm.md, "Landmarks"). A level is
-/// made of the one below it, whose landmarks before `from` exist. Capturable: lengths are read on
-/// the device. Cost: the keys of the chunks once, and their landmarks twice. Errors: as append_kv.
+/// Makes landmarks from what the cache holds (docs/guide/algorithm.md, "Landmarks" and "Upkeep"). A
+/// level is made of the one below it, whose landmarks before `from` must exist. It can be captured:
+/// lengths are read on the device. Cost: the keys of the chunks are read once, and their landmarks
+/// written and, where a level lies above, read once. Errors: those of append_kv but kInvalidSlot; a
+/// `from` outside 0 to `to` is kInvalidLength on the CPU, while on CUDA a negative one counts as 0
+/// and one above `to` makes nothing.
 template <Element T>
 HIP_ATTN_API Status update_landmarks(Device device, const UpdateLandmarksArgs<T>& args,
                                      Stream stream = nullptr);
