@@ -1,7 +1,13 @@
-/// The logits of a stage whose scores need those of every row (StagePlan::needs_row_logits).
+/// The logits of a stage whose scores are made of those of every row: how they are kept, and what
+/// the products of a warp add to them.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
+
+#include "hip_attn/core/host_device.hpp"
+#include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/ptx/convert.cuh"
 
 namespace hip_attn::cuda {
 
@@ -9,6 +15,20 @@ inline constexpr float kNoLogit = -__builtin_inff();
 
 /// NaN counts as -inf.
 __device__ inline float not_nan(float logit) { return fmaxf(logit, kNoLogit); }
+
+/// 2^(logit - max), 1 where they are equal, which infinities can be. Neither is NaN.
+__device__ inline float mass_of(float logit, float max) {
+  return logit == max ? 1.f : exp2_fast(logit - max);
+}
+
+/// The logit that a product makes, by tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1) with a soft cap.
+__device__ inline float logit_of(float product, const LogitScale& logits) {
+  constexpr float kTwoLog2e = 2.88539008f;
+  const float logit = product * logits.scale_log2;
+  if (logits.softcap_log2 == 0.f) return logit;
+  const float tanh = 1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f);
+  return logits.softcap_log2 * tanh;
+}
 
 /// [num_rows][chunks of the stage] with a stride between rows; at least one row.
 struct RowLogits {
@@ -30,5 +50,112 @@ __device__ inline float largest_logit(const RowLogits& logits, std::int32_t chun
   }
   return largest;
 }
+
+/// Writes the logits of a scan by MmaScorer, each always by the same lane of the same warp. Rows
+/// have room up to whole tiles of query rows, and chunks up to a multiple of kChunkAlignment.
+class RowLogitWriter {
+ public:
+  static constexpr std::int32_t kChunkAlignment = 32;
+
+  HIP_ATTN_HOST_DEVICE static constexpr std::int64_t padded_chunks(std::int64_t chunks) {
+    return (chunks + kChunkAlignment - 1) / kChunkAlignment * kChunkAlignment;
+  }
+
+  /// add_masses: keys of a chunk add up where they are all taken; otherwise the largest counts.
+  __device__ RowLogitWriter(const RowLogits& logits, const LogitScale& scale, bool add_masses)
+      : logits_(logits), scale_(scale), add_masses_(add_masses) {}
+
+  /// Takes in the products c[column][] of MmaScorer with a warp's chunks from `first` on: kKeys
+  /// neighbouring columns of a quad belong to one chunk. `again`: there are logits of these chunks
+  /// already. `absent`: the bit of every lane that brought no key.
+  template <int kKeys, int kColumns>
+  __device__ void take(std::uint32_t absent, const float (&c)[kColumns][4], int row,
+                       std::int32_t first, bool again) const {
+    add<false, kKeys>(absent, c, row, first, again);
+  }
+
+  /// The same of four neighbouring keys of one chunk in each quad, of which every key counts.
+  __device__ void take_all(std::uint32_t absent, const float (&c)[4][4], int row,
+                           std::int32_t first, bool again) const {
+    if (add_masses_) {
+      add<true, 4>(absent, c, row, first, again);
+    } else {
+      add<false, 4>(absent, c, row, first, again);
+    }
+  }
+
+ private:
+  /// Lane (g, t) holds rows `row` and row + 8, and the columns of quads 2 t and 2 t + 1.
+  template <bool kAddMasses, int kKeys, int kColumns>
+  __device__ void add(std::uint32_t absent, const float (&c)[kColumns][4], int row,
+                      std::int32_t first, bool again) const {
+    constexpr int kChunks = kColumns / kKeys;  // of a quad
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float* const at = logits_.at(row + 8 * half, first + 2 * t * kChunks);
+      float of_chunks[2 * kChunks];
+#pragma unroll
+      for (float& each : of_chunks) each = kNoLogit;
+      if (again) load(at, of_chunks);
+#pragma unroll
+      for (int i = 0; i < 2 * kChunks; ++i) {
+        const int quad = i / kChunks;  // of this lane's two
+        float of_keys[kKeys];
+#pragma unroll
+        for (int key = 0; key < kKeys; ++key) {
+          const int column = i % kChunks * kKeys + key;
+          const int lane = (2 * t + quad) * 4 + column * (4 / kColumns);
+          const float logit = logit_of(c[column][2 * half + quad], scale_);
+          of_keys[key] = absent >> lane & 1u ? kNoLogit : not_nan(logit);
+        }
+        of_chunks[i] = kAddMasses ? sum(of_chunks[i], of_keys) : largest(of_chunks[i], of_keys);
+      }
+      store(at, of_chunks);
+    }
+  }
+
+  template <int kKeys>
+  __device__ static float largest(float logit, const float (&of_keys)[kKeys]) {
+#pragma unroll
+    for (const float each : of_keys) logit = fmaxf(logit, each);
+    return logit;
+  }
+
+  /// log2(2^logit + the sum of 2^x over the keys), in their order.
+  template <int kKeys>
+  __device__ static float sum(float logit, const float (&of_keys)[kKeys]) {
+    const float max = largest(logit, of_keys);
+    if (max == kNoLogit) return max;
+    float sum = mass_of(logit, max);
+#pragma unroll
+    for (const float each : of_keys) sum = __fadd_rn(sum, mass_of(each, max));
+    return max + __log2f(sum);
+  }
+
+  template <int kCount>
+  using Vector = std::conditional_t<kCount == 2, float2, float4>;
+
+  template <int kCount>
+  __device__ static void load(const float* from, float (&values)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 4) {
+      *reinterpret_cast<Vector<kCount>*>(values + i) =
+          *reinterpret_cast<const Vector<kCount>*>(from + i);
+    }
+  }
+  template <int kCount>
+  __device__ static void store(float* to, const float (&values)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 4) {
+      *reinterpret_cast<Vector<kCount>*>(to + i) =
+          *reinterpret_cast<const Vector<kCount>*>(values + i);
+    }
+  }
+
+  RowLogits logits_;
+  LogitScale scale_;
+  bool add_masses_;
+};
 
 }  // namespace hip_attn::cuda
