@@ -68,15 +68,17 @@ class ChunkScan {
     };
     const int number = rule_for<Rules>(rule, chunk_size);
     return Rules::visit(number, [&]<typename Rule>() {
-      return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
-        if constexpr (Rule::kDescends) {
-          return descend(first, count, chunk_size, range_of, scores);
-        } else if constexpr (!kReadsFixedKeys<Rule>) {
-          return 0u;  // row_scan.cuh
-        } else {
-          return read_keys<Rule>(first, count, range_of, scores);
-        }
-      });
+      if constexpr (!Rule::kDescends && !kReadsFixedKeys<Rule>) {
+        return 0u;  // row_scan.cuh has these
+      } else {
+        return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
+          if constexpr (Rule::kDescends) {
+            return descend(first, count, chunk_size, range_of, scores);
+          } else {
+            return read_keys<Rule>(first, count, range_of, scores);
+          }
+        });
+      }
     });
   }
 

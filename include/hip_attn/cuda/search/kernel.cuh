@@ -152,28 +152,27 @@ template <typename Traits, typename Scorer, typename Team>
 class MaximumStages {
  public:
   __device__ MaximumStages(const SearchWork<Traits>& work, std::byte* memory)
-      : work_(work), memory_(memory, work.params) {}
+      : memory_(memory, work.params) {}
 
   /// Two lists of chunks between stages.
   __device__ std::int32_t* (&lists())[2] { return memory_.lists; }
 
   /// Leaves the scores of all chunks of stage s where every block of the team finds them.
-  __device__ void scan(int s, const ChunkList& chunks) {
-    const StagePlan& stage = work_.params.search.stages[s];
-    rows_.pool(work_, stage.query_stride, memory_.queries);
+  __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
+    const StagePlan& stage = work.params.search.stages[s];
+    rows_.pool(work, stage.query_stride, memory_.queries);
     Team::sync();  // the queries are there, and nobody needs the scores of the stage before
     const Scorer scorer(rows_.rows(), memory_.staging);
-    const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(work_.keys, scorer);
+    const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(work.keys, scorer);
     const auto start_of = [&](std::int32_t i) { return chunks.start(i); };
-    work_.count(s, scan.run(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(),
-                            work_.w0, start_of, scores()));
+    work.count(s, scan.run(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(), work.w0,
+                           start_of, scores()));
     Team::sync();
   }
 
   __device__ float* scores() const { return memory_.scores(rows_.rows().padded); }
 
  private:
-  const SearchWork<Traits>& work_;
   SearchMemory<Traits, Scorer> memory_;
   StageRows<Traits, Scorer> rows_;
 };
@@ -186,16 +185,13 @@ class SearchUnit {
   __device__ SearchUnit(const Params& params, std::int32_t selection_row, int kv_head,
                         const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
                         std::byte* memory)
-      : params_(params),
-        row_(selection_row),
-        kv_head_(kv_head),
-        block_(block),
+      : row_(selection_row),
         storage_(storage),
         work_(params, block, kv_head),
         stages_(work_, memory) {}
 
   __device__ void run() {
-    if (!params_.selection_in.blocks) {
+    if (!work_.params.selection_in.blocks) {
       search();
     } else if (Team::rank() == 0) {
       take_given_selection();
@@ -207,41 +203,42 @@ class SearchUnit {
 
   /// Copies the caller's selection when its blocks ascend and lie between sink and window.
   __device__ void take_given_selection() {
-    const auto& given = params_.selection_in;
-    const std::int32_t count = given.counts[row_ * given.counts_row_stride + kv_head_];
-    work_.w0 = given.window_start[row_ * given.window_row_stride + kv_head_];
+    const auto& given = work_.params.selection_in;
+    const std::int32_t count = given.counts[row_ * given.counts_row_stride + work_.kv_head];
+    work_.w0 = given.window_start[row_ * given.window_row_stride + work_.kv_head];
     bool holds = given_count_holds(count, given.max_blocks) &&
-                 given_window_holds(work_.w0, params_.search.sink, block_.p0);
+                 given_window_holds(work_.w0, work_.params.search.sink, work_.block.p0);
     const std::int32_t* blocks =
-        given.blocks + row_ * given.blocks_row_stride + kv_head_ * given.blocks_head_stride;
+        given.blocks + row_ * given.blocks_row_stride + work_.kv_head * given.blocks_head_stride;
     std::int32_t* copy = blocks_out();
 #pragma unroll 1
     for (std::int32_t i = thread(); i < (holds ? count : 0); i += kSearchThreads) {
       const std::int32_t number = blocks[i];
-      holds &= given_block_holds(number, i == 0 ? 0 : blocks[i - 1], i == 0, params_.search.sink,
-                                 work_.w0, params_.search.block_shift);
+      holds &=
+          given_block_holds(number, i == 0 ? 0 : blocks[i - 1], i == 0, work_.params.search.sink,
+                            work_.w0, work_.params.search.block_shift);
       if (copy != blocks) copy[i] = number;
     }
     write_header(__syncthreads_and(holds) ? count : -1);
   }
 
   __device__ void search() {
-    const std::int32_t candidates = work_.w0 - params_.search.sink;
+    const std::int32_t candidates = work_.w0 - work_.params.search.sink;
     std::int32_t*(&lists)[2] = stages_.lists();
     std::int32_t count = 0;
-    int size_shift = params_.search.block_shift;
+    int size_shift = work_.params.search.block_shift;
 #pragma unroll 1
-    for (int s = 0; s < params_.search.num_stages; ++s) {
-      const int shift = params_.search.chunk_shift(s, candidates);
+    for (int s = 0; s < work_.params.search.num_stages; ++s) {
+      const int shift = work_.params.search.chunk_shift(s, candidates);
       const ChunkList chunks = s == 0
-                                   ? ChunkList::whole(params_.search.sink, work_.w0, shift)
+                                   ? ChunkList::whole(work_.params.search.sink, work_.w0, shift)
                                    : ChunkList::cut(lists[0], count, size_shift, shift, work_.w0);
-      const std::int32_t keep = params_.search.kept_chunks(s, shift);
+      const std::int32_t keep = work_.params.search.kept_chunks(s, shift);
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
-        stages_.scan(s, chunks);
-        const float* const scores = stages_.scores();
-        select_chunks([&](std::int32_t i) { return scores[i]; }, chunks.count, keep, storage_,
+        stages_.scan(work_, s, chunks);
+        select_chunks([&](std::int32_t i) { return stages_.scores()[i]; }, chunks.count, keep,
+                      storage_,
                       [&](std::int32_t rank, std::int32_t i) { lists[1][rank] = chunks.start(i); });
       } else {  // nothing can be dropped and no key is read
 #pragma unroll 1
@@ -258,28 +255,25 @@ class SearchUnit {
     if (Team::rank() != 0) return;
     // One stage whose chunk size doubled leaves chunks of several blocks.
     const ChunkList blocks =
-        ChunkList::cut(lists[0], count, size_shift, params_.search.block_shift, work_.w0);
+        ChunkList::cut(lists[0], count, size_shift, work_.params.search.block_shift, work_.w0);
     std::int32_t* out = blocks_out();
 #pragma unroll 1
     for (std::int32_t i = thread(); i < blocks.count; i += kSearchThreads) {
-      out[i] = blocks.start(i) >> params_.search.block_shift;
+      out[i] = blocks.start(i) >> work_.params.search.block_shift;
     }
     write_header(blocks.count);
   }
 
   __device__ std::int32_t* blocks_out() const {
-    const auto& out = params_.selection;
-    return out.blocks + row_ * out.blocks_row_stride + kv_head_ * out.blocks_head_stride;
+    const auto& out = work_.params.selection;
+    return out.blocks + row_ * out.blocks_row_stride + work_.kv_head * out.blocks_head_stride;
   }
 
   __device__ void write_header(std::int32_t count) const {
-    if (thread() == 0) cuda::write_header(params_, row_, kv_head_, count, work_.w0);
+    if (thread() == 0) cuda::write_header(work_.params, row_, work_.kv_head, count, work_.w0);
   }
 
-  const Params& params_;
   std::int32_t row_;
-  int kv_head_;
-  const QueryBlock& block_;
   SelectStorage<kSearchThreads>& storage_;
   SearchWork<Traits> work_;
   Stages stages_;

@@ -69,7 +69,7 @@ class AnyStages {
  public:
   using Stored = StoredOf<Traits>;
 
-  __device__ AnyStages(const SearchWork<Traits>& work, std::byte* memory) : work_(work) {
+  __device__ AnyStages(const SearchWork<Traits>& work, std::byte* memory) {
     const std::int64_t length = work.params.list_length;
     lists_[0] = reinterpret_cast<std::int32_t*>(memory);
     lists_[1] = lists_[0] + length;
@@ -79,21 +79,21 @@ class AnyStages {
   __device__ std::int32_t* (&lists())[2] { return lists_; }
 
   /// Leaves the scores of all chunks of stage s.
-  __device__ void scan(int s, const ChunkList& chunks) {
-    const StagePlan& stage = work_.params.search.stages[s];
-    rows_.pool(work_, stage.query_stride, reinterpret_cast<std::uint32_t*>(memory_));
+  __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
+    const StagePlan& stage = work.params.search.stages[s];
+    rows_.pool(work, stage.query_stride, reinterpret_cast<std::uint32_t*>(memory_));
     offsets_ = Memory::offsets(rows_.rows().count, chunks.count);
     __syncthreads();  // the queries are there, and nobody needs the scores of the stage before
     const MmaScorer<Traits> scorer(rows_.rows(), nullptr);
     if (writes_row_logits(stage)) {
       const RowLogits logits{at<float>(offsets_.logits), Memory::stride(chunks.count),
                              rows_.rows().count};
-      work_.count(s, write_row_logits(s, chunks, scorer, logits));
+      work.count(s, write_row_logits(work, s, chunks, scorer, logits));
       __syncthreads();
       reduce(stage.reduction, logits, chunks.count);
     } else {
-      const ChunkScan<Traits, MmaScorer<Traits>, LoneBlock, kWarps> scan(work_.keys, scorer);
-      work_.count(s, run(scan, static_cast<int>(stage.rule), chunks));
+      const ChunkScan<Traits, MmaScorer<Traits>, LoneBlock, kWarps> scan(work.keys, scorer);
+      work.count(s, run(scan, static_cast<int>(stage.rule), chunks, work.w0));
     }
     __syncthreads();
   }
@@ -111,34 +111,36 @@ class AnyStages {
   }
 
   template <typename Scan>
-  __device__ std::uint32_t run(const Scan& scan, int rule, const ChunkList& chunks) const {
+  __device__ std::uint32_t run(const Scan& scan, int rule, const ChunkList& chunks,
+                               std::int32_t end) const {
     return scan.run(
-        rule, chunks.count, chunks.chunk_size(), work_.w0,
+        rule, chunks.count, chunks.chunk_size(), end,
         [&](std::int32_t i) { return chunks.start(i); }, scores());
   }
 
   /// Returns what this thread's quad read, as scans do.
-  __device__ std::uint32_t write_row_logits(int s, const ChunkList& chunks,
+  __device__ std::uint32_t write_row_logits(const SearchWork<Traits>& work, int s,
+                                            const ChunkList& chunks,
                                             const MmaScorer<Traits>& scorer,
                                             const RowLogits& logits) const {
-    const StagePlan& stage = work_.params.search.stages[s];
+    const StagePlan& stage = work.params.search.stages[s];
     const bool sums = stage.reduction == Reduction::kSoftmaxSum;
     const LogitScale products{1.f, 0.f};  // all that a maximum compares
-    const RowLogitWriter writer(logits, sums ? work_.params.logits : products, sums);
-    const RowScan<Traits, kWarps> row_scan(work_.keys, scorer, writer);
+    const RowLogitWriter writer(logits, sums ? work.params.logits : products, sums);
+    const RowScan<Traits, kWarps> row_scan(work.keys, scorer, writer);
     auto rule = static_cast<int>(stage.rule);
     if (rule == Rules::template index_of<LandmarkRule>()) {
-      const LandmarkRows<Stored> landmarks(work_.params.landmarks[s], work_.block.request,
-                                           work_.kv_head);
+      const LandmarkRows<Stored> landmarks(work.params.landmarks[s], work.block.request,
+                                           work.kv_head);
       return row_scan.read_landmarks(landmarks, chunks);
     }
     if (rule == Rules::template index_of<EveryKeyRule>()) {
-      if (chunks.chunk_shift > 0) return row_scan.read_every_key(chunks, work_.w0);
+      if (chunks.chunk_shift > 0) return row_scan.read_every_key(chunks, work.w0);
       rule = Rules::template index_of<CentreRule>();  // which is every key of a single one
     }
     const ChunkScan<Traits, MmaScorer<Traits>, LoneBlock, kWarps, RowLogitWriter> scan(
-        work_.keys, scorer, writer);
-    return run(scan, rule, chunks);
+        work.keys, scorer, writer);
+    return run(scan, rule, chunks, work.w0);
   }
 
   __device__ void reduce(Reduction reduction, const RowLogits& logits,
@@ -168,7 +170,6 @@ class AnyStages {
                                       [&](std::int32_t i, float score) { scores[i] = score; });
   }
 
-  const SearchWork<Traits>& work_;
   std::int32_t* lists_[2];
   std::byte* memory_;  ///< behind the lists
   typename Memory::StageOffsets offsets_{};
