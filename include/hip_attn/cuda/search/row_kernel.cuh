@@ -4,6 +4,7 @@
 /// workspace of each.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,46 +22,74 @@ HIP_ATTN_HOST_DEVICE constexpr bool writes_row_logits(const StagePlan& stage) {
   return stage.needs_row_logits() || stage.rule == ScanRule::kEveryKey;
 }
 
-/// Memory of one thread block in the workspace: two lists, and then the arrays of a stage, which
-/// begin with its pooled queries.
+/// Memory of one thread block in the workspace: two lists, the pooled queries and the scores of a
+/// stage, and what is made of its rows.
 template <typename Traits>
 class RowSearchMemory {
  public:
   using Layout = typename MmaScorer<Traits>::Layout;
 
-  /// Offsets in bytes, from the end of the lists on.
-  struct StageOffsets {
-    std::int64_t scores;   ///< [chunks]
-    std::int64_t weights;  ///< [rows]
-    std::int64_t masses;   ///< [rows, tiles of chunks]
-    std::int64_t logits;   ///< [padded rows, padded chunks]
-    std::int64_t end;
-  };
-  HIP_ATTN_HOST_DEVICE static StageOffsets offsets(std::int64_t rows, std::int64_t chunks) {
-    const std::int64_t padded_rows = Layout::padded(static_cast<int>(rows));
-    const std::int64_t tiles = num_sum_tiles(static_cast<std::int32_t>(chunks));
-    StageOffsets at{};
-    at.scores = padded(padded_rows * static_cast<std::int64_t>(Layout::kRowBytes));
-    at.weights = at.scores + padded(chunks * sizeof(float));
-    at.masses = at.weights + padded(rows * sizeof(RowWeight));
-    at.logits = at.masses + padded(rows * tiles * sizeof(MassSum));
-    at.end = at.logits + padded_rows * stride(chunks) * std::int64_t{sizeof(float)};
-    return at;
-  }
-  /// Of the rows of logits.
-  HIP_ATTN_HOST_DEVICE static std::int64_t stride(std::int64_t chunks) {
-    return RowLogitWriter::padded_chunks(chunks);
-  }
+  __device__ RowSearchMemory(std::byte* memory, std::int64_t list_length)
+      : lists{reinterpret_cast<std::int32_t*>(memory),
+              reinterpret_cast<std::int32_t*>(memory) + list_length},
+        queries_(memory + lists_bytes(list_length)) {}
 
   HIP_ATTN_HOST_DEVICE static std::int64_t lists_bytes(std::int64_t list_length) {
     return padded(2 * list_length * sizeof(std::int32_t));
   }
+  /// What a stage takes behind the lists.
+  static std::int64_t stage_bytes(std::int64_t rows, std::int64_t chunks) {
+    const int padded_rows = Layout::padded(static_cast<int>(rows));
+    return scores_end(padded_rows, chunks) + logits_bytes(padded_rows, chunks) +
+           weights_bytes(rows) +
+           padded(rows * num_sum_tiles(static_cast<std::int32_t>(chunks)) * sizeof(MassSum));
+  }
+
+  std::int32_t* lists[2];
+
+  __device__ std::uint32_t* queries() const { return reinterpret_cast<std::uint32_t*>(queries_); }
+  __device__ float* scores(const SearchRows& rows) const {
+    return reinterpret_cast<float*>(queries_ + queries_bytes(rows.padded));
+  }
+  __device__ RowLogits logits(const SearchRows& rows, std::int32_t chunks) const {
+    return {reinterpret_cast<float*>(queries_ + scores_end(rows.padded, chunks)), stride(chunks),
+            rows.count};
+  }
+  /// [rows]
+  __device__ RowWeight* weights(const SearchRows& rows, std::int32_t chunks) const {
+    return reinterpret_cast<RowWeight*>(queries_ + scores_end(rows.padded, chunks) +
+                                        logits_bytes(rows.padded, chunks));
+  }
+  /// [rows][tiles of chunks]
+  __device__ MassSum* masses(const SearchRows& rows, std::int32_t chunks) const {
+    return reinterpret_cast<MassSum*>(reinterpret_cast<std::byte*>(weights(rows, chunks)) +
+                                      weights_bytes(rows.count));
+  }
 
  private:
+  HIP_ATTN_HOST_DEVICE static std::int64_t stride(std::int64_t chunks) {
+    return RowLogitWriter::padded_chunks(chunks);
+  }
+  HIP_ATTN_HOST_DEVICE static std::int64_t queries_bytes(std::int64_t padded_rows) {
+    return padded_rows * static_cast<std::int64_t>(Layout::kRowBytes);
+  }
+  HIP_ATTN_HOST_DEVICE static std::int64_t scores_end(std::int64_t padded_rows,
+                                                      std::int64_t chunks) {
+    return queries_bytes(padded_rows) + padded(chunks * sizeof(float));
+  }
+  HIP_ATTN_HOST_DEVICE static std::int64_t logits_bytes(std::int64_t padded_rows,
+                                                        std::int64_t chunks) {
+    return padded_rows * stride(chunks) * std::int64_t{sizeof(float)};
+  }
+  HIP_ATTN_HOST_DEVICE static std::int64_t weights_bytes(std::int64_t rows) {
+    return padded(rows * sizeof(RowWeight));
+  }
   /// To whole sectors of memory.
   HIP_ATTN_HOST_DEVICE static std::int64_t padded(std::int64_t bytes) {
     return (bytes + 31) / 32 * 32;
   }
+
+  std::byte* queries_;
 };
 
 /// Scores of stages of any rule and reduction, as MaximumStages has those of some.
@@ -69,28 +98,21 @@ class AnyStages {
  public:
   using Stored = StoredOf<Traits>;
 
-  __device__ AnyStages(const SearchWork<Traits>& work, std::byte* memory) {
-    const std::int64_t length = work.params.list_length;
-    lists_[0] = reinterpret_cast<std::int32_t*>(memory);
-    lists_[1] = lists_[0] + length;
-    memory_ = memory + Memory::lists_bytes(length);
-  }
+  __device__ AnyStages(const SearchWork<Traits>& work, std::byte* memory)
+      : memory_(memory, work.params.list_length) {}
 
-  __device__ std::int32_t* (&lists())[2] { return lists_; }
+  __device__ std::int32_t* (&lists())[2] { return memory_.lists; }
 
   /// Leaves the scores of all chunks of stage s.
   __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
     const StagePlan& stage = work.params.search.stages[s];
-    rows_.pool(work, stage.query_stride, reinterpret_cast<std::uint32_t*>(memory_));
-    offsets_ = Memory::offsets(rows_.rows().count, chunks.count);
+    rows_.pool(work, stage.query_stride, memory_.queries());
     __syncthreads();  // the queries are there, and nobody needs the scores of the stage before
     const MmaScorer<Traits> scorer(rows_.rows(), nullptr);
     if (writes_row_logits(stage)) {
-      const RowLogits logits{at<float>(offsets_.logits), Memory::stride(chunks.count),
-                             rows_.rows().count};
-      work.count(s, write_row_logits(work, s, chunks, scorer, logits));
+      work.count(s, write_row_logits(work, s, chunks, scorer));
       __syncthreads();
-      reduce(stage.reduction, logits, chunks.count);
+      reduce(stage.reduction, chunks.count);
     } else {
       const ChunkScan<Traits, MmaScorer<Traits>, LoneBlock, kWarps> scan(work.keys, scorer);
       work.count(s, run(scan, static_cast<int>(stage.rule), chunks, work.w0));
@@ -98,17 +120,11 @@ class AnyStages {
     __syncthreads();
   }
 
-  __device__ float* scores() const { return at<float>(offsets_.scores); }
+  __device__ float* scores() const { return memory_.scores(rows_.rows()); }
 
  private:
-  using Memory = RowSearchMemory<Traits>;
   using Rules = typename Traits::Rules;
   static constexpr int kWarps = kSearchThreads / 32;
-
-  template <typename T>
-  __device__ T* at(std::int64_t offset) const {
-    return reinterpret_cast<T*>(memory_ + offset);
-  }
 
   template <typename Scan>
   __device__ std::uint32_t run(const Scan& scan, int rule, const ChunkList& chunks,
@@ -121,12 +137,12 @@ class AnyStages {
   /// Returns what this thread's quad read, as scans do.
   __device__ std::uint32_t write_row_logits(const SearchWork<Traits>& work, int s,
                                             const ChunkList& chunks,
-                                            const MmaScorer<Traits>& scorer,
-                                            const RowLogits& logits) const {
+                                            const MmaScorer<Traits>& scorer) const {
     const StagePlan& stage = work.params.search.stages[s];
     const bool sums = stage.reduction == Reduction::kSoftmaxSum;
     const LogitScale products{1.f, 0.f};  // all that a maximum compares
-    const RowLogitWriter writer(logits, sums ? work.params.logits : products, sums);
+    const RowLogitWriter writer(memory_.logits(rows_.rows(), chunks.count),
+                                sums ? work.params.logits : products, sums);
     const RowScan<Traits, kWarps> row_scan(work.keys, scorer, writer);
     auto rule = static_cast<int>(stage.rule);
     if (rule == Rules::template index_of<LandmarkRule>()) {
@@ -143,9 +159,9 @@ class AnyStages {
     return run(scan, rule, chunks, work.w0);
   }
 
-  __device__ void reduce(Reduction reduction, const RowLogits& logits,
-                         std::int32_t num_chunks) const {
-    float* const scores = this->scores();
+  __device__ void reduce(Reduction reduction, std::int32_t num_chunks) const {
+    const RowLogits logits = memory_.logits(rows_.rows(), num_chunks);
+    float* const scores = memory_.scores(rows_.rows());
     if (reduction == Reduction::kMaximum) {
 #pragma unroll 1
       for (auto i = static_cast<std::int32_t>(threadIdx.x); i < num_chunks; i += kSearchThreads) {
@@ -154,8 +170,8 @@ class AnyStages {
       return;
     }
     const std::int32_t tiles = num_sum_tiles(num_chunks);
-    auto* const masses = at<MassSum>(offsets_.masses);
-    auto* const weights = at<RowWeight>(offsets_.weights);
+    auto* const masses = memory_.masses(rows_.rows(), num_chunks);
+    auto* const weights = memory_.weights(rows_.rows(), num_chunks);
     const auto mass_at = [&](std::int32_t row, std::int32_t tile) -> MassSum& {
       return masses[std::int64_t{row} * tiles + tile];
     };
@@ -170,9 +186,7 @@ class AnyStages {
                                       [&](std::int32_t i, float score) { scores[i] = score; });
   }
 
-  std::int32_t* lists_[2];
-  std::byte* memory_;  ///< behind the lists
-  typename Memory::StageOffsets offsets_{};
+  RowSearchMemory<Traits> memory_;
   StageRows<Traits, MmaScorer<Traits>> rows_;
 };
 
@@ -190,8 +204,7 @@ std::size_t row_search_bytes(const ScanSize* scans, int num_scans, std::int64_t 
   using Memory = RowSearchMemory<Traits>;
   std::int64_t most = 0;
   for (int s = 0; s < num_scans; ++s) {
-    const std::int64_t end = Memory::offsets(scans[s].rows, scans[s].chunks).end;
-    most = end > most ? end : most;
+    most = std::max(most, Memory::stage_bytes(scans[s].rows, scans[s].chunks));
   }
   return static_cast<std::size_t>(Memory::lists_bytes(list_length) + most);
 }
