@@ -139,10 +139,8 @@ class AnyStages {
                                             const ChunkList& chunks,
                                             const MmaScorer<Traits>& scorer) const {
     const StagePlan& stage = work.params.search.stages[s];
-    const bool sums = stage.reduction == Reduction::kSoftmaxSum;
-    const LogitScale products{1.f, 0.f};  // all that a maximum compares
-    const RowLogitWriter writer(memory_.logits(rows_.rows(), chunks.count),
-                                sums ? work.params.logits : products, sums);
+    const RowLogitWriter writer(memory_.logits(rows_.rows(), chunks.count), work.params.logits,
+                                stage.reduction);
     const RowScan<Traits, kWarps> row_scan(work.keys, scorer, writer);
     auto rule = static_cast<int>(stage.rule);
     if (rule == Rules::template index_of<LandmarkRule>()) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "hip_attn/config.hpp"
 #include "hip_attn/core/host_device.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
 #include "hip_attn/cuda/ptx/convert.cuh"
@@ -21,13 +22,18 @@ __device__ inline float mass_of(float logit, float max) {
   return logit == max ? 1.f : exp2_fast(logit - max);
 }
 
-/// The logit that a product makes, by tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1) with a soft cap.
-__device__ inline float logit_of(float product, const LogitScale& logits) {
+/// Logits of products, by tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1) with a soft cap.
+template <int kCount>
+__device__ void make_logits(float (&products)[kCount], const LogitScale& logits) {
   constexpr float kTwoLog2e = 2.88539008f;
-  const float logit = product * logits.scale_log2;
-  if (logits.softcap_log2 == 0.f) return logit;
-  const float tanh = 1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f);
-  return logits.softcap_log2 * tanh;
+#pragma unroll
+  for (float& each : products) each *= logits.scale_log2;
+  if (logits.softcap_log2 == 0.f) return;
+#pragma unroll
+  for (float& each : products) {
+    const float tanh = 1.f - __fdividef(2.f, exp2_fast(each * kTwoLog2e) + 1.f);
+    each = logits.softcap_log2 * tanh;
+  }
 }
 
 /// [num_rows][chunks of the stage] with a stride between rows; at least one row.
@@ -61,9 +67,9 @@ class RowLogitWriter {
     return (chunks + kChunkAlignment - 1) / kChunkAlignment * kChunkAlignment;
   }
 
-  /// add_masses: keys of a chunk add up where they are all taken; otherwise the largest counts.
-  __device__ RowLogitWriter(const RowLogits& logits, const LogitScale& scale, bool add_masses)
-      : logits_(logits), scale_(scale), add_masses_(add_masses) {}
+  /// A maximum compares plain products.
+  __device__ RowLogitWriter(const RowLogits& logits, const LogitScale& scale, Reduction reduction)
+      : logits_(logits), scale_(scale), sums_(reduction == Reduction::kSoftmaxSum) {}
 
   /// Takes in the products c[column][] of MmaScorer with a warp's chunks from `first` on: kKeys
   /// neighbouring columns of a quad belong to one chunk. `again`: there are logits of these chunks
@@ -74,10 +80,10 @@ class RowLogitWriter {
     add<false, kKeys>(absent, c, row, first, again);
   }
 
-  /// The same of four neighbouring keys of one chunk in each quad, of which every key counts.
+  /// The same of four neighbouring keys of one chunk in each quad, which add up for a sum.
   __device__ void take_all(std::uint32_t absent, const float (&c)[4][4], int row,
                            std::int32_t first, bool again) const {
-    if (add_masses_) {
+    if (sums_) {
       add<true, 4>(absent, c, row, first, again);
     } else {
       add<false, 4>(absent, c, row, first, again);
@@ -93,6 +99,13 @@ class RowLogitWriter {
     const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      // Columns of quad 2 t, and then of quad 2 t + 1.
+      float logits[2 * kColumns];
+#pragma unroll
+      for (int i = 0; i < 2 * kColumns; ++i) {
+        logits[i] = c[i % kColumns][2 * half + i / kColumns];
+      }
+      if (sums_) make_logits(logits, scale_);
       float* const at = logits_.at(row + 8 * half, first + 2 * t * kChunks);
       float of_chunks[2 * kChunks];
 #pragma unroll
@@ -100,14 +113,12 @@ class RowLogitWriter {
       if (again) load(at, of_chunks);
 #pragma unroll
       for (int i = 0; i < 2 * kChunks; ++i) {
-        const int quad = i / kChunks;  // of this lane's two
         float of_keys[kKeys];
 #pragma unroll
         for (int key = 0; key < kKeys; ++key) {
-          const int column = i % kChunks * kKeys + key;
-          const int lane = (2 * t + quad) * 4 + column * (4 / kColumns);
-          const float logit = logit_of(c[column][2 * half + quad], scale_);
-          of_keys[key] = absent >> lane & 1u ? kNoLogit : not_nan(logit);
+          const int column = i * kKeys + key;
+          const int lane = t * 8 + column * (4 / kColumns);
+          of_keys[key] = absent >> lane & 1u ? kNoLogit : not_nan(logits[column]);
         }
         of_chunks[i] = kAddMasses ? sum(of_chunks[i], of_keys) : largest(of_chunks[i], of_keys);
       }
@@ -154,8 +165,8 @@ class RowLogitWriter {
   }
 
   RowLogits logits_;
-  LogitScale scale_;
-  bool add_masses_;
+  const LogitScale& scale_;
+  bool sums_;
 };
 
 }  // namespace hip_attn::cuda
