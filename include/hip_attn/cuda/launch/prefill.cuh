@@ -198,7 +198,9 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
   int per_multiprocessor = 0;
   error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
       &per_multiprocessor, workspace_search<Traits>(plan).kernel, kSearchThreads, 0);
-  schedule.search_blocks = std::max(1, per_multiprocessor * device.multiprocessors);
+  const std::int64_t units = plan.selection_rows * plan.shape.num_kv_heads;
+  schedule.search_blocks = static_cast<int>(
+      std::clamp<std::int64_t>(units, 1, std::max(1, per_multiprocessor * device.multiprocessors)));
   return to_status(error, "plan_prefill");
 }
 
