@@ -11,6 +11,7 @@
 #include "hip_attn/cuda/search/chunk_scan.cuh"
 #include "hip_attn/cuda/search/kernel.cuh"
 #include "hip_attn/cuda/search/mma_scorer.cuh"
+#include "hip_attn/cuda/search/row_logit_writer.cuh"
 #include "hip_attn/cuda/search/row_logits.cuh"
 #include "hip_attn/cuda/search/row_scan.cuh"
 #include "hip_attn/cuda/search/softmax_sum.cuh"

@@ -8,7 +8,7 @@
 #include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/chunk_scan.cuh"
 #include "hip_attn/cuda/search/mma_scorer.cuh"
-#include "hip_attn/cuda/search/row_logits.cuh"
+#include "hip_attn/cuda/search/row_logit_writer.cuh"
 
 namespace hip_attn::cuda {
 

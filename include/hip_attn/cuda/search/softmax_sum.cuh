@@ -37,6 +37,11 @@ struct RowWeight {
   float weight;
 };
 
+/// 2^(logit - max), 1 where they are equal, which infinities can be. logit is not NaN.
+__device__ inline float mass_of(float logit, float max) {
+  return logit == max ? 1.f : exp2_fast(logit - max);
+}
+
 // ---- Of one warp, or one thread -----------------------------------------------------------------
 
 /// Of a tile of one row, whose logits of all chunks begin at `logits`. Called by a whole warp,
