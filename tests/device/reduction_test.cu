@@ -1,364 +1,477 @@
-// A reduction with a state for every row, as a softmax has: the searches of prefill and decode,
-// instantiated with it, against float64.
+// The logits of single rows that the searches of prefill write, and the softmax sums that are made
+// of such logits, against float64.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
-#include <map>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "device/built_traits.cuh"
 #include "device/device_test.cuh"
-#include "device/sum_reference.hpp"
-#include "hip_attn/cuda/launch/decode.cuh"
-#include "hip_attn/cuda/launch/prefill.cuh"
-#include "hip_attn/operator_checks.hpp"
-#include "support/attention_oracle.hpp"
-#include "support/call.hpp"
-#include "support/configs.hpp"
-#include "support/problem.hpp"
-#include "support/reference.hpp"
+#include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/search/row_kernel.cuh"
+#include "hip_attn/cuda/search/softmax_sum.cuh"
+#include "support/device_buffer.hpp"
+#include "support/values.hpp"
 
 namespace hip_attn {
 namespace {
 
 using namespace test;
 
-using T = BuiltElement;
+constexpr double kNothing = -std::numeric_limits<double>::infinity();
 
-/// The reduction of sum_reference.hpp.
-struct SumOfExponentials {
-  static constexpr bool kNeedsRowState = true;
-  static constexpr float kNothing = 0.f;
-  static constexpr float kNoState = -__builtin_inff();
+double or_nothing(double x) { return std::isnan(x) ? kNothing : x; }
 
-  __device__ SumOfExponentials(float scale_log2, float /*softcap_log2*/)
-      : scale_log2_(scale_log2) {}
+/// log2 of the sum of 2^x.
+double log2_of_sum(const std::vector<double>& of_keys) {
+  const double max = *std::max_element(of_keys.begin(), of_keys.end());
+  if (max == kNothing) return max;
+  double sum = 0;
+  for (const double x : of_keys) sum += x == max ? 1. : std::exp2(x - max);
+  return max + std::log2(sum);
+}
 
-  /// *state is the largest logit so far. As integers, floats ascend where they are positive and
-  /// descend where they are negative.
-  __device__ void observe(float* state, float logit) const {
-    const float x = logit + 0.f;  // -0 becomes 0
-    if (x >= 0.f) {
-      atomicMax(reinterpret_cast<int*>(state), __float_as_int(x));
-    } else {
-      atomicMin(reinterpret_cast<unsigned*>(state), __float_as_uint(x));
-    }
+// ---- Softmax sums -------------------------------------------------------------------------------
+
+struct SumMemory {
+  cuda::RowLogits logits;
+  std::int32_t num_chunks;
+  cuda::MassSum* masses;
+  cuda::RowWeight* weights;
+  float* scores;
+
+  __device__ cuda::MassSum& mass(std::int32_t row, std::int32_t tile) const {
+    return masses[std::int64_t{row} * cuda::num_sum_tiles(num_chunks) + tile];
   }
-  __device__ static float merge_states(float a, float b) { return fmaxf(a, b); }
-  __device__ float score(float logit, float state) const {
-    return exp2f((logit - state) * scale_log2_);
-  }
-  __device__ static float merge(float a, float b) { return a + b; }
-
- private:
-  float scale_log2_;
 };
 
-struct SumTraits : BuiltTraits {
-  using Rules = cuda::RuleList<cuda::CentreRule, cuda::CentreRule>;
-  using Reduction = SumOfExponentials;
+/// The share of a thread block of `count`: [begin, end).
+struct Share {
+  std::int32_t begin;
+  std::int32_t end;
+
+  __device__ explicit Share(std::int32_t count) {
+    const auto blocks = static_cast<std::int32_t>(gridDim.x);
+    const std::int32_t size = (count + blocks - 1) / blocks;
+    begin = min(count, static_cast<std::int32_t>(blockIdx.x) * size);
+    end = min(count, begin + size);
+  }
 };
 
-/// How far a score in fp32 may be from that in float64, relative to it: a logit errs by a few
-/// 1e-5, of which 1 / sqrt(D) reaches the exponent, and up to 512 rows are summed.
-constexpr double kError = 5e-5;
-
-/// Every row counts once.
-double once(std::size_t /*row*/, std::size_t /*rows*/) { return 1; }
-
-/// Visits every unit of a call.
-template <typename Visit>
-void for_each_unit(Operator op, const HipConfig& config, const Problem<T>& problem, Visit&& visit) {
-  for (const QueryBlock& block : query_blocks(problem, op, config)) {
-    for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) visit(block, head);
-  }
+template <int kThreads>
+__global__ void tile_kernel(SumMemory memory) {
+  const Share share(cuda::num_sum_tiles(memory.num_chunks));
+  cuda::make_tile_masses<kThreads>(
+      memory.logits, memory.num_chunks, share.begin, share.end,
+      [&](std::int32_t row, std::int32_t tile, const cuda::MassSum& mass) {
+        memory.mass(row, tile) = mass;
+      });
 }
 
-/// What the GPU selected is what the reference selects, but for chunks whose scores are the same to
-/// rounding.
-void check_unit(const HipConfig& config, const ExpectedSelection& expected, std::int64_t w0,
-                const std::vector<std::int32_t>& blocks) {
-  CHECK(w0 == expected.w0);
-  REQUIRE(blocks.size() == expected.blocks.size());
-  CHECK(std::is_sorted(blocks.begin(), blocks.end()));
-  std::vector<std::int32_t> instead;
-  std::set_difference(blocks.begin(), blocks.end(), expected.blocks.begin(), expected.blocks.end(),
-                      std::back_inserter(instead));
-  std::vector<std::int32_t> missing;
-  std::set_difference(expected.blocks.begin(), expected.blocks.end(), blocks.begin(), blocks.end(),
-                      std::back_inserter(missing));
-  REQUIRE(instead.size() == missing.size());
-  for (const std::int32_t block : instead) {
-    CAPTURE(config.block_k(), block);
-    REQUIRE(expected.scores.count(block) == 1);  // the stage before kept it
-    for (const std::int32_t other : missing) {
-      CAPTURE(other);
-      const double score = expected.scores.at(other);
-      CHECK(score - expected.scores.at(block) <= 2 * kError * score);
-    }
-  }
+template <int kThreads>
+__global__ void weight_kernel(SumMemory memory) {
+  cuda::make_row_weights<kThreads>(
+      memory.logits.num_rows, cuda::num_sum_tiles(memory.num_chunks),
+      [&](std::int32_t row, std::int32_t tile) { return memory.mass(row, tile); }, memory.weights);
 }
 
-void check_result(Operator op, const HipConfig& config, const Problem<T>& problem,
-                  const RunResult<T>& result) {
-  std::vector<std::int64_t> key_reads(config.stages.size(), 0);
-  for_each_unit(op, config, problem, [&](const QueryBlock& block, std::int64_t head) {
-    CAPTURE(block.request, block.p0, head);
-    const ExpectedSelection expected = expected_selection(op, config, problem, block, head, once);
-    REQUIRE(result.selection.counts[block.selection_row * problem.heads.num_kv_heads + head] >= 0);
-    check_unit(config, expected, result.selection.w0(block.selection_row, head),
-               result.selection.unit(block.selection_row, head));
-    for (std::size_t s = 0; s < key_reads.size(); ++s) key_reads[s] += expected.key_reads[s];
-  });
-  const std::vector<std::int64_t> counted(result.counters.begin(),
-                                          result.counters.begin() + std::ssize(config.stages));
-  CHECK(counted == key_reads);
+template <int kThreads>
+__global__ void score_kernel(SumMemory memory) {
+  const Share share(memory.num_chunks);
+  cuda::make_softmax_sums<kThreads>(
+      memory.logits, memory.weights, share.begin, share.end,
+      [&](std::int32_t chunk, float score) { memory.scores[chunk] = score; });
 }
 
-// ---- The cases ----------------------------------------------------------------------------------
+/// Logits of rows whose stride is longer than they are.
+struct HostLogits {
+  std::int32_t rows;
+  std::int32_t chunks;
+  std::int64_t stride;
+  std::vector<float> values;
 
-struct Case {
-  std::string name;
-  HipConfig config;
-  std::int64_t group;
-};
-
-HipConfig one_stage() {
-  HipConfig config;
-  config.sink = 8;
-  config.window = 24;
-  config.block_q = 16;
-  config.stages = {{8, 200, 1, ScanRule::kCentre}};
-  return config;
-}
-
-/// Each stage pools rows in another way.
-HipConfig two_stages() {
-  HipConfig config = one_stage();
-  config.stages = {{32, 256, 4, ScanRule::kCentre}, {4, 96, 1, ScanRule::kCentre}};
-  return config;
-}
-
-/// More rows than the search has threads.
-HipConfig many_rows() {
-  HipConfig config = one_stage();
-  config.block_q = 64;
-  return config;
-}
-
-std::vector<Case> cases() {
-  std::vector<Case> all = {{"many rows", many_rows(), 8}};
-  for (const std::int64_t group : {1, 3, 8}) {
-    const std::string heads = " with groups of " + std::to_string(group);
-    all.push_back({"one stage" + heads, one_stage(), group});
-    all.push_back({"two stages" + heads, two_stages(), group});
-  }
-  return all;
-}
-
-/// Tiles of query rows that are not full at the start, in the middle and at the end.
-Problem<T> prefill_problem(const Case& of) {
-  return make_problem<T>({2 * of.group, 2, kBuiltHeadDim},
-                         {{900, 43, 1}, {30, 30, 2}, {611, 21, 3}});
-}
-
-Problem<T> decode_problem(const Case& of) {
-  return make_problem<T>({2 * of.group, 2, kBuiltHeadDim},
-                         {{900, 1, 4}, {1301, 5, 5}, {20, 2, 6}, {611, 8, 7}});
-}
-
-Problem<T> problem_of(Operator op, const Case& of) {
-  return op == Operator::kPrefill ? prefill_problem(of) : decode_problem(of);
-}
-
-TEST_CASE("The cases of the second reduction tell right from wrong", "[device]") {
-  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
-  for (const Case& of : cases()) {
-    CAPTURE(of.name, static_cast<int>(op));
-    const Problem<T> problem = problem_of(op, of);
-    int units_that_search = 0;
-    std::map<int, int> differ;  // by the rows of a tile that is filled up with row 0
-    int differ_from_maximum = 0;
-    for_each_unit(op, of.config, problem, [&](const QueryBlock& block, std::int64_t head) {
-      CAPTURE(block.request, block.p0, head);
-      const ExpectedSelection expected =
-          expected_selection(op, of.config, problem, block, head, once);
-      CHECK(expected.least_gap > 2 * kError);
-      units_that_search += expected.scores.empty() ? 0 : 1;
-      for (const int tile : {8, 16, 64}) {
-        const auto padded = [&](std::size_t row, std::size_t rows) {
-          const std::size_t padding = (tile - rows % tile) % tile;
-          return 1. + (row == 0 ? static_cast<double>(padding) : 0.);
-        };
-        const ExpectedSelection wrong =
-            expected_selection(op, of.config, problem, block, head, padded);
-        differ[tile] += wrong.blocks != expected.blocks ? 1 : 0;
+  HostLogits(std::int32_t rows_, std::int32_t chunks_)
+      : rows(rows_), chunks(chunks_), stride(chunks_ + 5), values(rows_ * stride, kNaN) {
+    for (std::int32_t row = 0; row < rows; ++row) {
+      for (std::int32_t i = 0; i < chunks; ++i) {
+        at(row, i) = 6.f * gaussian(mix(17, static_cast<std::uint64_t>(row * stride + i)));
       }
-      const SearchResult maximum = reference_select(problem, block, head, op, of.config);
-      differ_from_maximum += maximum.blocks != expected.blocks ? 1 : 0;
-    });
-    CHECK(units_that_search >= 4);
-    // A single row is the same row however often it counts, and its maximum.
-    if (of.group > 1 || op == Operator::kPrefill) {
-      CHECK(differ_from_maximum > 0);
-      CHECK(differ[64] > 0);
-      if (of.group == 3) CHECK(differ[16] > 0);
     }
-    if (of.group == 3 && op == Operator::kDecode) CHECK(differ[8] > 0);
+  }
+  float& at(std::int32_t row, std::int32_t chunk) { return values[row * stride + chunk]; }
+  [[nodiscard]] double at(std::int32_t row, std::int32_t chunk) const {
+    return or_nothing(values[row * stride + chunk]);
+  }
+};
+
+/// By `blocks` thread blocks of kThreads threads.
+template <int kThreads>
+std::vector<float> device_sums(const HostLogits& host, int blocks) {
+  const Device device = cuda_device();
+  const std::int64_t tiles = cuda::num_sum_tiles(host.chunks);
+  DeviceBuffer<float> logits(device, host.values);
+  DeviceBuffer<cuda::MassSum> masses(device, host.rows * tiles, {kNaN, kNaN});
+  DeviceBuffer<cuda::RowWeight> weights(device, host.rows, {kNaN, kNaN});
+  DeviceBuffer<float> scores(device, host.chunks, kNaN);
+  const SumMemory memory{{logits.data(), host.stride, host.rows},
+                         host.chunks,
+                         masses.data(),
+                         weights.data(),
+                         scores.data()};
+  run_kernel(tile_kernel<kThreads>, blocks, kThreads, 0, memory);
+  run_kernel(weight_kernel<kThreads>, 1, kThreads, 0, memory);
+  run_kernel(score_kernel<kThreads>, blocks, kThreads, 0, memory);
+  CHECK(masses.guards_intact());
+  CHECK(weights.guards_intact());
+  CHECK(scores.guards_intact());
+  return scores.read();
+}
+
+std::vector<double> expected_sums(const HostLogits& logits) {
+  std::vector<double> scores(logits.chunks, 0.);
+  for (std::int32_t row = 0; row < logits.rows; ++row) {
+    double max = kNothing;
+    for (std::int32_t i = 0; i < logits.chunks; ++i) max = std::max(max, logits.at(row, i));
+    if (max == kNothing) continue;
+    std::vector<double> masses;
+    double sum = 0;
+    for (std::int32_t i = 0; i < logits.chunks; ++i) {
+      const double logit = logits.at(row, i);
+      masses.push_back(logit == max ? 1. : std::exp2(logit - max));
+      sum += masses.back();
+    }
+    for (std::int32_t i = 0; i < logits.chunks; ++i) scores[i] += masses[i] / sum;
+  }
+  return scores;
+}
+
+/// Near float64, and the same bits however many threads and blocks there are.
+void check_sums(const HostLogits& logits) {
+  CAPTURE(logits.rows, logits.chunks);
+  const std::vector<float> scores = device_sums<256>(logits, 1);
+  const std::vector<double> expected = expected_sums(logits);
+  for (std::int32_t i = 0; i < logits.chunks; ++i) {
+    CAPTURE(i, scores[i], expected[i]);
+    CHECK(std::abs(scores[i] - expected[i]) <= 1e-5 * expected[i] + 1e-30);
+  }
+  for (const int blocks : {1, 3, 16}) {
+    CAPTURE(blocks);
+    CHECK(device_sums<32>(logits, blocks) == scores);
+    CHECK(device_sums<256>(logits, blocks) == scores);
+    CHECK(device_sums<512>(logits, blocks) == scores);
   }
 }
 
-// ---- The kernels --------------------------------------------------------------------------------
-
-void require_ok(const Status& status) {
-  INFO(status.message());
-  REQUIRE(status.ok());
-}
-
-AttentionPlan begin_plan(Operator op, const HipConfig& config, const Problem<T>& problem) {
-  AttentionPlan plan;
-  require_ok(detail::begin_plan({.op = op,
-                                 .type = kElementType<T>,
-                                 .cache_type = kElementType<T>,
-                                 .head_dim = kBuiltHeadDim,
-                                 .num_rules = SumTraits::Rules::kCount},
-                                config, problem.shape(cuda_device()), plan));
-  return plan;
-}
-
-/// The search alone, as a schedule says.
-RunResult<T> run_prefill_search(const HipConfig& config, const Problem<T>& problem,
-                                const cuda::PrefillSchedule& schedule) {
-  AttentionPlan plan = begin_plan(Operator::kPrefill, config, problem);
-  cuda::PrefillParams<T> unused{};
-  plan.workspace_bytes = cuda::prefill_launch::carve<SumTraits>(plan, schedule, nullptr, unused);
-  CallMemory<T> memory(plan, problem, {});
-  const auto params = cuda::prefill_launch::make_params<SumTraits, T>(plan, schedule, memory.args(),
-                                                                      memory.workspace().data());
-  require_ok(cuda::prefill_launch::launch_search<SumTraits>(plan, schedule, params, nullptr));
-  require_success(cudaDeviceSynchronize());
-  REQUIRE(memory.untouched_around_outputs());
-  return memory.read();
-}
-
-/// Readies a search kernel for a plan.
-cuda::prefill_launch::SearchFit prepare(const cuda::prefill_launch::Search<SumTraits>& search,
-                                        const AttentionPlan& plan) {
-  cuda::prefill_launch::DeviceLimits limits;
-  require_ok(cuda::prefill_launch::device_limits(cuda_device(), limits));
-  cuda::prefill_launch::SearchFit fit;
-  require_ok(cuda::prefill_launch::prepare_search(search, plan, limits.largest_shared, fit));
-  return fit;
-}
-
-using PrefillSearches = cuda::prefill_launch::Searches<SumTraits>;
-
-TEST_CASE("Prefill searches by a reduction with row states: mma.sync, in shared memory",
-          "[cuda][device]") {
+TEST_CASE("Softmax sums are those of float64, the same bits for every launch", "[cuda][device]") {
   REQUIRE_CUDA_DEVICE();
-  for (const Case& of : cases()) {
-    CAPTURE(of.name);
-    const Problem<T> problem = prefill_problem(of);
-    const AttentionPlan plan = begin_plan(Operator::kPrefill, of.config, problem);
-    if (!prepare(PrefillSearches::kShared, plan).fits && of.name == "many rows") continue;
-    check_result(Operator::kPrefill, of.config, problem,
-                 run_prefill_search(of.config, problem, {}));
+  for (const std::int32_t rows : {1, 3, 8, 70}) {
+    for (const std::int32_t chunks : {1, 31, 63, 64, 65, 1000, 4096, 5000}) {
+      check_sums(HostLogits(rows, chunks));
+    }
   }
 }
 
-TEST_CASE("Prefill searches by a reduction with row states: mma.sync, in the workspace",
-          "[cuda][device]") {
+TEST_CASE("Softmax sums of logits that are not numbers", "[cuda][device]") {
   REQUIRE_CUDA_DEVICE();
-  const int blocks = GENERATE(1, 3, 100);  // fewer than units, or more
-  CAPTURE(blocks);
-  for (const Case& of : cases()) {
-    CAPTURE(of.name);
-    const Problem<T> problem = prefill_problem(of);
-    cuda::PrefillSchedule schedule;
-    schedule.search_blocks = blocks;
-    check_result(Operator::kPrefill, of.config, problem,
-                 run_prefill_search(of.config, problem, schedule));
+  for (const std::int32_t chunks : {2, 64, 200}) {
+    HostLogits logits(6, chunks);
+    for (std::int32_t i = 0; i < chunks; ++i) {
+      logits.at(0, i) = -kInfinity;
+      logits.at(1, i) = kNaN;
+      if (i % 3 != 0) logits.at(2, i) = i % 3 == 1 ? kNaN : -kInfinity;
+      if (i >= 64) logits.at(3, i) = -kInfinity;  // whole tiles of it
+    }
+    logits.at(4, 0) = logits.at(4, chunks - 1) = kInfinity;
+    check_sums(logits);
   }
+  // Nothing at all: no chunk has a score, and none is NaN.
+  HostLogits nothing(2, 100);
+  std::fill(nothing.values.begin(), nothing.values.end(), kNaN);
+  CHECK(device_sums<256>(nothing, 1) == std::vector<float>(100, 0.f));
 }
 
-TEST_CASE("Prefill searches by a reduction with row states: wgmma, clusters of every size",
-          "[cuda][device]") {
-  REQUIRE_CUDA_DEVICE();
-  const int cluster = GENERATE(1, 2, 4, 8);
-  CAPTURE(cluster);
-  for (const Case& of : cases()) {
-    CAPTURE(of.name);
-    const Problem<T> problem = prefill_problem(of);
-    const AttentionPlan plan = begin_plan(Operator::kPrefill, of.config, problem);
-    if (!prepare(PrefillSearches::kSm90, plan).built)
-      HIP_ATTN_SKIP("this build has no sm_90a code for this GPU");
-    cuda::PrefillSchedule schedule;
-    schedule.sm90_search = true;
-    // A GPU on which so many thread blocks for each unit find room.
-    schedule.multiprocessors =
-        static_cast<int>(cluster * plan.selection_rows * problem.heads.num_kv_heads);
-    check_result(Operator::kPrefill, of.config, problem,
-                 run_prefill_search(of.config, problem, schedule));
+// ---- Logits of rows -----------------------------------------------------------------------------
+
+using T = BuiltElement;
+using Traits = BuiltTraits;
+using Scorer = cuda::MmaScorer<Traits>;
+
+struct ScanMemory {
+  cuda::KvTensors<T> kv;
+  cuda::LandmarkTensor<T> landmarks;
+  const T* queries;  ///< [padded rows, D]
+  cuda::SearchRows rows;
+  cuda::RowLogits logits;
+  cuda::LogitScale scale;
+  std::int32_t first;  ///< of the chunks
+  std::int32_t end;
+  int chunk_shift;
+  unsigned* reads;
+};
+
+/// Scans the chunks of one request and KV head 1 as search_rows_kernel does.
+__global__ void __launch_bounds__(cuda::kSearchThreads)
+    scan_kernel(ScanMemory memory, ScanRule rule, Reduction reduction) {
+  constexpr int kWarps = cuda::kSearchThreads / 32;
+  constexpr int kHeadDim = Traits::kHeadDim;
+  constexpr int kHead = 1;
+  for (int i = static_cast<int>(threadIdx.x); i < memory.rows.padded * kHeadDim / 2;
+       i += cuda::kSearchThreads) {
+    const int row = i / (kHeadDim / 2);
+    const int word = i % (kHeadDim / 2);
+    memory.rows.queries[Scorer::Layout::word(row, word / 4, word % 4)] =
+        reinterpret_cast<const std::uint32_t*>(memory.queries)[i];
   }
-}
-
-/// Decode whole; change(schedule) sets the plan's teams.
-template <typename Change>
-void check_decode(const Case& of, Change&& change) {
-  CAPTURE(of.name);
-  const Problem<T> problem = decode_problem(of);
-  AttentionPlan plan = begin_plan(Operator::kDecode, of.config, problem);
-  require_ok(cuda::plan_decode<SumTraits>(plan));
-  cuda::DecodeSchedule schedule = cuda::decode_schedule(plan);
-  change(schedule);
-  plan.schedule.set(schedule);
-  CAPTURE(schedule.clusters, schedule.team_size, schedule.num_teams);
-  cuda::DecodeParams<T> unused{};
-  plan.workspace_bytes = cuda::decode_launch::carve<SumTraits>(plan, schedule, nullptr, unused);
-  CallMemory<T> memory(plan, problem, {});
-  require_ok(
-      cuda::run_decode<SumTraits, T>(plan, memory.args(), memory.workspace().data(), nullptr));
-  require_success(cudaDeviceSynchronize());
-  REQUIRE(memory.untouched_around_outputs());
-  const RunResult<T> result = memory.read();
-  check_result(Operator::kDecode, of.config, problem, result);
-  check_attention(Operator::kDecode, of.config, problem, result);
-}
-
-TEST_CASE("Decode searches by a reduction with row states: as planned", "[cuda][device]") {
-  REQUIRE_CUDA_DEVICE();
-  for (const Case& of : cases()) check_decode(of, [](cuda::DecodeSchedule&) {});
-}
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int value = 0;
-  require_success(cudaDeviceGetAttribute(&value, attribute, cuda_device().index));
-  return value;
-}
-
-TEST_CASE("Decode searches by a reduction with row states: clusters", "[cuda][device]") {
-  REQUIRE_CUDA_DEVICE();
-  if (device_attribute(cudaDevAttrComputeCapabilityMajor) < 9)
-    HIP_ATTN_SKIP("this GPU has no thread-block clusters");
-  const int team_size = GENERATE(1, 2, 5, 8);
-  for (const Case& of : cases()) {
-    check_decode(of, [&](cuda::DecodeSchedule& schedule) { schedule.team_size = team_size; });
+  __syncthreads();
+  const cuda::SearchKeys<T> keys(memory.kv, 0, kHead, memory.queries);
+  const Scorer scorer(memory.rows, nullptr);
+  const cuda::RowLogitWriter writer(memory.logits, memory.scale, reduction);
+  const cuda::RowScan<Traits, kWarps> row_scan(keys, scorer, writer);
+  const auto chunks = cuda::ChunkList::whole(memory.first, memory.end, memory.chunk_shift);
+  std::uint32_t reads = 0;
+  if (rule == ScanRule::kLandmark) {
+    reads = row_scan.read_landmarks(cuda::LandmarkRows<T>(memory.landmarks, 0, kHead), chunks);
+  } else if (rule == ScanRule::kEveryKey) {
+    reads = row_scan.read_every_key(chunks, memory.end);
+  } else {
+    const cuda::ChunkScan<Traits, Scorer, cuda::LoneBlock, kWarps, cuda::RowLogitWriter> scan(
+        keys, scorer, writer);
+    reads = scan.run(
+        static_cast<int>(rule), chunks.count, chunks.chunk_size(), memory.end,
+        [&](std::int32_t i) { return chunks.start(i); }, nullptr);
   }
+  if (threadIdx.x % 4 == 0) atomicAdd(memory.reads, reads);
 }
 
-TEST_CASE("Decode searches by a reduction with row states: a cooperative grid", "[cuda][device]") {
+/// Keys, landmarks and query rows of small integers, whose products are exact: a descent takes the
+/// same way in any precision.
+struct ScanProblem {
+  static constexpr std::int32_t kHeadDim = Traits::kHeadDim;
+  static constexpr std::int32_t kHeads = 2;
+  static constexpr std::int32_t kPageSize = 48;  // tokens; landmarks: a fourth
+  static constexpr std::int32_t kMissing = 3;    // column of the table that names no page
+  static constexpr std::int32_t kFirst = 64;
+  static constexpr std::int32_t kEnd = 64 + 717;
+
+  std::int32_t rows;
+  std::int32_t chunk_size;
+  ScanRule rule;
+  Reduction reduction;
+  double softcap;
+
+  [[nodiscard]] std::int32_t padded() const { return Scorer::Layout::padded(rows); }
+  [[nodiscard]] std::int32_t count() const {
+    return static_cast<std::int32_t>(ceil_div(kEnd - kFirst, chunk_size));
+  }
+  static T value(std::uint64_t seed, std::int64_t index) {
+    return from_float<T>(
+        static_cast<float>(small_integer(mix(seed, static_cast<std::uint64_t>(index)))));
+  }
+  static double number(std::uint64_t seed, std::int64_t index) {
+    return to_float(value(seed, index));
+  }
+  /// Rows that pad the last tile repeat the first.
+  [[nodiscard]] std::int64_t query(std::int32_t row, std::int32_t d) const {
+    return std::int64_t{row < rows ? row : 0} * kHeadDim + d;
+  }
+
+  [[nodiscard]] double product(std::int32_t row, std::int32_t key) const {
+    if (key / kPageSize == kMissing) return kNothing;
+    double sum = 0;
+    for (std::int32_t d = 0; d < kHeadDim; ++d) {
+      sum += number(1, query(row, d)) * number(2, key_index(key, d));
+    }
+    return sum;
+  }
+  [[nodiscard]] double landmark_product(std::int32_t row, std::int32_t landmark) const {
+    if (landmark / (kPageSize / 4) == kMissing) return kNothing;
+    double sum = 0;
+    for (std::int32_t d = 0; d < kHeadDim; ++d) {
+      const double q = number(1, query(row, d));
+      sum += q * number(3, landmark_index(landmark, q > 0 ? 0 : 1, d));
+    }
+    return sum;
+  }
+  /// Of KV head 1, by position.
+  static std::int64_t key_index(std::int32_t key, std::int32_t d) {
+    return std::int64_t{key} * kHeadDim + d;
+  }
+  static std::int64_t landmark_index(std::int32_t landmark, std::int32_t lo, std::int32_t d) {
+    return (std::int64_t{landmark} * 2 + lo) * kHeadDim + d;
+  }
+
+  [[nodiscard]] double logit(double product) const {
+    constexpr double kLog2e = 1.4426950408889634;
+    if (reduction == Reduction::kMaximum || product == kNothing) return product;
+    const double scaled = product / std::sqrt(static_cast<double>(kHeadDim));
+    return kLog2e * (softcap > 0 ? softcap * std::tanh(scaled / softcap) : scaled);
+  }
+  [[nodiscard]] cuda::LogitScale scale() const {
+    constexpr float kLog2e = 1.44269504f;
+    const float scale = 1.f / std::sqrt(static_cast<float>(kHeadDim));
+    const auto cap = static_cast<float>(softcap);
+    return cap > 0.f ? cuda::LogitScale{scale / cap, cap * kLog2e}
+                     : cuda::LogitScale{scale * kLog2e, 0.f};
+  }
+};
+
+/// The logit of every row for the chunk of keys [l, r). Adds to `reads`.
+std::vector<double> expected_logits(const ScanProblem& problem, std::int32_t l, std::int32_t r,
+                                    unsigned& reads) {
+  std::vector<std::vector<double>> seen(problem.rows);
+  const auto read = [&](auto&& product_of) {
+    double largest = kNothing;
+    for (std::int32_t row = 0; row < problem.rows; ++row) {
+      const double product = product_of(row);
+      largest = std::max(largest, product);
+      seen[row].push_back(problem.logit(product));
+    }
+    ++reads;
+    return largest;
+  };
+  const auto read_key = [&](std::int32_t key) {
+    return read([&](std::int32_t row) { return problem.product(row, key); });
+  };
+  if (problem.rule == ScanRule::kLandmark) {
+    read([&](std::int32_t row) { return problem.landmark_product(row, l / problem.chunk_size); });
+  } else if (problem.rule == ScanRule::kEveryKey) {
+    for (std::int32_t key = l; key < r; ++key) read_key(key);
+  } else if (problem.rule == ScanRule::kCentre || r - l == 1) {
+    read_key(l + (r - l) / 2);
+  } else {
+    while (r - l > 1) {
+      const std::int32_t m = l + (r - l) / 2;
+      const double left = read_key(l + (m - l) / 2);
+      const double right = read_key(m + (r - m) / 2);
+      (left >= right ? r : l) = m;
+    }
+  }
+  std::vector<double> logits;
+  for (const std::vector<double>& of_row : seen) {
+    const bool adds =
+        problem.rule == ScanRule::kEveryKey && problem.reduction == Reduction::kSoftmaxSum;
+    logits.push_back(adds ? log2_of_sum(of_row) : *std::max_element(of_row.begin(), of_row.end()));
+  }
+  return logits;
+}
+
+/// A tensor [pages, page_size, heads, row_elements] whose page for column c of the table is
+/// pages - 1 - c, and column ScanProblem::kMissing of the table, which names none.
+struct PagedData {
+  std::int64_t page_size;
+  std::int64_t pages;
+  std::int64_t row_elements;
+  DeviceBuffer<T> data;
+  DeviceBuffer<std::int32_t> table;
+
+  PagedData(std::int64_t page_size_, std::int64_t tokens, std::int64_t row_elements_,
+            std::uint64_t seed)
+      : page_size(page_size_),
+        pages(ceil_div(tokens, page_size_)),
+        row_elements(row_elements_),
+        data(cuda_device(), make_data(seed)),
+        table(cuda_device(), make_table()) {}
+
+  [[nodiscard]] std::vector<T> make_data(std::uint64_t seed) const {
+    const std::int64_t heads = ScanProblem::kHeads;
+    std::vector<T> values(pages * page_size * heads * row_elements, from_float<T>(kNaN));
+    for (std::int64_t token = 0; token < pages * page_size; ++token) {
+      const std::int64_t page = pages - 1 - token / page_size;
+      const std::int64_t at = ((page * page_size + token % page_size) * heads + 1) * row_elements;
+      for (std::int64_t i = 0; i < row_elements; ++i) {
+        values[at + i] = ScanProblem::value(seed, token * row_elements + i);
+      }
+    }
+    return values;
+  }
+  [[nodiscard]] std::vector<std::int32_t> make_table() const {
+    std::vector<std::int32_t> columns;
+    for (std::int64_t c = 0; c < pages; ++c) {
+      columns.push_back(static_cast<std::int32_t>(pages - 1 - c));
+    }
+    columns.at(ScanProblem::kMissing) = static_cast<std::int32_t>(pages);
+    return columns;
+  }
+  [[nodiscard]] cuda::PagedTensor<T> tensor() const {
+    const std::int64_t token = ScanProblem::kHeads * row_elements;
+    return {data.data(), page_size * token, token, row_elements};
+  }
+  [[nodiscard]] PageMap map() const {
+    return cuda::page_map(page_size, pages,
+                          TensorView<const std::int32_t, 2>(table.data(), {1, pages}));
+  }
+};
+
+void check_scan(const ScanProblem& problem) {
+  CAPTURE(problem.rows, problem.chunk_size, static_cast<int>(problem.rule),
+          static_cast<int>(problem.reduction), problem.softcap);
+  constexpr std::int32_t kHeadDim = ScanProblem::kHeadDim;
+  const Device device = cuda_device();
+  const PagedData keys(ScanProblem::kPageSize, ScanProblem::kEnd, kHeadDim, 2);
+  const PagedData landmarks(
+      ScanProblem::kPageSize / 4,
+      std::max<std::int64_t>(ScanProblem::kEnd / problem.chunk_size + 1, ScanProblem::kPageSize),
+      2 * kHeadDim, 3);
+  std::vector<T> host_queries;
+  for (std::int32_t row = 0; row < problem.padded(); ++row) {
+    for (std::int32_t d = 0; d < kHeadDim; ++d) {
+      host_queries.push_back(ScanProblem::value(1, problem.query(row, d)));
+    }
+  }
+  DeviceBuffer<T> queries(device, host_queries);
+  DeviceBuffer<std::uint32_t> in_order(device, problem.padded() * kHeadDim / 2, 0);
+  const std::int64_t stride = cuda::RowLogitWriter::padded_chunks(problem.count());
+  DeviceBuffer<float> logits(device, problem.padded() * stride, kNaN);
+  DeviceBuffer<unsigned> reads(device, 1, 0u);
+
+  ScanMemory memory{};
+  memory.kv = {keys.tensor(), {}, keys.map()};
+  memory.landmarks = {landmarks.tensor(), kHeadDim, landmarks.map()};
+  memory.queries = queries.data();
+  memory.rows = {in_order.data(), problem.rows, problem.padded()};
+  memory.logits = {logits.data(), stride, problem.rows};
+  memory.scale = problem.scale();
+  memory.first = ScanProblem::kFirst;
+  memory.end = ScanProblem::kEnd;
+  memory.chunk_shift = shift_of(problem.chunk_size);
+  memory.reads = reads.data();
+  run_kernel(scan_kernel, 1, cuda::kSearchThreads, 0, memory, problem.rule, problem.reduction);
+  CHECK(logits.guards_intact());
+
+  const std::vector<float> got = logits.read();
+  unsigned expected_reads = 0;
+  for (std::int32_t chunk = 0; chunk < problem.count(); ++chunk) {
+    const std::int32_t l = ScanProblem::kFirst + chunk * problem.chunk_size;
+    const std::int32_t r = std::min(l + problem.chunk_size, ScanProblem::kEnd);
+    const std::vector<double> expected = expected_logits(problem, l, r, expected_reads);
+    for (std::int32_t row = 0; row < problem.rows; ++row) {
+      const float logit = got[row * stride + chunk];
+      CAPTURE(chunk, row, logit, expected[row]);
+      if (expected[row] == kNothing) {
+        CHECK(logit == -kInfinity);
+      } else {
+        CHECK(std::abs(logit - expected[row]) <= 2e-5 * (1 + std::abs(expected[row])));
+      }
+    }
+  }
+  CHECK(reads.read().front() == expected_reads);
+}
+
+TEST_CASE("Prefill's rows have the logits of float64", "[cuda][device]") {
   REQUIRE_CUDA_DEVICE();
-  const int team_size = GENERATE(1, 3, 8);
-  const int num_teams = GENERATE(1, 3, 8);  // of 8 units
-  const int most = device_attribute(cudaDevAttrMultiProcessorCount) / team_size;
-  for (const Case& of : cases()) {
-    check_decode(of, [&](cuda::DecodeSchedule& schedule) {
-      schedule.clusters = false;
-      schedule.team_size = team_size;
-      schedule.num_teams = std::min(num_teams, most);  // all are resident at once
-    });
+  const ScanRule rule =
+      GENERATE(ScanRule::kDescent, ScanRule::kCentre, ScanRule::kLandmark, ScanRule::kEveryKey);
+  const Reduction reduction = GENERATE(Reduction::kMaximum, Reduction::kSoftmaxSum);
+  for (const std::int32_t chunk_size : {1, 2, 4, 8, 16, 64}) {
+    for (const std::int32_t rows : {1, 21}) {
+      check_scan({rows, chunk_size, rule, reduction, 0.});
+    }
+    check_scan({5, chunk_size, rule, reduction, 3.});
   }
 }
 

@@ -21,12 +21,6 @@ namespace hip_attn::cpu {
 
 inline constexpr float kNoLogit = -std::numeric_limits<float>::infinity();
 
-/// The scores of a stage need the logit of every row: a sum over rows, or a rule whose rows do not
-/// meet in the scorer.
-constexpr bool needs_row_logits(const StagePlan& stage) noexcept {
-  return stage.reduction == Reduction::kSoftmaxSum || stage.rule == ScanRule::kLandmark;
-}
-
 /// Logits of a stage: logits[row * stride + chunk].
 struct RowLogits {
   float* logits;
@@ -124,7 +118,7 @@ class ChunkMaxima {
     add<1>(positions, of_chunk, n);
   }
 
-  /// Not asked for: see needs_row_logits().
+  /// Not asked for: see StagePlan::needs_row_logits.
   void add_landmarks(const std::int32_t*, int) noexcept {}
 
  private:

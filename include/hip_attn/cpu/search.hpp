@@ -24,7 +24,7 @@ struct SearchMemory {
   std::int32_t* other_starts;  ///< exchanged with starts whenever chunks are cut
   float* scores;
   float* scratch;
-  /// Where a stage needs them (needs_row_logits): [rows of its scorer, max_chunks].
+  /// Where a stage needs them (StagePlan::needs_row_logits): [rows of its scorer, max_chunks].
   float* row_logits = nullptr;
 };
 
@@ -61,7 +61,7 @@ class TreeSearch {
   template <typename OnSurvivors>
   bool next_stage(OnSurvivors&& on_survivors) {
     if (scoring_) {
-      if (needs_row_logits(plan_->stages[stage_])) {
+      if (plan_->stages[stage_].needs_row_logits()) {
         reduce_rows(plan_->stages[stage_].reduction, row_logits(), count_, memory_.scores);
       }
       count_ = select_chunks(memory_.starts, memory_.scores, count_, kept(), memory_.scratch);
@@ -86,7 +86,7 @@ class TreeSearch {
   std::int64_t run_piece(std::int64_t piece, const Scorer& scorer, LogitRule rule = {1.f, 0.f},
                          float* products = nullptr) {
     const StagePlan& stage = plan_->stages[stage_];
-    if (!needs_row_logits(stage)) {
+    if (!stage.needs_row_logits()) {
       ChunkMaxima<Scorer> logits(scorer);
       return scan(piece, logits,
                   [&](std::int64_t first) { logits.move_to(memory_.scores + first); });

@@ -66,7 +66,7 @@ inline std::int64_t max_logit_rows(const AttentionPlan& plan, const SearchPlan& 
   std::int64_t most = 0;
   for (int s = 0; s < search.num_stages; ++s) {
     const StagePlan& stage = search.stages[s];
-    if (!needs_row_logits(stage)) continue;
+    if (!stage.needs_row_logits()) continue;
     // Groups of positions are cut by the ends of a query block, but begin at its anchor.
     const std::int64_t groups =
         ceil_div(plan.op == Operator::kDecode ? positions : std::int64_t{plan.config.block_q},

@@ -40,7 +40,7 @@ struct PrefillParams {
   // Workspace
   std::int32_t list_length;  ///< of a list of chunks between stages
   std::int32_t max_rows;     ///< query rows of a unit at most, pooled or not
-  /// Of each thread block of a search that does not fit shared memory; null: it does.
+  /// Of each thread block of a search that works in the workspace; null: it does not.
   std::byte* search_memory;
   std::int64_t search_bytes;  ///< of one thread block
 };

@@ -14,7 +14,6 @@ struct DescentRule;
 struct CentreRule;
 struct LandmarkRule;
 struct EveryKeyRule;
-struct Maximum;  // search/reduction.cuh
 
 /// Elements of a row in a tile in shared memory, whose columns come in blocks of 64. What lies past
 /// a row's head_dim, a multiple of 32, is never looked at.
@@ -35,7 +34,6 @@ struct AttentionTraits {
   static constexpr int kHeadDim = kHeadDim_;
   /// Of the search's stages, in the order of ScanRule.
   using Rules = RuleList<DescentRule, CentreRule, LandmarkRule, EveryKeyRule>;
-  using Reduction = Maximum;
 };
 
 template <typename Traits>

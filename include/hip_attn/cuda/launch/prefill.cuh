@@ -16,6 +16,7 @@
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/cuda/search/kernel.cuh"
+#include "hip_attn/cuda/search/row_kernel.cuh"
 
 namespace hip_attn::cuda {
 namespace prefill_launch {
@@ -79,17 +80,30 @@ struct Searches {
   static constexpr Search<Traits> kInWorkspace = {search_in_workspace_kernel<Traits>,
                                                   search_bytes<Traits>};
   static constexpr Search<Traits> kSm90 = {search_sm90_kernel<Traits>, sm90_search_bytes<Traits>};
+  static constexpr Search<Traits> kRows = {search_rows_kernel<Traits>, row_search_bytes<Traits>};
 };
+
+/// Some stage needs search_rows_kernel.
+inline bool needs_row_search(const SearchPlan& search) {
+  return std::any_of(search.stages, search.stages + search.num_stages, writes_row_logits);
+}
+
+/// The search that works in the workspace, where one is chosen.
+template <typename Traits>
+const Search<Traits>& workspace_search(const AttentionPlan& plan) {
+  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
+  return needs_row_search(search) ? Searches<Traits>::kRows : Searches<Traits>::kInWorkspace;
+}
 
 /// The search that a plan has chosen.
 template <typename Traits>
-const Search<Traits>& search_of(const PrefillSchedule& schedule) {
-  if (schedule.search_blocks > 0) return Searches<Traits>::kInWorkspace;
+const Search<Traits>& search_of(const AttentionPlan& plan, const PrefillSchedule& schedule) {
+  if (schedule.search_blocks > 0) return workspace_search<Traits>(plan);
   return schedule.sm90_search ? Searches<Traits>::kSm90 : Searches<Traits>::kShared;
 }
 
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
-/// not take, and the memory of a search that does not fit shared memory.
+/// not take, and the memory of a search that works there.
 template <typename Traits>
 std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, std::byte* memory,
                   PrefillParams<StoredOf<Traits>>& params) {
@@ -105,7 +119,7 @@ std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, st
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
   if (schedule.search_blocks > 0) {
-    params.search_bytes = static_cast<std::int64_t>(Searches<Traits>::kInWorkspace.bytes(plan));
+    params.search_bytes = static_cast<std::int64_t>(search_of<Traits>(plan, schedule).bytes(plan));
     params.search_memory = carver.take<std::byte>(schedule.search_blocks * params.search_bytes);
   }
   return carver.bytes();
@@ -165,12 +179,13 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
       cudaFuncSetAttribute(sm80::attend_kernel<Traits>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            static_cast<int>(sizeof(sm80::AttendShared<Traits>)));
   if (error != cudaSuccess) return to_status(error, "plan_prefill");
+  const bool in_shared = !needs_row_search(make_search_plan(plan.config, plan.shape.max_seq_len));
   SearchFit fit;
   if (device.sm90) {
     if (Status status = prepare_search(Searches<Traits>::kSm90, plan, device.largest_shared, fit);
         !status.ok())
       return status;
-    schedule.sm90_search = fit.fits;
+    schedule.sm90_search = in_shared && fit.fits;
     schedule.sm90_attend = fit.built;
     if (fit.built) {
       if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
@@ -178,12 +193,14 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
   }
   // Also where the search for 9.0 fits: a plan may be set to this one.
   if (Status status = prepare_search(Searches<Traits>::kShared, plan, device.largest_shared, fit);
-      !status.ok() || fit.fits || schedule.sm90_search)
+      !status.ok() || (in_shared && fit.fits) || schedule.sm90_search)
     return status;
   int per_multiprocessor = 0;
   error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &per_multiprocessor, Searches<Traits>::kInWorkspace.kernel, kSearchThreads, 0);
-  schedule.search_blocks = std::max(1, per_multiprocessor * device.multiprocessors);
+      &per_multiprocessor, workspace_search<Traits>(plan).kernel, kSearchThreads, 0);
+  const std::int64_t units = plan.selection_rows * plan.shape.num_kv_heads;
+  schedule.search_blocks = static_cast<int>(
+      std::clamp<std::int64_t>(units, 1, std::max(1, per_multiprocessor * device.multiprocessors)));
   return to_status(error, "plan_prefill");
 }
 
@@ -273,7 +290,7 @@ template <typename Traits>
 Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
                      const PrefillParams<StoredOf<Traits>>& params, Stream stream) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
-  const Search<Traits>& search = search_of<Traits>(schedule);
+  const Search<Traits>& search = search_of<Traits>(plan, schedule);
   const int blocks = schedule.search_blocks;
   if (blocks > 0) {
     return launch_kernel(search.kernel, std::min<std::int64_t>(units, blocks), kSearchThreads, 0,

@@ -15,7 +15,7 @@ struct DecodeSchedule {
 
 struct PrefillSchedule {
   /// Thread blocks of a search that works in the workspace, because its configuration does not fit
-  /// shared memory; 0: it fits.
+  /// shared memory or needs the logits of single rows; 0: another search.
   int search_blocks = 0;
   /// Search, and attend, with the kernels for compute capability 9.0; false: with those for 8.0 and
   /// newer, to which a plan may always be set.

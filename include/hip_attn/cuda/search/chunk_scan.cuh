@@ -1,12 +1,14 @@
 /// Stage "scan" of prefill: chunks of keys descend against the pooled query rows of a unit. What
-/// scores the keys, and how many at once, is a template parameter: mma_scorer.cuh,
-/// wgmma_scorer.cuh.
+/// scores the keys, and how many at once, is a template parameter (mma_scorer.cuh,
+/// wgmma_scorer.cuh), and so is whether logits of single rows are kept (row_scan.cuh).
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/row_logits.cuh"
 #include "hip_attn/cuda/search/rules.cuh"
 
 namespace hip_attn::cuda {
@@ -33,23 +35,30 @@ struct SearchKeys {
   }
 };
 
+/// Rows meet in the scorer, and a chunk's score is the largest product of any.
+struct NoRowLogits {
+  template <int kKeys, typename... Arguments>
+  __device__ void take(const Arguments&...) const {}
+};
+
 /// Scores chunks with the warps of a team of thread blocks. Scorer gives the scores of kKeysPerQuad
-/// keys to every quad of lanes, and kWarpsTogether warps must call it together.
-template <typename Traits, typename Scorer, typename Team, int kWarps>
+/// keys to every quad of lanes, and kWarpsTogether warps must call it together. With a Rows that
+/// writes the logits of single rows (RowLogitWriter), these are left in place of scores.
+template <typename Traits, typename Scorer, typename Team, int kWarps, typename Rows = NoRowLogits>
 class ChunkScan {
   using Stored = StoredOf<Traits>;
   using Rules = typename Traits::Rules;
-  using Reduction = typename Traits::Reduction;
   static constexpr int kKeys = Scorer::kKeysPerQuad;
   static constexpr int kChunks = kKeys / 2;  ///< of a quad in a descent
+  static constexpr bool kWritesRows = !std::is_same_v<Rows, NoRowLogits>;
 
  public:
-  __device__ ChunkScan(const SearchKeys<Stored>& keys, const Scorer& scorer)
-      : keys_(keys), scorer_(scorer) {}
+  __device__ ChunkScan(const SearchKeys<Stored>& keys, const Scorer& scorer, const Rows& rows = {})
+      : keys_(keys), scorer_(scorer), rows_(rows) {}
 
-  /// scores[i] of all chunks i < count, after Team::sync(); start_of(i) is chunk i's first key,
-  /// `end` bounds the last chunk. Returns the keys that this thread's quad read (meaningful in
-  /// lanes that are multiples of 4).
+  /// scores[i] of all chunks i < count, after Team::sync(), where rows have no logits; start_of(i)
+  /// is chunk i's first key, `end` bounds the last chunk. Returns the keys that this thread's quad
+  /// read (meaningful in lanes that are multiples of 4).
   template <typename StartOf>
   __device__ std::uint32_t run(int rule, std::int32_t count, std::int32_t chunk_size,
                                std::int32_t end, StartOf&& start_of, float* scores) const {
@@ -59,32 +68,17 @@ class ChunkScan {
     };
     const int number = rule_for<Rules>(rule, chunk_size);
     return Rules::visit(number, [&]<typename Rule>() {
-      return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
-        if constexpr (Rule::kDescends) {
-          return descend(first, count, chunk_size, range_of, scores);
-        } else if constexpr (!kReadsFixedKeys<Rule>) {
-          return 0u;
-        } else {
-          return read_keys<Rule>(first, count, range_of, scores);
-        }
-      });
-    });
-  }
-
-  /// Shows the logits of all chunks to the rows' states, for a reduction that needs them. Returns
-  /// the keys read, as run() does.
-  template <typename StartOf>
-  __device__ std::uint32_t observe(int rule, std::int32_t count, std::int32_t chunk_size,
-                                   std::int32_t end, StartOf&& start_of) const {
-    const auto range_of = [&](std::int32_t i) {
-      const std::int32_t l = i < count ? start_of(i) : 0;
-      return ChunkRange{l, i < count ? min(l + chunk_size, end) : 0};
-    };
-    return Rules::visit(rule, [&]<typename Rule>() {
-      static_assert(!Rule::kDescends, "a row has no logit of a chunk before its descent has ended");
-      static_assert(Rule::kKeys == 1, "a row's logit of a chunk is that of one key here");
-      return for_each_group<per_warp<Rule>()>(
-          count, [&](std::int32_t first) { return observe_keys<Rule>(first, count, range_of); });
+      if constexpr (!Rule::kDescends && !kReadsFixedKeys<Rule>) {
+        return 0u;  // row_scan.cuh has these
+      } else {
+        return for_each_group<per_warp<Rule>()>(count, [&](std::int32_t first) {
+          if constexpr (Rule::kDescends) {
+            return descend(first, count, chunk_size, range_of, scores);
+          } else {
+            return read_keys<Rule>(first, count, range_of, scores);
+          }
+        });
+      }
     });
   }
 
@@ -118,17 +112,25 @@ class ChunkScan {
     return keys_read;
   }
 
-  /// Scores of this quad's keys; that of nothing where there is none.
-  template <typename Meanwhile>
+  /// Scores of this quad's keys; -inf where there is none. see(absent, c, row) gets the products as
+  /// MmaScorer::score hands them out where rows have logits; `absent` has the bit of each lane
+  /// whose key is none.
+  template <typename Meanwhile, typename See>
   __device__ void score_quad(bool wanted, std::int32_t position, std::int32_t page,
-                             float (&scores)[kKeys], Meanwhile&& meanwhile) const {
+                             float (&scores)[kKeys], Meanwhile&& meanwhile, See&& see) const {
     bool none;
     const Stored* row = keys_.row(wanted, position, page, none);
-    const std::uint32_t absent = __ballot_sync(kAll, none) >> (quad() * 4);
-    scorer_.score(row, scores, meanwhile);
+    const std::uint32_t all_absent = __ballot_sync(kAll, none);
+    const std::uint32_t absent = all_absent >> (quad() * 4);
+    if constexpr (kWritesRows) {
+      scorer_.score(row, scores, meanwhile,
+                    [&](const auto& c, int of_row) { see(all_absent, c, of_row); });
+    } else {
+      scorer_.score(row, scores, meanwhile);
+    }
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
-      if (absent >> n & 1u) scores[n] = Reduction::kNothing;
+      if (absent >> n & 1u) scores[n] = kNoLogit;
     }
   }
 
@@ -154,32 +156,25 @@ class ChunkScan {
   template <typename Rule, typename RangeOf>
   __device__ std::uint32_t read_keys(std::int32_t first, std::int32_t count, RangeOf&& range_of,
                                      float* scores) const {
-    static_assert(Rule::kKeys == 1 || !Reduction::kNeedsRowState);
     float best[kKeys];
 #pragma unroll 1
     for (int i = 0; i < Rule::kKeys; ++i) {
       const Place place = place_of<Rule>(first, count, range_of, i);
       float a[kKeys];
-      score_quad(place.wanted, place.position, place.page, a, [] {});
+      score_quad(
+          place.wanted, place.position, place.page, a, [] {},
+          [&](std::uint32_t absent, const auto& c, int row) {
+            rows_.template take<1>(absent, c, row, first, i > 0);
+          });
 #pragma unroll
       for (int n = 0; n < kKeys; ++n) best[n] = i == 0 ? a[n] : fmaxf(best[n], a[n]);
     }
 #pragma unroll
     for (int n = 0; n < kKeys; ++n) {
       const std::int32_t at = first + quad() * kKeys + n;
-      if (lane() % 4 == 0 && at < count) Team::put(scores + at, best[n]);
+      if (!kWritesRows && lane() % 4 == 0 && at < count) Team::put(scores + at, best[n]);
     }
     return Rule::kKeys * chunks_of_quad(first, count);
-  }
-
-  template <typename Rule, typename RangeOf>
-  __device__ std::uint32_t observe_keys(std::int32_t first, std::int32_t count,
-                                        RangeOf&& range_of) const {
-    const Place place = place_of<Rule>(first, count, range_of, 0);
-    bool none;
-    const Stored* row = keys_.row(place.wanted, place.position, place.page, none);
-    scorer_.observe(row, __ballot_sync(kAll, none));
-    return chunks_of_quad(first, count);
   }
 
   /// The binary descent (docs/guide/algorithm.md, "Scoring a chunk"), two keys a chunk and level.
@@ -188,8 +183,6 @@ class ChunkScan {
   template <typename RangeOf>
   __device__ std::uint32_t descend(std::int32_t first, std::int32_t count, std::int32_t chunk_size,
                                    RangeOf&& range_of, float* scores) const {
-    static_assert(!Reduction::kNeedsRowState,
-                  "a row has no logit of a chunk before its descent has ended");
     const int t = lane() % 4;
     std::uint32_t keys_read = 0;
     ChunkRange chunks[kChunks];
@@ -197,7 +190,7 @@ class ChunkScan {
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       chunks[i] = range_of(first + quad() * kChunks + i);
-      best[i] = Reduction::kNothing;
+      best[i] = kNoLogit;
     }
     // Of the chunk whose key this lane finds.
     const auto mine = [&] { return key() < 2 ? chunks[0] : chunks[kChunks - 1]; };
@@ -212,13 +205,19 @@ class ChunkScan {
     for (std::int32_t size = chunk_size; size > 1; size >>= 1, least = 2) {
       std::int32_t next_page[kChunks] = {};
       float a[kKeys];
-      score_quad(mine().size() >= least, position(mine(), t % 2), page, a, [&] {
+      score_quad(
+          mine().size() >= least, position(mine(), t % 2), page, a,
+          [&] {
 #pragma unroll
-        for (int i = 0; i < kChunks; ++i) {
-          const ChunkRange half = chunks[i].half(t >= 2);
-          if (size > 2 && half.size() > 0) next_page[i] = keys_.pages.page(position(half, t % 2));
-        }
-      });
+            for (int i = 0; i < kChunks; ++i) {
+              const ChunkRange half = chunks[i].half(t >= 2);
+              if (size > 2 && half.size() > 0)
+                next_page[i] = keys_.pages.page(position(half, t % 2));
+            }
+          },
+          [&](std::uint32_t absent, const auto& c, int row) {
+            rows_.template take<2>(absent, c, row, first, size < chunk_size);
+          });
 #pragma unroll
       for (int i = 0; i < kChunks; ++i) {
         ChunkRange& chunk = chunks[i];
@@ -240,13 +239,14 @@ class ChunkScan {
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       const std::int32_t at = first + quad() * kChunks + i;
-      if (t == 0 && at < count) Team::put(scores + at, best[i]);
+      if (!kWritesRows && t == 0 && at < count) Team::put(scores + at, best[i]);
     }
     return keys_read;
   }
 
   const SearchKeys<Stored>& keys_;
   const Scorer& scorer_;
+  Rows rows_;
 };
 
 }  // namespace hip_attn::cuda

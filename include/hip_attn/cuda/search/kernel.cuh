@@ -28,13 +28,12 @@ inline constexpr int kSearchBlocksPerMultiprocessor =
     kernel_tuning(kHeadDim).search.blocks_per_multiprocessor;
 
 /// Memory of one thread block: shared, or, where a configuration's chunks or query rows do not fit,
-/// of the workspace. Pooled queries come last but for the rows' states and the scores, which begin
-/// where those of the stage end.
+/// of the workspace. Pooled queries come last but for the scores, which begin where those of the
+/// stage end.
 template <typename Traits, typename Scorer>
 struct SearchMemory {
   using Layout = typename Scorer::Layout;
   using Params = PrefillParams<StoredOf<Traits>>;
-  static constexpr bool kHasRowStates = Traits::Reduction::kNeedsRowState;
   static constexpr std::size_t kStagingBytes = Scorer::kStagingBytes * (kSearchThreads / 32);
 
   std::byte* staging;      ///< kStagingBytes
@@ -47,8 +46,7 @@ struct SearchMemory {
     std::size_t most = 0;
     for (int s = 0; s < num_scans; ++s) {
       const int rows = Layout::padded(static_cast<int>(scans[s].rows));
-      const std::size_t scan =
-          query_bytes(rows) + state_bytes(rows) + padded(scans[s].chunks * sizeof(float), 16);
+      const std::size_t scan = query_bytes(rows) + padded(scans[s].chunks * sizeof(float), 16);
       most = scan > most ? scan : most;
     }
     return kStagingBytes + lists_bytes(list_length) + most;
@@ -62,24 +60,14 @@ struct SearchMemory {
     queries = reinterpret_cast<std::uint32_t*>(memory + lists_bytes(params.list_length));
   }
 
-  /// [padded_rows], behind so many rows of queries; null where the reduction has no states.
-  __device__ float* row_states(int padded_rows) const {
-    return kHasRowStates ? behind_queries(padded_rows) : nullptr;
-  }
-  /// [chunks of the stage], behind the states of so many rows.
+  /// [chunks of the stage], behind so many rows of queries.
   __device__ float* scores(int padded_rows) const {
-    return behind_queries(padded_rows) + state_bytes(padded_rows) / sizeof(float);
+    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
   }
 
  private:
   static_assert(kStagingBytes % Layout::kAlignment == 0);
 
-  __device__ float* behind_queries(int padded_rows) const {
-    return reinterpret_cast<float*>(queries) + query_bytes(padded_rows) / sizeof(float);
-  }
-  __host__ __device__ static std::size_t state_bytes(int padded_rows) {
-    return kHasRowStates ? padded_rows * sizeof(float) : 0;
-  }
   __host__ __device__ static std::size_t query_bytes(int padded_rows) {
     return static_cast<std::size_t>(padded_rows) * Layout::kRowBytes;
   }
@@ -100,27 +88,110 @@ __device__ void write_header(const PrefillParams<Stored>& params, std::int32_t s
   out.window_start[selection_row * out.window_row_stride + kv_head] = window_start;
 }
 
+/// What a search works on.
+template <typename Traits>
+struct SearchWork {
+  using Stored = StoredOf<Traits>;
+
+  const PrefillParams<Stored>& params;
+  const QueryBlock& block;
+  int kv_head;
+  SearchKeys<Stored> keys;
+  std::int32_t w0;
+
+  __device__ SearchWork(const PrefillParams<Stored>& params_, const QueryBlock& block_,
+                        int kv_head_)
+      : params(params_),
+        block(block_),
+        kv_head(kv_head_),
+        keys(params.tensors.kv, block.request, kv_head, fallback_row(params, block)),
+        w0(params.search.window_start(block.p0)) {}
+
+  /// Adds up what the quads of a stage have read, as scans return it.
+  __device__ void count(int s, std::uint32_t keys_read) const {
+    if (!params.counters) return;
+    const std::uint32_t of_warp =
+        __reduce_add_sync(0xffffffffu, threadIdx.x % 4 == 0 ? keys_read : 0u);
+    if (threadIdx.x % 32 == 0) atomicAdd(params.counters + s, of_warp);
+  }
+
+ private:
+  /// A query row: it exists, and nobody looks at what is read of it.
+  __device__ static const Stored* fallback_row(const PrefillParams<Stored>& params,
+                                               const QueryBlock& block) {
+    const auto& q = params.tensors.q;
+    return static_cast<const Stored*>(q.data) + block.first_row * q.row_stride;
+  }
+};
+
+/// The pooled queries of a search's stages. The rows are written again where a stage pools in
+/// another way than the stage before.
+template <typename Traits, typename Scorer>
+class StageRows {
+ public:
+  /// Called by the whole block when nobody reads the last stage's any more.
+  __device__ void pool(const SearchWork<Traits>& work, int stride, std::uint32_t* memory) {
+    if (pooled_by_ == stride) return;
+    const PooledQueries<Traits, kSearchThreads, typename Scorer::Layout> queries(
+        work.params, work.block, work.kv_head, stride);
+    queries.write(memory);
+    rows_ = {memory, queries.rows(), queries.padded_rows()};
+    pooled_by_ = stride;
+    if constexpr (Scorer::kWarpsTogether > 1) sm90::fence_for_tensor_cores();
+  }
+  __device__ const SearchRows& rows() const { return rows_; }
+
+ private:
+  int pooled_by_ = 0;  ///< 0: there are none
+  SearchRows rows_{};
+};
+
+/// Scores of stages whose rows meet in the scorer. What a SearchUnit takes for its Stages has these
+/// members.
 template <typename Traits, typename Scorer, typename Team>
+class MaximumStages {
+ public:
+  __device__ MaximumStages(const SearchWork<Traits>& work, std::byte* memory)
+      : memory_(memory, work.params) {}
+
+  /// Two lists of chunks between stages.
+  __device__ std::int32_t* (&lists())[2] { return memory_.lists; }
+
+  /// Leaves the scores of all chunks of stage s where every block of the team finds them.
+  __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
+    const StagePlan& stage = work.params.search.stages[s];
+    rows_.pool(work, stage.query_stride, memory_.queries);
+    Team::sync();  // the queries are there, and nobody needs the scores of the stage before
+    const Scorer scorer(rows_.rows(), memory_.staging);
+    const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(work.keys, scorer);
+    const auto start_of = [&](std::int32_t i) { return chunks.start(i); };
+    work.count(s, scan.run(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(), work.w0,
+                           start_of, scores()));
+    Team::sync();
+  }
+
+  __device__ float* scores() const { return memory_.scores(rows_.rows().padded); }
+
+ private:
+  SearchMemory<Traits, Scorer> memory_;
+  StageRows<Traits, Scorer> rows_;
+};
+
+template <typename Traits, typename Stages, typename Team>
 class SearchUnit {
  public:
-  using Stored = StoredOf<Traits>;
-  using Params = PrefillParams<Stored>;
-  using Reduction = typename Traits::Reduction;
+  using Params = PrefillParams<StoredOf<Traits>>;
 
   __device__ SearchUnit(const Params& params, std::int32_t selection_row, int kv_head,
                         const QueryBlock& block, SelectStorage<kSearchThreads>& storage,
                         std::byte* memory)
-      : params_(params),
-        row_(selection_row),
-        kv_head_(kv_head),
-        block_(block),
-        keys_(params.tensors.kv, block.request, kv_head, fallback_row(params, block)),
+      : row_(selection_row),
         storage_(storage),
-        memory_(memory, params),
-        w0_(params.search.window_start(block.p0)) {}
+        work_(params, block, kv_head),
+        stages_(work_, memory) {}
 
   __device__ void run() {
-    if (!params_.selection_in.blocks) {
+    if (!work_.params.selection_in.blocks) {
       search();
     } else if (Team::rank() == 0) {
       take_given_selection();
@@ -130,154 +201,88 @@ class SearchUnit {
  private:
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
 
-  /// A query row: it exists, and nobody looks at what is read of it.
-  __device__ static const Stored* fallback_row(const Params& params, const QueryBlock& block) {
-    const auto& q = params.tensors.q;
-    return static_cast<const Stored*>(q.data) + block.first_row * q.row_stride;
-  }
-
   /// Copies the caller's selection when its blocks ascend and lie between sink and window.
   __device__ void take_given_selection() {
-    const auto& given = params_.selection_in;
-    const std::int32_t count = given.counts[row_ * given.counts_row_stride + kv_head_];
-    w0_ = given.window_start[row_ * given.window_row_stride + kv_head_];
+    const auto& given = work_.params.selection_in;
+    const std::int32_t count = given.counts[row_ * given.counts_row_stride + work_.kv_head];
+    work_.w0 = given.window_start[row_ * given.window_row_stride + work_.kv_head];
     bool holds = given_count_holds(count, given.max_blocks) &&
-                 given_window_holds(w0_, params_.search.sink, block_.p0);
+                 given_window_holds(work_.w0, work_.params.search.sink, work_.block.p0);
     const std::int32_t* blocks =
-        given.blocks + row_ * given.blocks_row_stride + kv_head_ * given.blocks_head_stride;
+        given.blocks + row_ * given.blocks_row_stride + work_.kv_head * given.blocks_head_stride;
     std::int32_t* copy = blocks_out();
 #pragma unroll 1
     for (std::int32_t i = thread(); i < (holds ? count : 0); i += kSearchThreads) {
       const std::int32_t number = blocks[i];
-      holds &= given_block_holds(number, i == 0 ? 0 : blocks[i - 1], i == 0, params_.search.sink,
-                                 w0_, params_.search.block_shift);
+      holds &=
+          given_block_holds(number, i == 0 ? 0 : blocks[i - 1], i == 0, work_.params.search.sink,
+                            work_.w0, work_.params.search.block_shift);
       if (copy != blocks) copy[i] = number;
     }
     write_header(__syncthreads_and(holds) ? count : -1);
   }
 
   __device__ void search() {
-    const std::int32_t candidates = w0_ - params_.search.sink;
+    const std::int32_t candidates = work_.w0 - work_.params.search.sink;
+    std::int32_t*(&lists)[2] = stages_.lists();
     std::int32_t count = 0;
-    int size_shift = params_.search.block_shift;
+    int size_shift = work_.params.search.block_shift;
 #pragma unroll 1
-    for (int s = 0; s < params_.search.num_stages; ++s) {
-      const int shift = params_.search.chunk_shift(s, candidates);
-      const ChunkList chunks =
-          s == 0 ? ChunkList::whole(params_.search.sink, w0_, shift)
-                 : ChunkList::cut(memory_.lists[0], count, size_shift, shift, w0_);
-      const std::int32_t keep = params_.search.kept_chunks(s, shift);
+    for (int s = 0; s < work_.params.search.num_stages; ++s) {
+      const int shift = work_.params.search.chunk_shift(s, candidates);
+      const ChunkList chunks = s == 0
+                                   ? ChunkList::whole(work_.params.search.sink, work_.w0, shift)
+                                   : ChunkList::cut(lists[0], count, size_shift, shift, work_.w0);
+      const std::int32_t keep = work_.params.search.kept_chunks(s, shift);
       count = min(keep, chunks.count);
       if (chunks.count > keep) {
-        scan(s, chunks);
-        select_chunks(
-            [&](std::int32_t i) { return scores()[i]; }, chunks.count, keep, storage_,
-            [&](std::int32_t rank, std::int32_t i) { memory_.lists[1][rank] = chunks.start(i); });
+        stages_.scan(work_, s, chunks);
+        select_chunks([&](std::int32_t i) { return stages_.scores()[i]; }, chunks.count, keep,
+                      storage_,
+                      [&](std::int32_t rank, std::int32_t i) { lists[1][rank] = chunks.start(i); });
       } else {  // nothing can be dropped and no key is read
 #pragma unroll 1
         for (std::int32_t i = thread(); i < chunks.count; i += kSearchThreads) {
-          memory_.lists[1][i] = chunks.start(i);
+          lists[1][i] = chunks.start(i);
         }
       }
       __syncthreads();
-      std::int32_t* survivors = memory_.lists[1];
-      memory_.lists[1] = memory_.lists[0];
-      memory_.lists[0] = survivors;
+      std::int32_t* survivors = lists[1];
+      lists[1] = lists[0];
+      lists[0] = survivors;
       size_shift = shift;
     }
     if (Team::rank() != 0) return;
     // One stage whose chunk size doubled leaves chunks of several blocks.
     const ChunkList blocks =
-        ChunkList::cut(memory_.lists[0], count, size_shift, params_.search.block_shift, w0_);
+        ChunkList::cut(lists[0], count, size_shift, work_.params.search.block_shift, work_.w0);
     std::int32_t* out = blocks_out();
 #pragma unroll 1
     for (std::int32_t i = thread(); i < blocks.count; i += kSearchThreads) {
-      out[i] = blocks.start(i) >> params_.search.block_shift;
+      out[i] = blocks.start(i) >> work_.params.search.block_shift;
     }
     write_header(blocks.count);
   }
 
-  /// Leaves the scores of all chunks of stage s.
-  __device__ void scan(int s, const ChunkList& chunks) {
-    const StagePlan& stage = params_.search.stages[s];
-    if (pooled_by_ != stage.query_stride) {  // nobody reads the last stage's any more
-      const PooledQueries<Traits, kSearchThreads, typename Scorer::Layout> queries(
-          params_, block_, kv_head_, stage.query_stride);
-      queries.write(memory_.queries);
-      rows_ = {memory_.queries, queries.rows(), queries.padded_rows(),
-               memory_.row_states(queries.padded_rows())};
-      pooled_by_ = stage.query_stride;
-      if constexpr (Scorer::kWarpsTogether > 1) sm90::fence_for_tensor_cores();
-    }
-    if constexpr (Reduction::kNeedsRowState) {
-      for (int row = thread(); row < rows_.count; row += kSearchThreads) {
-        rows_.states[row] = Reduction::kNoState;
-      }
-    }
-    Team::sync();  // the queries are there, and nobody needs the scores of the stage before
-    const Reduction reduction(params_.logits.scale_log2, params_.logits.softcap_log2);
-    const Scorer scorer(rows_, reduction, memory_.staging);
-    const ChunkScan<Traits, Scorer, Team, kSearchThreads / 32> scan(keys_, scorer);
-    const auto start_of = [&](std::int32_t i) { return chunks.start(i); };
-    std::uint32_t keys_read = 0;
-    if constexpr (Reduction::kNeedsRowState) {
-      keys_read += scan.observe(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(),
-                                w0_, start_of);
-      merge_row_states();
-    }
-    keys_read += scan.run(static_cast<int>(stage.rule), chunks.count, chunks.chunk_size(), w0_,
-                          start_of, scores());
-    if (params_.counters) {
-      const std::uint32_t of_warp =
-          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
-      if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
-    }
-    Team::sync();
-  }
-
-  /// Every block of the team gets what all of them have seen of a row.
-  __device__ void merge_row_states() {
-    Team::sync();
-    if (Team::size() == 1) return;
-    for (int first = 0; first < rows_.count; first += kSearchThreads) {
-      const int row = min(first + thread(), rows_.count - 1);
-      float state = Team::get(rows_.states + row, 0);
-      for (int rank = 1; rank < Team::size(); ++rank) {
-        state = Reduction::merge_states(state, Team::get(rows_.states + row, rank));
-      }
-      Team::sync();  // all have read what is overwritten
-      rows_.states[row] = state;
-    }
-    __syncthreads();
-  }
-
-  __device__ float* scores() const { return memory_.scores(rows_.padded); }
-
   __device__ std::int32_t* blocks_out() const {
-    const auto& out = params_.selection;
-    return out.blocks + row_ * out.blocks_row_stride + kv_head_ * out.blocks_head_stride;
+    const auto& out = work_.params.selection;
+    return out.blocks + row_ * out.blocks_row_stride + work_.kv_head * out.blocks_head_stride;
   }
 
   __device__ void write_header(std::int32_t count) const {
-    if (thread() == 0) cuda::write_header(params_, row_, kv_head_, count, w0_);
+    if (thread() == 0) cuda::write_header(work_.params, row_, work_.kv_head, count, work_.w0);
   }
 
-  const Params& params_;
   std::int32_t row_;
-  int kv_head_;
-  const QueryBlock& block_;
-  SearchKeys<Stored> keys_;
   SelectStorage<kSearchThreads>& storage_;
-  SearchMemory<Traits, Scorer> memory_;
-  std::int32_t w0_;
-  int pooled_by_ = 0;  ///< what memory_.queries is pooled by; 0: nothing
-  SearchRows rows_{};
+  SearchWork<Traits> work_;
+  Stages stages_;
 };
 
 /// Takes the units of a team. The KV head changes slowest, so that the units that run at once
 /// gather keys of one head from L2; within a head the last rows, which have the most candidates,
 /// come first.
-template <typename Traits, typename Scorer, typename Team>
+template <typename Traits, typename Stages, typename Team>
 __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
                              SelectStorage<kSearchThreads>& storage, std::byte* memory) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
@@ -296,7 +301,7 @@ __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
       continue;
     }
     __syncthreads();  // the unit before is done with the memory
-    SearchUnit<Traits, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
+    SearchUnit<Traits, Stages, Team>(params, row, kv_head, block, storage, memory).run();
   }
 }
 
@@ -306,7 +311,8 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
     search_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<Traits, MmaScorer<Traits>, LoneBlock>(params, storage, shared_memory);
+  search_units<Traits, MaximumStages<Traits, MmaScorer<Traits>, LoneBlock>, LoneBlock>(
+      params, storage, shared_memory);
 }
 
 /// As many blocks as have memory in the workspace.
@@ -314,7 +320,7 @@ template <typename Traits>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
     search_in_workspace_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
   __shared__ SelectStorage<kSearchThreads> storage;
-  search_units<Traits, MmaScorer<Traits>, LoneBlock>(
+  search_units<Traits, MaximumStages<Traits, MmaScorer<Traits>, LoneBlock>, LoneBlock>(
       params, storage, params.search_memory + blockIdx.x * params.search_bytes);
 }
 
@@ -341,7 +347,8 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
   using Scorer = WgmmaScorer<Traits>;
   constexpr std::uint32_t kAlignment = Scorer::Layout::kAlignment;
   const std::uint32_t past = shared_address(shared_memory) % kAlignment;
-  search_units<Traits, Scorer, SearchCluster>(params, storage,
+  using Stages = MaximumStages<Traits, Scorer, SearchCluster>;
+  search_units<Traits, Stages, SearchCluster>(params, storage,
                                               shared_memory + (kAlignment - past) % kAlignment);
 #endif
 }

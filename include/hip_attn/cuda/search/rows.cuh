@@ -6,10 +6,9 @@
 namespace hip_attn::cuda {
 
 struct SearchRows {
-  std::uint32_t* queries;  ///< in shared memory, as the scorer's Layout says
+  std::uint32_t* queries;  ///< in the memory of the search, as the scorer's Layout says
   int count;
-  int padded;     ///< to whole tiles
-  float* states;  ///< [count] of a reduction that needs them; null otherwise
+  int padded;  ///< to whole tiles
 };
 
 }  // namespace hip_attn::cuda

@@ -10,7 +10,7 @@
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
-#include "hip_attn/cuda/search/reduction.cuh"
+#include "hip_attn/cuda/search/row_logits.cuh"
 #include "hip_attn/cuda/search/rows.cuh"
 
 namespace hip_attn::cuda {
@@ -44,7 +44,6 @@ class WgmmaScorer {
   using Element = typename Traits::Element;
   using Loader = typename Traits::Loader;
   using Stored = StoredOf<Traits>;
-  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Layout = WgmmaQueries<kHeadDim>;
   static constexpr int kKeysPerQuad = 2;
@@ -53,9 +52,8 @@ class WgmmaScorer {
       sm90::SwizzledTile<16, kHeadDim>::kBytes;  ///< of a warp
 
   /// The rows' queries are in the order of WgmmaQueries; `staging` is that of all warps.
-  __device__ WgmmaScorer(const SearchRows& rows, const Reduction& reduction, std::byte* staging)
+  __device__ WgmmaScorer(const SearchRows& rows, std::byte* staging)
       : rows_(rows),
-        reduction_(reduction),
         queries_(shared_address(rows.queries)),
         staging_(shared_address(staging) + threadIdx.x / 32 * Keys::kBytes) {}
 
@@ -63,15 +61,13 @@ class WgmmaScorer {
   /// `meanwhile` is called when the keys have been asked for.
   template <typename Meanwhile>
   __device__ void score(const Stored* key, float (&scores)[2], Meanwhile&& meanwhile) const {
-    float best[2] = {Reduction::kNothing, Reduction::kNothing};
-    multiply(key, meanwhile, [&](const float(&c)[Layout::kRowTile / 2], int row) {
+    float best[2] = {kNoLogit, kNoLogit};
+    multiply(key, meanwhile, [&](const float(&c)[Layout::kRowTile / 2]) {
 #pragma unroll
       for (int n = 0; n < Layout::kRowTile / 2; n += 4) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const int of = row + n * 2;
-          best[j] = Reduction::merge(best[j], Reduction::merge(of_row(c[n + 2 * j], of),
-                                                               of_row(c[n + 2 * j + 1], of + 1)));
+          best[j] = fmaxf(best[j], fmaxf(c[n + 2 * j], c[n + 2 * j + 1]));
         }
       }
     });
@@ -79,25 +75,10 @@ class WgmmaScorer {
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
       for (int lanes = 1; lanes <= 2; lanes *= 2) {
-        best[n] = Reduction::merge(best[n], __shfl_xor_sync(kAll, best[n], lanes));
+        best[n] = fmaxf(best[n], __shfl_xor_sync(kAll, best[n], lanes));
       }
       scores[n] = best[n];
     }
-  }
-
-  /// Shows the logits of the keys to the rows' states. `absent`: lanes whose key is none.
-  __device__ void observe(const Stored* key, std::uint32_t absent) const {
-    multiply(
-        key, [] {},
-        [&](const float(&c)[Layout::kRowTile / 2], int row) {
-#pragma unroll
-          for (int i = 0; i < Layout::kRowTile / 2; ++i) {
-            const int of = row + i / 4 * 8 + i % 2;
-            if ((absent >> (lane() / 4 * 4 + i / 2 % 2) & 1u) == 0 && of < rows_.count) {
-              reduction_.observe(rows_.states + of, c[i]);
-            }
-          }
-        });
   }
 
  private:
@@ -109,12 +90,8 @@ class WgmmaScorer {
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
-  __device__ float of_row(float logit, int row) const {
-    return row_score(reduction_, logit, row, rows_.count, rows_.states);
-  }
-
-  /// visit(c, row) with the products of 64 query rows: c[4 n], c[4 n + 1] are key g with query rows
-  /// row + 8 n and the next; c[4 n + 2], c[4 n + 3] the same of key g + 8.
+  /// visit(c) with the products of 64 query rows: c[4 n], c[4 n + 1] are key g with query rows
+  /// 8 n + 2 t and the next; c[4 n + 2], c[4 n + 3] the same of key g + 8.
   template <typename Meanwhile, typename Visit>
   __device__ void multiply(const Stored* key, Meanwhile&& meanwhile, Visit&& visit) const {
     ask(key);
@@ -132,7 +109,7 @@ class WgmmaScorer {
       float c[Layout::kRowTile / 2];
       multiply_tile(keys, columns, c);
       columns += Layout::Tile::step(Layout::Tile::kBytes);
-      visit(c, first + lane() % 4 * 2);
+      visit(c);
     }
   }
 
@@ -167,7 +144,6 @@ class WgmmaScorer {
   }
 
   const SearchRows& rows_;
-  const Reduction& reduction_;
   std::uint32_t queries_;  ///< addresses in shared memory
   std::uint32_t staging_;  ///< of this warp
 };
