@@ -15,6 +15,7 @@
 #include "hip_attn/cuda/launch/operators.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/search/dense_kernel.cuh"
 #include "hip_attn/cuda/search/kernel.cuh"
 
 namespace hip_attn::cuda {
@@ -88,6 +89,44 @@ const Search<Traits>& search_of(const PrefillSchedule& schedule) {
   return schedule.sm90_search ? Searches<Traits>::kSm90 : Searches<Traits>::kShared;
 }
 
+/// The dense search of one thread block, and what its team needs in the workspace.
+template <typename Traits>
+std::size_t dense_shared_bytes(const PrefillSizes& sizes) {
+  return DenseLayout<Traits::kHeadDim>::bytes(sizes.max_rows, sizes.list_length);
+}
+inline std::size_t dense_team_bytes(const AttentionPlan& plan) {
+  return dense_mass_bytes(make_search_plan(plan.config, plan.shape.max_seq_len),
+                          sizes_of(plan).scans.data());
+}
+
+/// Readies the dense search where a plan can have it: schedule.dense_search_blocks.
+template <typename Traits>
+Status prepare_dense_search(const AttentionPlan& plan, int largest_shared,
+                            PrefillSchedule& schedule) {
+  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
+  const PrefillSizes sizes = sizes_of(plan);
+  const auto* const kernel = dense_search_kernel<Traits>;
+  cudaFuncAttributes attributes{};
+  cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  const bool built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
+  const auto most = static_cast<std::size_t>(largest_shared) - attributes.sharedSizeBytes;
+  const std::size_t bytes = dense_shared_bytes<Traits>(sizes);
+  bool fits = built && is_dense_search(search) && bytes <= most;
+  for (int s = 0; s < sizes.num_scans; ++s) {
+    fits = fits && sizes.scans[s].chunks <= DenseLayout<Traits::kHeadDim>::kMostScores;
+  }
+  if (!fits) return {};
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(most));
+  int per_multiprocessor = 0;
+  if (error == cudaSuccess) {
+    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel,
+                                                          kSearchThreads, bytes);
+  }
+  schedule.dense_search_blocks = per_multiprocessor * schedule.multiprocessors;
+  return to_status(error, "plan_prefill");
+}
+
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
 /// not take, and the memory of a search that does not fit shared memory.
 template <typename Traits>
@@ -104,7 +143,11 @@ std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, st
   params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
-  if (schedule.search_blocks > 0) {
+  if (schedule.dense_search_blocks > 0) {
+    params.search_bytes = static_cast<std::int64_t>(dense_team_bytes(plan));
+    params.search_memory = carver.take<std::byte>(
+        std::min<std::int64_t>(units, schedule.dense_search_blocks) * params.search_bytes);
+  } else if (schedule.search_blocks > 0) {
     params.search_bytes = static_cast<std::int64_t>(Searches<Traits>::kInWorkspace.bytes(plan));
     params.search_memory = carver.take<std::byte>(schedule.search_blocks * params.search_bytes);
   }
@@ -174,6 +217,9 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
     schedule.sm90_attend = fit.built;
     if (fit.built) {
       if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
+      if (Status status = prepare_dense_search<Traits>(plan, device.largest_shared, schedule);
+          !status.ok())
+        return status;
     }
   }
   // Also where the search for 9.0 fits: a plan may be set to this one.
@@ -273,6 +319,13 @@ template <typename Traits>
 Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
                      const PrefillParams<StoredOf<Traits>>& params, Stream stream) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+  if (schedule.dense_search_blocks > 0 && !params.selection_in.blocks) {
+    const int cluster = search_cluster(schedule, params, units);
+    const std::int64_t teams =
+        std::min<std::int64_t>(units, schedule.dense_search_blocks / cluster);
+    return launch_kernel(dense_search_kernel<Traits>, teams * cluster, kSearchThreads,
+                         dense_shared_bytes<Traits>(sizes_of(plan)), params, stream, cluster);
+  }
   const Search<Traits>& search = search_of<Traits>(schedule);
   const int blocks = schedule.search_blocks;
   if (blocks > 0) {

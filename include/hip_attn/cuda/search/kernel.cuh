@@ -274,9 +274,38 @@ class SearchUnit {
   SearchRows rows_{};
 };
 
-/// Takes the units of a team. The KV head changes slowest, so that the units that run at once
-/// gather keys of one head from L2; within a head the last rows, which have the most candidates,
-/// come first.
+/// Where a unit lies.
+struct UnitPlace {
+  std::int32_t selection_row;
+  int kv_head;
+  QueryBlock block;
+};
+
+/// The KV head changes slowest, so that the units that run at once gather keys of one head from L2;
+/// within a head the last rows, which have the most candidates, come first.
+template <typename Stored>
+__device__ UnitPlace place_of_unit(const PrefillParams<Stored>& params, std::int64_t unit) {
+  UnitPlace place;
+  place.kv_head = static_cast<int>(unit / params.selection_rows);
+  place.selection_row =
+      static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
+  place.block = find_query_block(params, place.selection_row);
+  return place;
+}
+
+/// Whether a unit is searched for; writes the selection of one that attends to every key.
+template <typename Team, typename Stored>
+__device__ bool is_searched(const PrefillParams<Stored>& params, const UnitPlace& place) {
+  if (place.block.kind != QueryBlock::Kind::kAttend) return false;
+  if (place.block.p0 >= params.dense_until) return true;
+  // None is selected, and the window begins at the sink.
+  if (threadIdx.x == 0 && Team::rank() == 0) {
+    write_header(params, place.selection_row, place.kv_head, 0, params.search.sink);
+  }
+  return false;
+}
+
+/// Takes the units of a team.
 template <typename Traits, typename Scorer, typename Team>
 __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
                              SelectStorage<kSearchThreads>& storage, std::byte* memory) {
@@ -284,19 +313,12 @@ __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
 #pragma unroll 1
   for (std::int64_t unit = blockIdx.x / Team::size(); unit < units;
        unit += gridDim.x / Team::size()) {
-    const auto kv_head = static_cast<int>(unit / params.selection_rows);
-    const auto row =
-        static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
-    const QueryBlock block = find_query_block(params, row);
-    if (block.kind != QueryBlock::Kind::kAttend) continue;
-    if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
-      if (threadIdx.x == 0 && Team::rank() == 0) {
-        write_header(params, row, kv_head, 0, params.search.sink);
-      }
-      continue;
-    }
+    const UnitPlace place = place_of_unit(params, unit);
+    if (!is_searched<Team>(params, place)) continue;
     __syncthreads();  // the unit before is done with the memory
-    SearchUnit<Traits, Scorer, Team>(params, row, kv_head, block, storage, memory).run();
+    SearchUnit<Traits, Scorer, Team>(params, place.selection_row, place.kv_head, place.block,
+                                     storage, memory)
+        .run();
   }
 }
 
