@@ -105,7 +105,7 @@ Status prepare_dense_search(const AttentionPlan& plan, int largest_shared,
                             PrefillSchedule& schedule) {
   const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
   const PrefillSizes sizes = sizes_of(plan);
-  const auto* const kernel = dense_search_kernel<Traits>;
+  void (*const kernel)(PrefillParams<StoredOf<Traits>>) = dense_search_kernel<Traits>;
   cudaFuncAttributes attributes{};
   cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
   const bool built = error == cudaSuccess && attributes.sharedSizeBytes > 0;

@@ -22,11 +22,13 @@ struct DenseLayout {
   static constexpr int kRingBytes = kWarpgroups * kDenseSlots * Tile::kBytes;
   /// Pooled queries pass through the ring's first tile, scores lie in it after a scan.
   static constexpr std::int64_t kMostScores = kRingBytes / static_cast<int>(sizeof(float));
+  static constexpr std::uint32_t kAlignment = 1024;  ///< of swizzled tiles
   static constexpr int kPresentBytes = kWarpgroups * kDenseSlots * 4 * 2;
 
-  /// Behind the ring: normalisers of the rows, what is present in tiles, two lists of chunks.
+  /// With what aligns the ring, and behind it: normalisers of the rows, what is present in tiles,
+  /// two lists of chunks.
   __host__ __device__ static std::size_t bytes(std::int64_t rows, std::int64_t list_length) {
-    return kRingBytes + padded(rows) * sizeof(float) + kPresentBytes +
+    return kAlignment + kRingBytes + padded(rows) * sizeof(float) + kPresentBytes +
            2 * static_cast<std::size_t>(list_length) * sizeof(std::int32_t);
   }
   __host__ __device__ static std::int64_t padded(std::int64_t rows) {
@@ -208,9 +210,12 @@ template <typename Traits>
 __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor<Traits::kHeadDim>)
     dense_search_kernel(const __grid_constant__ PrefillParams<StoredOf<Traits>> params) {
 #if HIP_ATTN_SM90A
-  extern __shared__ __align__(1024) std::byte shared_memory[];
+  extern __shared__ __align__(128) std::byte shared_memory[];
   __shared__ SelectStorage<kSearchThreads> storage;
   using Team = SearchCluster;
+  constexpr std::uint32_t kAlignment = DenseLayout<Traits::kHeadDim>::kAlignment;
+  std::byte* const memory =
+      shared_memory + (kAlignment - shared_address(shared_memory) % kAlignment) % kAlignment;
   const std::int64_t team = blockIdx.x / Team::size();
   const std::int64_t teams = gridDim.x / Team::size();
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
@@ -219,8 +224,8 @@ __global__ void __launch_bounds__(kSearchThreads, kSearchBlocksPerMultiprocessor
     const UnitPlace place = place_of_unit(params, unit);
     if (!is_searched<Team>(params, place)) continue;
     __syncthreads();  // the unit before is done with the memory
-    DenseUnit<Traits>(params, place.selection_row, place.kv_head, place.block, storage,
-                      shared_memory, params.search_memory + team * params.search_bytes)
+    DenseUnit<Traits>(params, place.selection_row, place.kv_head, place.block, storage, memory,
+                      params.search_memory + team * params.search_bytes)
         .run();
   }
 #endif
