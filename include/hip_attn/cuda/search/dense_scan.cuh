@@ -174,25 +174,35 @@ class DenseScan {
       return ((first + (i >> tile_shift_) * stride) << tile_shift_) + (i & in_tile);
     };
     const std::int32_t steps = count_steps(first, stride);
+    // The halves of a warp look up the rows of two steps, an even one and the next, before the
+    // copies of the even one start.
+    const auto own_step = [&](std::int32_t even) {
+      const std::int32_t step = even + lane() / 16;
+      return step < steps ? step_of(step) : num_chunks_;
+    };
+    look_up(own_step(0));
+    find_row();
+    look_up(own_step(2));
 #pragma unroll 1
-    for (int i = 0; i < kDenseSlots; ++i) {
-      if (i < steps) look_up(step_of(i));
-      if (i == kDenseSlots - 1) break;
-      if (i < steps) copy(i);
+    for (int i = 0; i < 2; ++i) {
+      if (i < steps) copy(i, i);
       commit_copies();
     }
     int slot = 0;
 #pragma unroll 1
     for (std::int32_t i = 0; i < steps; ++i) {
-      wait_for_groups<kDenseSlots - 2>();
+      wait_for_groups<1>();
       sm90::fence_for_tensor_cores();
       // All have copied their rows of this step, and are done with the step before.
       sm90::sync_warpgroup(static_cast<int>(threadIdx.x) / 128);
       float c[kColumns / 2];
       multiply(queries, slot, c, [&] {
-        if (i + kDenseSlots - 1 < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1);
+        if (i % 2 == 0) {
+          find_row();
+          look_up(own_step(i + 4));
+        }
+        if (i + 2 < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1, i % 2);
         commit_copies();
-        if (i + kDenseSlots < steps) look_up(step_of(i + kDenseSlots));
       });
       const std::int32_t step = step_of(i);
       take(c, step, present_of(slot), (i & in_tile) == 0);
@@ -220,26 +230,30 @@ class DenseScan {
     return ((own - 1) << tile_shift_) + min(1 << tile_shift_, all - (last << tile_shift_));
   }
 
-  /// The row that this lane looks up, in lanes 0 to 15 each one of the sixteen that its warp
-  /// copies: four of every pass.
+  /// The row of a tile that this lane looks up, for one of two steps: one of the sixteen that its
+  /// warp copies, four of every pass.
   __device__ static int own_row() {
     return lane() / 4 % kDensePasses * kDensePassRows + warp() * 4 + lane() % 4;
   }
 
   __device__ void look_up(std::int32_t step) { place_ = source_.look_up(step, own_row()); }
 
-  /// Starts to copy what was looked up to a slot.
-  __device__ void copy(int slot) {
-    const Stored* const own = source_.row(place_, own_row());
-    const std::uint32_t present = __ballot_sync(kAll, own != nullptr) & 0xffffu;
-    const auto address = reinterpret_cast<unsigned long long>(own);
+  /// Once the page that was looked up is there.
+  __device__ void find_row() {
+    const Stored* const row = source_.row(place_, own_row());
+    address_ = reinterpret_cast<unsigned long long>(row);
+    present_rows_ = __ballot_sync(kAll, row != nullptr);
+  }
+
+  /// Starts to copy the rows that were found to a slot, those of the even step or of the odd one.
+  __device__ void copy(int slot, int odd) {
     const int piece = lane() % 8;
     const std::uint32_t to =
         ring_ + slot * Tile::kBytes + Tile::offset(warp() * 4 + lane() / 8, piece);
 #pragma unroll
     for (int pass = 0; pass < kDensePasses; ++pass) {
-      const auto* row =
-          reinterpret_cast<const Stored*>(__shfl_sync(kAll, address, pass * 4 + lane() / 8));
+      const auto* row = reinterpret_cast<const Stored*>(
+          __shfl_sync(kAll, address_, odd * 16 + pass * 4 + lane() / 8));
       const bool exists = row != nullptr;
       row = (exists ? row : fallback_row_) + piece * 8;
 #pragma unroll
@@ -249,7 +263,9 @@ class DenseScan {
                      exists);
       }
     }
-    if (lane() == 0) present_[slot * 4 + warp()] = static_cast<std::uint16_t>(present);
+    if (lane() == 0) {
+      present_[slot * 4 + warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
+    }
   }
 
   /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits each, four of every
@@ -386,23 +402,44 @@ class DenseScan {
   __device__ bool add_masses(const float (&c)[kColumns / 2], std::int32_t step, float scale) {
     // Of the lane's columns of each chunk, or of each half of a step's keys.
     constexpr int kParts = kIsLandmarks ? 8 : 2;
-    float masses[2][kParts] = {};
-    float sums[2] = {};
+    float masses[2][kParts];
+    float sums[2];
     float from[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       from[row] = references_[row] == -INFINITY ? 0.f : references_[row];
     }
+    if constexpr (kIsLandmarks) {
 #pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const int row = i / 2 % 2;
-      const int part = kIsLandmarks ? i / 4 * 2 + i % 2 : i / 16;
-      masses[row][part] += exp2_fast(fmaf(c[i], scale, -from[row]));
+      for (int i = 0; i < kColumns / 2; ++i) {
+        const int row = i / 2 % 2;
+        masses[row][i / 4 * 2 + i % 2] = exp2_fast(fmaf(c[i], scale, -from[row]));
+      }
+    } else {
+      // A lane's eight keys of a half: pairs, which are neighbours in c, then pairs of pairs.
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+          float pairs[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int at = (half * 4 + j) * 4 + row * 2;
+            pairs[j] = exp2_fast(fmaf(c[at], scale, -from[row])) +
+                       exp2_fast(fmaf(c[at + 1], scale, -from[row]));
+          }
+          masses[row][half] = (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+        }
+      }
     }
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) sums[row] += masses[row][part];
+      if constexpr (kIsLandmarks) {
+        sums[row] = ((masses[row][0] + masses[row][1]) + (masses[row][2] + masses[row][3])) +
+                    ((masses[row][4] + masses[row][5]) + (masses[row][6] + masses[row][7]));
+      } else {
+        sums[row] = masses[row][0] + masses[row][1];
+      }
     }
     if (__any_sync(kAll, !(sums[0] + sums[1] < kMostMass))) [[unlikely]]
       return false;
@@ -480,8 +517,10 @@ class DenseScan {
   const Stored* fallback_row_;
   std::uint32_t ring_;
   std::uint16_t* present_;
-  int tile_shift_;       ///< log2 of the steps of a sum tile
-  DensePlace place_;     ///< of own_row() in the step that is copied next
+  int tile_shift_;              ///< log2 of the steps of a sum tile
+  DensePlace place_;            ///< of own_row(), two steps behind address_
+  unsigned long long address_;  ///< of own_row() in the steps that are copied next
+  std::uint32_t present_rows_;  ///< bits of lanes whose row exists
   float references_[2];  ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
   float sums_[2];        ///< of masses, over this lane's columns
 };
