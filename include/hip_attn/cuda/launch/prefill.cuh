@@ -15,6 +15,7 @@
 #include "hip_attn/cuda/launch/operators.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/search/dense_kernel.cuh"
 #include "hip_attn/cuda/search/kernel.cuh"
 #include "hip_attn/cuda/search/row_kernel.cuh"
 
@@ -81,6 +82,8 @@ struct Searches {
                                                   search_bytes<Traits>};
   static constexpr Search<Traits> kSm90 = {search_sm90_kernel<Traits>, sm90_search_bytes<Traits>};
   static constexpr Search<Traits> kRows = {search_rows_kernel<Traits>, row_search_bytes<Traits>};
+  static constexpr Search<Traits> kDense = {search_dense_kernel<Traits>,
+                                            dense_search_bytes<Traits>};
 };
 
 /// Some stage needs search_rows_kernel.
@@ -98,8 +101,15 @@ const Search<Traits>& workspace_search(const AttentionPlan& plan) {
 /// The search that a plan has chosen.
 template <typename Traits>
 const Search<Traits>& search_of(const AttentionPlan& plan, const PrefillSchedule& schedule) {
+  if (schedule.dense_search_blocks > 0) return Searches<Traits>::kDense;
   if (schedule.search_blocks > 0) return workspace_search<Traits>(plan);
   return schedule.sm90_search ? Searches<Traits>::kSm90 : Searches<Traits>::kShared;
+}
+
+/// What a team of the dense search needs in the workspace.
+inline std::int64_t dense_team_bytes(const AttentionPlan& plan) {
+  return static_cast<std::int64_t>(dense_mass_bytes(
+      make_search_plan(plan.config, plan.shape.max_seq_len), sizes_of(plan).scans.data()));
 }
 
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
@@ -118,10 +128,17 @@ std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, st
   params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
   params.selection.blocks_head_stride = plan.max_selected_blocks;
   params.selection.max_blocks = plan.max_selected_blocks;
+  // Of either search, because a plan may be set to the portable one.
+  std::int64_t bytes = 0;
   if (schedule.search_blocks > 0) {
-    params.search_bytes = static_cast<std::int64_t>(search_of<Traits>(plan, schedule).bytes(plan));
-    params.search_memory = carver.take<std::byte>(schedule.search_blocks * params.search_bytes);
+    params.search_bytes = static_cast<std::int64_t>(workspace_search<Traits>(plan).bytes(plan));
+    bytes = schedule.search_blocks * params.search_bytes;
   }
+  if (schedule.dense_search_blocks > 0) {
+    params.search_bytes = dense_team_bytes(plan);
+    bytes = std::max(bytes, schedule.dense_search_blocks * params.search_bytes);
+  }
+  if (bytes > 0) params.search_memory = carver.take<std::byte>(bytes);
   return carver.bytes();
 }
 
@@ -170,6 +187,41 @@ Status prepare_search(const Search<Traits>& search, const AttentionPlan& plan, i
   return to_status(error, "plan_prefill");
 }
 
+/// The thread blocks of a kernel that are resident at once.
+template <typename Params>
+cudaError_t resident_blocks(void (*kernel)(Params), int threads, std::size_t shared_bytes,
+                            int multiprocessors, int& blocks) {
+  int per_multiprocessor = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &per_multiprocessor, kernel, threads, shared_bytes);
+  blocks = std::max(1, per_multiprocessor * multiprocessors);
+  return error;
+}
+
+/// Readies the dense search where a plan can have it.
+template <typename Traits>
+Status prepare_dense_search(const AttentionPlan& plan, int largest_shared,
+                            PrefillSchedule& schedule) {
+  const Search<Traits>& search = Searches<Traits>::kDense;
+  SearchFit fit;
+  if (Status status = prepare_search(search, plan, largest_shared, fit); !status.ok())
+    return status;
+  const PrefillSizes sizes = sizes_of(plan);
+  const bool scores_fit = std::all_of(
+      sizes.scans.begin(), sizes.scans.begin() + sizes.num_scans, [](const ScanSize& scan) {
+        return scan.chunks <= DenseLayout<Traits::kHeadDim>::kMostScores;
+      });
+  if (!fit.fits || !scores_fit ||
+      !is_dense_search(make_search_plan(plan.config, plan.shape.max_seq_len)))
+    return {};
+  const cudaError_t error = resident_blocks(search.kernel, kSearchThreads, search.bytes(plan),
+                                            schedule.multiprocessors, schedule.dense_search_blocks);
+  const std::int64_t units = plan.selection_rows * plan.shape.num_kv_heads;
+  schedule.dense_search_blocks =
+      static_cast<int>(std::clamp<std::int64_t>(units, 1, schedule.dense_search_blocks));
+  return to_status(error, "plan_prefill");
+}
+
 /// Chooses the kernels of search and attention and readies them.
 template <typename Traits>
 Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
@@ -189,18 +241,25 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
     schedule.sm90_attend = fit.built;
     if (fit.built) {
       if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
+      if (Status status = prepare_dense_search<Traits>(plan, device.largest_shared, schedule);
+          !status.ok())
+        return status;
     }
   }
   // Also where the search for 9.0 fits: a plan may be set to this one.
   if (Status status = prepare_search(Searches<Traits>::kShared, plan, device.largest_shared, fit);
       !status.ok() || (in_shared && fit.fits) || schedule.sm90_search)
     return status;
-  int per_multiprocessor = 0;
-  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &per_multiprocessor, workspace_search<Traits>(plan).kernel, kSearchThreads, 0);
-  const std::int64_t units = plan.selection_rows * plan.shape.num_kv_heads;
-  schedule.search_blocks = static_cast<int>(
-      std::clamp<std::int64_t>(units, 1, std::max(1, per_multiprocessor * device.multiprocessors)));
+  const Search<Traits>& search = workspace_search<Traits>(plan);
+  error = resident_blocks(search.kernel, kSearchThreads, 0, device.multiprocessors,
+                          schedule.search_blocks);
+  std::int64_t most = plan.selection_rows * plan.shape.num_kv_heads;
+  if (schedule.dense_search_blocks > 0) {  // which the workspace is for
+    const std::int64_t dense_bytes = schedule.dense_search_blocks * dense_team_bytes(plan);
+    most = std::min(most, dense_bytes / static_cast<std::int64_t>(search.bytes(plan)));
+  }
+  schedule.search_blocks =
+      static_cast<int>(std::clamp<std::int64_t>(most, 1, schedule.search_blocks));
   return to_status(error, "plan_prefill");
 }
 
@@ -280,7 +339,9 @@ Status launch_kernel(void (*kernel)(Params), std::int64_t blocks, int threads,
 template <typename Params>
 int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units) {
   constexpr int kMost = 8;  // more is not portable
-  if (!schedule.sm90_search || schedule.search_blocks > 0 || params.selection_in.blocks) return 1;
+  const bool takes_clusters =
+      schedule.dense_search_blocks > 0 || (schedule.sm90_search && schedule.search_blocks == 0);
+  if (!takes_clusters || params.selection_in.blocks) return 1;
   int cluster = 1;
   while (cluster < kMost && 2 * cluster * units <= schedule.multiprocessors) cluster *= 2;
   return cluster;
@@ -291,12 +352,16 @@ Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
                      const PrefillParams<StoredOf<Traits>>& params, Stream stream) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   const Search<Traits>& search = search_of<Traits>(plan, schedule);
-  const int blocks = schedule.search_blocks;
-  if (blocks > 0) {
-    return launch_kernel(search.kernel, std::min<std::int64_t>(units, blocks), kSearchThreads, 0,
-                         params, stream);
-  }
   const int cluster = search_cluster(schedule, params, units);
+  if (schedule.dense_search_blocks > 0) {
+    const std::int64_t teams = std::min<std::int64_t>(units, schedule.dense_search_blocks);
+    return launch_kernel(search.kernel, teams * cluster, kSearchThreads, search.bytes(plan), params,
+                         stream, cluster);
+  }
+  if (schedule.search_blocks > 0) {
+    return launch_kernel(search.kernel, std::min<std::int64_t>(units, schedule.search_blocks),
+                         kSearchThreads, 0, params, stream);
+  }
   return launch_kernel(search.kernel, units * cluster, kSearchThreads, search.bytes(plan), params,
                        stream, cluster);
 }

@@ -17,6 +17,8 @@ struct PrefillSchedule {
   /// Thread blocks of a search that works in the workspace, because its configuration does not fit
   /// shared memory or needs the logits of single rows; 0: another search.
   int search_blocks = 0;
+  /// Search with the dense kernel for compute capability 9.0, by as many thread blocks.
+  int dense_search_blocks = 0;
   /// Search, and attend, with the kernels for compute capability 9.0; false: with those for 8.0 and
   /// newer, to which a plan may always be set.
   bool sm90_search = false;
@@ -42,6 +44,7 @@ inline void use_portable_kernels(AttentionPlan& plan) {
   } else {
     PrefillSchedule schedule = prefill_schedule(plan);
     schedule.sm90_search = schedule.sm90_attend = false;
+    schedule.dense_search_blocks = 0;
     plan.schedule.set(schedule);
   }
 }

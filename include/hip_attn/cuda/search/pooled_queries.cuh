@@ -50,6 +50,23 @@ class PooledQueries {
     }
   }
 
+  /// The same of one tile of the layout, that of rows [first, first + kRowTile).
+  __device__ void write_tile(std::uint32_t* queries, int first) const {
+    if (kThreads % kPieces != 0 && first_row() >= kRowsApart) return;
+#pragma unroll 1
+    for (int at = first_row(); at < Layout::kRowTile; at += kRowsApart) {
+      const int row = first + at < pooled_ ? first + at : 0;
+      std::uint32_t words[4];
+      if (stride_ == 1) {
+        *reinterpret_cast<uint4*>(words) = read_queries_once<Element>(
+            params_.tensors.q, source(row / params_.group, row % params_.group));
+      } else {
+        mean_of(row, words);
+      }
+      store(queries, at, words);
+    }
+  }
+
  private:
   static constexpr int kPieces = kRowPieces<Traits::kHeadDim>;
   /// A thread has the same piece of every row; some have none where kPieces is no power of two.
@@ -90,38 +107,42 @@ class PooledQueries {
   }
 
   __device__ void average(std::uint32_t* queries) const {
-    constexpr int kTogether = 4;
 #pragma unroll 1
     for (int row = first_row(); row < pooled_; row += kRowsApart) {
-      const int begin = max(0, row / params_.group * stride_ - anchor_);
-      const int end = min(rows_, (row / params_.group + 1) * stride_ - anchor_);
-      float sums[8] = {};
-#pragma unroll 1
-      for (int r = begin; r < end; r += kTogether) {
-        Element values[kTogether][8];
-#pragma unroll
-        for (int j = 0; j < kTogether; ++j) {
-          *reinterpret_cast<uint4*>(values[j]) = read_queries_once<Element>(
-              params_.tensors.q, source(min(r + j, end - 1), row % params_.group));
-        }
-#pragma unroll
-        for (int j = 0; j < kTogether; ++j) {
-          if (r + j >= end) break;
-#pragma unroll
-          for (int e = 0; e < 8; ++e) sums[e] += widen(values[j][e]);
-        }
-      }
-      const auto count = static_cast<float>(end - begin);
-      const bool exact = ((end - begin) & (end - begin - 1)) == 0;  // 1 / count is
-      const float inverse = 1.f / count;
       std::uint32_t words[4];
-#pragma unroll
-      for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) words[w] = narrow_pair<Element>(sums[2 * w], sums[2 * w + 1]);
+      mean_of(row, words);
 #pragma unroll 1
       for (int at = row; at < padded_rows(); at += pooled_) store(queries, at, words);
     }
+  }
+
+  __device__ void mean_of(int row, std::uint32_t (&words)[4]) const {
+    constexpr int kTogether = 4;
+    const int begin = max(0, row / params_.group * stride_ - anchor_);
+    const int end = min(rows_, (row / params_.group + 1) * stride_ - anchor_);
+    float sums[8] = {};
+#pragma unroll 1
+    for (int r = begin; r < end; r += kTogether) {
+      Element values[kTogether][8];
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        *reinterpret_cast<uint4*>(values[j]) = read_queries_once<Element>(
+            params_.tensors.q, source(min(r + j, end - 1), row % params_.group));
+      }
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        if (r + j >= end) break;
+#pragma unroll
+        for (int e = 0; e < 8; ++e) sums[e] += widen(values[j][e]);
+      }
+    }
+    const auto count = static_cast<float>(end - begin);
+    const bool exact = ((end - begin) & (end - begin - 1)) == 0;  // 1 / count is
+    const float inverse = 1.f / count;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sums[e] = exact ? sums[e] * inverse : sums[e] / count;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) words[w] = narrow_pair<Element>(sums[2 * w], sums[2 * w + 1]);
   }
 
   const Params& params_;

@@ -1,0 +1,528 @@
+/// A stage of the search as a dense product (compute capability 9.0 alone): pooled query rows
+/// against a stream of landmarks, or of all keys of the stage's chunks, by wgmma. Each warpgroup
+/// has a ring of tiles of its own, which it fills by asynchronous copies ahead of its products;
+/// what hides latency besides is that several warpgroups share a multiprocessor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/ptx/barrier.cuh"
+#include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/cp_async.cuh"
+#include "hip_attn/cuda/ptx/mma.cuh"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
+#include "hip_attn/cuda/ptx/wgmma.cuh"
+#include "hip_attn/cuda/rows/paged_rows.cuh"
+#include "hip_attn/cuda/rows/swizzled_tile.cuh"
+#include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/chunk_list.cuh"
+#include "hip_attn/cuda/search/dense_masses.cuh"
+
+namespace hip_attn::cuda {
+
+/// A pooled query tile in registers, as the left factor of products.
+template <int kHeadDim>
+struct DenseQueries {
+  std::uint32_t words[kHeadDim / 16][4];
+
+  /// From a SwizzledTile of 64 rows. Called by a warpgroup.
+  __device__ void load(std::uint32_t tile) {
+    using Tile = sm90::SwizzledTile<kDenseRows, kHeadDim>;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = static_cast<int>(threadIdx.x) / 32 % 4 * 16 + lane % 16;
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      load_matrices(words[i], tile + Tile::offset(row, 2 * i + lane / 16));
+    }
+  }
+};
+
+/// max(q, 0) or min(q, 0) of two elements; a NaN stays one.
+template <typename Element, bool kPositive>
+__device__ std::uint32_t part_of(std::uint32_t pair) {
+  std::uint32_t result;
+  if constexpr (std::is_same_v<Element, float16>) {
+    if constexpr (kPositive) {
+      asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
+    } else {
+      asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
+    }
+  } else {
+    if constexpr (kPositive) {
+      asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
+    } else {
+      asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
+    }
+  }
+  return result;
+}
+
+/// Rows of a tile that a warpgroup copies at once, eight lanes to each.
+inline constexpr int kDensePassRows = 16;
+inline constexpr int kDensePasses = kDenseRows / kDensePassRows;
+/// Tiles of a ring.
+inline constexpr int kDenseSlots = 3;
+
+/// A row by position (of a key, or number of a landmark) and its page, -1 where there is none.
+struct DensePlace {
+  std::int32_t position;
+  std::int32_t page;
+};
+
+/// Landmarks of a list of chunks: a step's tile has hi of 32 chunks, then lo.
+template <typename Stored>
+class LandmarkSource {
+ public:
+  static constexpr bool kIsLandmarks = true;
+
+  __device__ LandmarkSource(const LandmarkTensor<Stored>& landmarks, int request, int kv_head,
+                            const ChunkList& chunks)
+      : rows_(landmarks, request, kv_head), chunks_(chunks) {}
+
+  /// log2 of the chunks of a step.
+  __device__ int step_shift() const { return kLandmarkStepShift; }
+
+  /// Where row `row` of a tile is.
+  __device__ DensePlace look_up(std::int32_t step, int row) const {
+    const std::int32_t chunk = (step << kLandmarkStepShift) + row % kLandmarksPerStep;
+    const bool exists = chunk < chunks_.count;
+    const std::int32_t number = exists ? chunks_.start(chunk) >> chunks_.chunk_shift : 0;
+    return {number, rows_.pages.page_where(number, exists)};
+  }
+  /// Null: it has no page.
+  __device__ const Stored* row(const DensePlace& place, int row) const {
+    const RowSlot slot = rows_.pages.slot(place.position, place.page);
+    if (slot.page < 0) return nullptr;
+    return rows_.hi.row(slot) + (row < kLandmarksPerStep ? 0 : rows_.lo_offset);
+  }
+
+ private:
+  LandmarkRows<Stored> rows_;
+  const ChunkList& chunks_;
+};
+
+/// Every key of a list of chunks of 8 to 64 keys, 64 keys to a step. A lane of a product has
+/// columns 2 t and 2 t + 1 of every eight; keys are put where a lane then has neighbours, 8 t to 8
+/// t + 7 of each half of a step.
+template <typename Stored>
+class KeySource {
+ public:
+  static constexpr bool kIsLandmarks = false;
+
+  __device__ KeySource(const KvTensors<Stored>& kv, int request, int kv_head,
+                       const ChunkList& chunks, std::int32_t end)
+      : pages_(kv.map, request), keys_(kv.k, kv_head), chunks_(chunks), end_(end) {}
+
+  /// log2 of the chunks of a step.
+  __device__ int step_shift() const { return kDenseRowShift - chunks_.chunk_shift; }
+
+  __device__ DensePlace look_up(std::int32_t step, int row) const {
+    // Column 8 j + 2 t + b of the product has key 8 t + 2 (j % 4) + b of half j / 4.
+    const int key = row / 32 * 32 + row % 8 / 2 * 8 + row / 8 % 4 * 2 + row % 2;
+    const int shift = chunks_.chunk_shift;
+    const std::int32_t chunk = (step << step_shift()) + (key >> shift);
+    const bool has_chunk = chunk < chunks_.count;
+    const std::int32_t position = has_chunk ? chunks_.start(chunk) + (key & ((1 << shift) - 1)) : 0;
+    return {position, pages_.page_where(position, has_chunk && position < end_)};
+  }
+  __device__ const Stored* row(const DensePlace& place, int /*row*/) const {
+    const RowSlot slot = pages_.slot(place.position, place.page);
+    return slot.page < 0 ? nullptr : keys_.row(slot);
+  }
+
+ private:
+  RequestPages pages_;
+  PagedRows<Stored> keys_;
+  const ChunkList& chunks_;
+  std::int32_t end_;
+};
+
+/// Scans the sum tiles `first`, `first` + `stride`, ... of a stage for one tile of query rows with
+/// one warpgroup, and leaves their masses.
+template <typename Traits, typename Source>
+class DenseScan {
+ public:
+  using Element = typename Traits::Element;
+  using Loader = typename Traits::Loader;
+  using Stored = StoredOf<Traits>;
+  static constexpr int kHeadDim = Traits::kHeadDim;
+  using Tile = sm90::SwizzledTile<kDenseRows, kHeadDim>;
+  static constexpr int kSteps = kHeadDim / 16;
+  static constexpr bool kIsLandmarks = Source::kIsLandmarks;
+  /// Columns of a product.
+  static constexpr int kColumns = kIsLandmarks ? kLandmarksPerStep : kDenseRows;
+
+  /// ring: kDenseSlots tiles of this warpgroup; present: [kDenseSlots][4].
+  __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
+                       std::int32_t num_chunks, int row_tile, const Stored* fallback_row,
+                       std::uint32_t ring, std::uint16_t* present)
+      : source_(source),
+        masses_(masses),
+        logits_(logits),
+        num_chunks_(num_chunks),
+        row_(row_tile * kDenseRows + warp() * 16 + lane() / 4 * 2),
+        fallback_row_(fallback_row),
+        ring_(ring),
+        present_(present),
+        tile_shift_(kSumTileShift - source.step_shift()) {}
+
+  __device__ void run(const DenseQueries<kHeadDim>& queries, int first, int stride) {
+    const int in_tile = (1 << tile_shift_) - 1;
+    // Step i of this warpgroup.
+    const auto step_of = [&](std::int32_t i) {
+      return ((first + (i >> tile_shift_) * stride) << tile_shift_) + (i & in_tile);
+    };
+    const std::int32_t steps = count_steps(first, stride);
+    // The halves of a warp look up the rows of two steps, an even one and the next, before the
+    // copies of the even one start.
+    const auto own_step = [&](std::int32_t even) {
+      const std::int32_t step = even + lane() / 16;
+      return step < steps ? step_of(step) : num_chunks_;
+    };
+    look_up(own_step(0));
+    find_row();
+    look_up(own_step(2));
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) {
+      if (i < steps) copy(i, i);
+      commit_copies();
+    }
+    int slot = 0;
+#pragma unroll 1
+    for (std::int32_t i = 0; i < steps; ++i) {
+      wait_for_groups<1>();
+      sm90::fence_for_tensor_cores();
+      // All have copied their rows of this step, and are done with the step before.
+      sm90::sync_warpgroup(static_cast<int>(threadIdx.x) / 128);
+      float c[kColumns / 2];
+      multiply(queries, slot, c, [&] {
+        if (i % 2 == 0) {
+          find_row();
+          look_up(own_step(i + 4));
+        }
+        if (i + 2 < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1, i % 2);
+        commit_copies();
+      });
+      const std::int32_t step = step_of(i);
+      take(c, step, present_of(slot), (i & in_tile) == 0);
+      if ((i & in_tile) == in_tile || i + 1 == steps) end_tile(step >> tile_shift_);
+      slot = slot + 1 == kDenseSlots ? 0 : slot + 1;
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kAll = 0xffffffffu;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32 % 4; }
+
+  // ---- Copies -----------------------------------------------------------------------------------
+
+  /// Of this warpgroup's steps.
+  __device__ std::int32_t count_steps(int first, int stride) const {
+    const std::int32_t per_step = 1 << (kSumTileShift - tile_shift_);
+    const std::int32_t all = (num_chunks_ + per_step - 1) / per_step;
+    const std::int32_t tiles = (num_chunks_ + kSumTileChunks - 1) / kSumTileChunks;
+    if (first >= tiles) return 0;
+    const std::int32_t own = (tiles - first + stride - 1) / stride;
+    const std::int32_t last = first + (own - 1) * stride;
+    return ((own - 1) << tile_shift_) + min(1 << tile_shift_, all - (last << tile_shift_));
+  }
+
+  /// The row of a tile that this lane looks up, for one of two steps: one of the sixteen that its
+  /// warp copies, four of every pass.
+  __device__ static int own_row() {
+    return lane() / 4 % kDensePasses * kDensePassRows + warp() * 4 + lane() % 4;
+  }
+
+  __device__ void look_up(std::int32_t step) { place_ = source_.look_up(step, own_row()); }
+
+  /// Once the page that was looked up is there.
+  __device__ void find_row() {
+    const Stored* const row = source_.row(place_, own_row());
+    address_ = reinterpret_cast<unsigned long long>(row);
+    present_rows_ = __ballot_sync(kAll, row != nullptr);
+  }
+
+  /// Starts to copy the rows that were found to a slot, those of the even step or of the odd one.
+  __device__ void copy(int slot, int odd) {
+    const int piece = lane() % 8;
+    const std::uint32_t to =
+        ring_ + slot * Tile::kBytes + Tile::offset(warp() * 4 + lane() / 8, piece);
+#pragma unroll
+    for (int pass = 0; pass < kDensePasses; ++pass) {
+      const auto* row = reinterpret_cast<const Stored*>(
+          __shfl_sync(kAll, address_, odd * 16 + pass * 4 + lane() / 8));
+      const bool exists = row != nullptr;
+      row = (exists ? row : fallback_row_) + piece * 8;
+#pragma unroll
+      for (int p = 0; p < kHeadDim / 8; p += 8) {
+        if (kHeadDim % 64 != 0 && p + piece >= kHeadDim / 8) continue;
+        Loader::copy(to + pass * kDensePassRows * 128 + p / 8 * Tile::kBlockBytes, row + p * 8,
+                     exists);
+      }
+    }
+    if (lane() == 0) {
+      present_[slot * 4 + warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
+    }
+  }
+
+  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits each, four of every
+  /// pass.
+  __device__ uint2 present_of(int slot) const {
+    return *reinterpret_cast<const uint2*>(present_ + slot * 4);
+  }
+  /// Whether column n of this lane's products, 8 j + 2 t + b, is there.
+  __device__ static bool is_present(uint2 present, int j, int b) {
+    const int t = lane() % 4;
+    const int of_warp = j % 2 * 2 + t / 2;
+    const std::uint32_t word = of_warp / 2 == 0 ? present.x : present.y;
+    return word >> (of_warp % 2 * 16 + j / 2 * 4 + t % 2 * 2 + b) & 1u;
+  }
+
+  // ---- Products ---------------------------------------------------------------------------------
+
+  template <typename Meanwhile>
+  __device__ void multiply(const DenseQueries<kHeadDim>& queries, int slot,
+                           float (&c)[kColumns / 2], Meanwhile&& meanwhile) const {
+    const std::uint32_t columns = Tile::columns_of(ring_ + slot * Tile::kBytes);
+    if constexpr (kIsLandmarks) {
+      multiply_half<true>(queries, columns, c);
+      meanwhile();
+      sm90::wgmma_wait<0>();
+      multiply_half<false>(queries, columns + Tile::step(kLandmarksPerStep * 128), c);
+    } else {
+      sm90::wgmma_begin();
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        sm90::wgmma_64x64<Element>(c, queries.words[i], Tile::columns(columns, i), i > 0);
+      }
+      sm90::wgmma_commit();
+      meanwhile();
+    }
+    sm90::wgmma_wait<0>();
+#pragma unroll
+    for (float& each : c) asm volatile("" : "+f"(each)::"memory");
+  }
+
+  /// c = max(q, 0) hi, or c += min(q, 0) lo.
+  template <bool kPositive>
+  __device__ static void multiply_half(const DenseQueries<kHeadDim>& queries, std::uint32_t columns,
+                                       float (&c)[kLandmarksPerStep / 2]) {
+    std::uint32_t part[kSteps][4];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+#pragma unroll
+      for (int w = 0; w < 4; ++w) part[i][w] = part_of<Element, kPositive>(queries.words[i][w]);
+    }
+    sm90::wgmma_begin();
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      sm90::wgmma_64x32<Element>(c, part[i], Tile::columns(columns, i), !kPositive || i > 0);
+    }
+    sm90::wgmma_commit();
+  }
+
+  // ---- Masses -----------------------------------------------------------------------------------
+
+  /// Logits made of products where a factor alone does not do it: some are missing, capped, or the
+  /// scale is negative. kBounded: none is NaN, which counts as -inf, or +inf.
+  template <bool kBounded>
+  __device__ void prepare(float (&c)[kColumns / 2], uint2 present, float scale,
+                          bool is_capped) const {
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float logit = c[4 * j + i] * scale;
+        if (is_capped) {
+          logit =
+              logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f));
+        }
+        if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), 3.4e38f);
+        c[4 * j + i] = is_present(present, j, i % 2) ? logit : -INFINITY;
+      }
+    }
+  }
+  static constexpr float kTwoLog2e = 2.88539008f;
+
+  /// Takes in a step's products; begins: a sum tile.
+  __device__ void take(float (&c)[kColumns / 2], std::int32_t step, uint2 present, bool begins) {
+    float scale = logits_.scale_log2;
+    const bool is_capped = logits_.softcap_log2 > 0.f;
+    const std::uint32_t wanted = kIsLandmarks ? 0x00ff00ffu : kAll;  // rows of hi
+    if ((present.x & present.y & wanted) != wanted || is_capped || !(scale > 0.f)) [[unlikely]] {
+      prepare<false>(c, present, scale, is_capped);
+      scale = 1.f;
+    }
+    if (begins) {
+      references_[0] = references_[1] = -INFINITY;
+      sums_[0] = sums_[1] = 0.f;
+    }
+    // Of a tile's first step, as a rule.
+    if (__any_sync(kAll, fminf(references_[0], references_[1]) == -INFINITY)) {
+      float max[2];
+      largest(c, scale, max);
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        if (references_[row] == -INFINITY && max[row] < INFINITY) references_[row] = max[row];
+      }
+    }
+    if (!add_masses(c, step, scale)) [[unlikely]] {
+      prepare<true>(c, present, scale, false);
+      float max[2];
+      largest(c, 1.f, max);
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        const float larger = fmaxf(references_[row], max[row]);
+        if (sums_[row] > 0.f) sums_[row] *= exp2_fast(references_[row] - larger);
+        references_[row] = larger;
+      }
+      add_masses(c, step, 1.f);
+    }
+  }
+
+  /// The rows' largest logits of a step.
+  __device__ static void largest(const float (&c)[kColumns / 2], float scale, float (&max)[2]) {
+    max[0] = max[1] = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) max[i / 2 % 2] = fmaxf(max[i / 2 % 2], c[i]);
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+#pragma unroll
+      for (int lanes = 1; lanes <= 2; lanes *= 2) {
+        max[row] = fmaxf(max[row], __shfl_xor_sync(kAll, max[row], lanes));
+      }
+      max[row] *= scale;
+    }
+  }
+
+  /// False, and nothing done: a logit is NaN, or too large for its row's reference.
+  __device__ bool add_masses(const float (&c)[kColumns / 2], std::int32_t step, float scale) {
+    // Of the lane's columns of each chunk, or of each half of a step's keys.
+    constexpr int kParts = kIsLandmarks ? 8 : 2;
+    float masses[2][kParts];
+    float sums[2];
+    float from[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      from[row] = references_[row] == -INFINITY ? 0.f : references_[row];
+    }
+    if constexpr (kIsLandmarks) {
+#pragma unroll
+      for (int i = 0; i < kColumns / 2; ++i) {
+        const int row = i / 2 % 2;
+        masses[row][i / 4 * 2 + i % 2] = exp2_fast(fmaf(c[i], scale, -from[row]));
+      }
+    } else {
+      // A lane's eight keys of a half: pairs, which are neighbours in c, then pairs of pairs.
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+          float pairs[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int at = (half * 4 + j) * 4 + row * 2;
+            pairs[j] = exp2_fast(fmaf(c[at], scale, -from[row])) +
+                       exp2_fast(fmaf(c[at + 1], scale, -from[row]));
+          }
+          masses[row][half] = (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+        }
+      }
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      if constexpr (kIsLandmarks) {
+        sums[row] = ((masses[row][0] + masses[row][1]) + (masses[row][2] + masses[row][3])) +
+                    ((masses[row][4] + masses[row][5]) + (masses[row][6] + masses[row][7]));
+      } else {
+        sums[row] = masses[row][0] + masses[row][1];
+      }
+    }
+    if (__any_sync(kAll, !(sums[0] + sums[1] < kMostMass))) [[unlikely]]
+      return false;
+    sums_[0] += sums[0];
+    sums_[1] += sums[1];
+    if (lane() % 4 == 0) {
+      *reinterpret_cast<float2*>(masses_.references + (std::int64_t{step} * masses_.rows + row_)) =
+          make_float2(from[0], from[1]);
+    }
+    store(masses, step);
+    return true;
+  }
+  static constexpr float kMostMass = 1e30f;  ///< sums of a tile stay finite, and so do bfloat16s
+
+  __device__ void store(const float (&masses)[2][8], std::int32_t step) const {
+#pragma unroll
+    for (int part = 0; part < 8; ++part) {
+      put(step * kLandmarksPerStep + part / 2 * 8 + lane() % 4 * 2 + part % 2, masses[0][part],
+          masses[1][part]);
+    }
+  }
+
+  /// The keys of a lane in a half of the step are one chunk of 8, or a part of one.
+  __device__ void store(const float (&halves)[2][2], std::int32_t step) const {
+    const int t = lane() % 4;
+    float masses[2][2] = {{halves[0][0], halves[0][1]}, {halves[1][0], halves[1][1]}};
+    const int per_step = 1 << source_.step_shift();
+    const std::int32_t first = step * per_step;
+    if (per_step == 8) [[likely]] {
+      put(first + t, masses[0][0], masses[1][0]);
+      put(first + 4 + t, masses[0][1], masses[1][1]);
+      return;
+    }
+    const int lanes = min(4, 8 / per_step);  // that share a half's chunk
+    for (int distance = 1; distance < lanes; distance *= 2) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        masses[i / 2][i % 2] += __shfl_xor_sync(kAll, masses[i / 2][i % 2], distance);
+      }
+    }
+    if (t % lanes != 0) return;
+    if (per_step == 1) return put(first, masses[0][0] + masses[0][1], masses[1][0] + masses[1][1]);
+    const int per_half = per_step / 2;
+    put(first + t / lanes, masses[0][0], masses[1][0]);
+    put(first + per_half + t / lanes, masses[0][1], masses[1][1]);
+  }
+
+  __device__ void put(std::int32_t chunk, float upper, float lower) const {
+    if (chunk >= num_chunks_) return;
+    *reinterpret_cast<std::uint32_t*>(masses_.masses +
+                                      (std::int64_t{chunk} * masses_.rows + row_)) =
+        narrow_pair<bfloat16>(upper, lower);
+  }
+
+  /// Leaves the rows' states of a sum tile.
+  __device__ void end_tile(std::int32_t tile) const {
+    float sums[2] = {sums_[0], sums_[1]};
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+#pragma unroll
+      for (int lanes = 1; lanes <= 2; lanes *= 2) {
+        sums[row] += __shfl_xor_sync(kAll, sums[row], lanes);
+      }
+    }
+    if (lane() % 4 != 0) return;
+    *reinterpret_cast<float4*>(masses_.states + (std::int64_t{tile} * masses_.rows + row_)) =
+        make_float4(references_[0], sums[0], references_[1], sums[1]);
+  }
+
+  const Source& source_;
+  const DenseMasses& masses_;
+  LogitScale logits_;
+  std::int32_t num_chunks_;
+  int row_;  ///< place of this lane's two rows
+  const Stored* fallback_row_;
+  std::uint32_t ring_;
+  std::uint16_t* present_;
+  int tile_shift_;              ///< log2 of the steps of a sum tile
+  DensePlace place_;            ///< of own_row(), two steps behind address_
+  unsigned long long address_;  ///< of own_row() in the steps that are copied next
+  std::uint32_t present_rows_;  ///< bits of lanes whose row exists
+  float references_[2];  ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
+  float sums_[2];        ///< of masses, over this lane's columns
+};
+
+}  // namespace hip_attn::cuda
