@@ -100,7 +100,7 @@ __device__ NewRows find_new_rows(const AppendWithLandmarksParams<Stored>& params
 }
 
 template <Element T, int kHeadDim>
-__global__ void __launch_bounds__(kLandmarkThreads)
+__global__ void __launch_bounds__(kLandmarkThreads, OneChunk::kBlocksPerSm)
     append_kv_with_landmarks_kernel(const __grid_constant__ AppendWithLandmarksParams<T> params) {
   using Block = LandmarkBlock<T, kHeadDim, OneChunk>;
   __shared__ typename Block::Shared shared;
