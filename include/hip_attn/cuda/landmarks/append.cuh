@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
   const int landmark_blocks = params.landmark_blocks;
   const int block_index = static_cast<int>(blockIdx.x);
   if (block_index >= landmark_blocks) {
-    append_rows_of_block<kHeadDim / kVectorElements<T>>(
+    append_rows_of_block<kHeadDim / kVectorElements<T>, Access::kRowsCopied>(
         params.append, block_index - landmark_blocks,
         static_cast<int>(gridDim.x) - landmark_blocks);
     return;

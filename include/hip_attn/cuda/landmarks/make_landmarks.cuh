@@ -19,11 +19,14 @@ inline constexpr int kLandmarkThreads = 256;
 /// How much of a row one thread reads at once, and of how many keys before it waits. A thread sums
 /// its elements over all keys of a chunk: the order of the sum is part of the result.
 ///
-/// For many chunks: the widest access, and enough bytes of all threads together in flight.
+/// For many chunks: the widest access. Two blocks with 128 bytes per thread under way are 64 KB of
+/// an SM, twice what the memory of an H200 needs at its latency; registers for more blocks spill.
+/// Where rows are copied beside it, a thread copies from several at once, as the blocks are few.
 struct ManyChunks {
   static constexpr int kLaneBytes = 16;
   static constexpr int kKeysInFlight = 8;
-  static constexpr int kBlocksPerSm = 3;
+  static constexpr int kBlocksPerSm = 2;
+  static constexpr int kRowsCopied = 4;
 };
 /// For the one chunk that a step of decode completes: a chunk of 64 keys in one round trip to
 /// memory.
@@ -31,6 +34,7 @@ struct OneChunk {
   static constexpr int kLaneBytes = 4;
   static constexpr int kKeysInFlight = 64;
   static constexpr int kBlocksPerSm = 2;
+  static constexpr int kRowsCopied = 1;
 };
 
 /// Positions of a request in one span.

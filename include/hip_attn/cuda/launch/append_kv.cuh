@@ -51,7 +51,8 @@ Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
   constexpr std::int64_t kMostBlocks = std::int64_t{1} << 30;
   params.landmark_blocks =
       static_cast<std::int32_t>(std::min(units * append.num_kv_heads, kMostBlocks));
-  const std::int64_t copy_blocks = std::min(append.num_tokens, kMostBlocks);
+  const std::int64_t copy_blocks =
+      std::min((append.num_tokens - 1) / Access::kRowsCopied + 1, kMostBlocks);
   return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim, Access>,
                 grid_for(params.landmark_blocks + copy_blocks, 1), dim3(kLandmarkThreads), device,
                 stream, params);
