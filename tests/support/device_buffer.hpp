@@ -93,6 +93,21 @@ class DeviceBytes {
   std::byte* data_ = nullptr;
 };
 
+/// Copies `count` elements from memory of a device, whoever owns it, to the host's.
+template <typename T>
+void read_elements(Device device, const T* from, std::int64_t count, T* to) {
+#if HIP_ATTN_HAS_CUDA
+  if (device.type == DeviceType::kCuda) {
+    const cudaError_t error =
+        cudaMemcpy(to, from, static_cast<std::size_t>(count) * sizeof(T), cudaMemcpyDeviceToHost);
+    if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+    return;
+  }
+#endif
+  static_cast<void>(device);
+  std::copy_n(from, count, to);
+}
+
 /// `size` elements between two guards. Aligned to 16 bytes, which is all that operators may ask
 /// for, and to no more. AddressSanitizer also reports reads of the guards.
 template <typename T>

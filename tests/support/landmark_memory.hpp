@@ -283,27 +283,13 @@ class LandmarkMemory {
       level.columns = kv.block_table->sizes[1];
       level.host_table.resize(problem.batch() * level.columns);
       for (std::int64_t b = 0; b < problem.batch(); ++b) {
-        read_table(*kv.block_table, b, level.host_table.data() + b * level.columns);
+        read_elements(device_, kv.block_table->data + b * kv.block_table->strides[0], level.columns,
+                      level.host_table.data() + b * level.columns);
       }
     }
     allocate(level, problem.heads, chunk_size, kv.pages.num_pages(),
              kv.pages.page_size() / chunk_size);
     return level;
-  }
-
-  void read_table(const TensorView<const std::int32_t, 2>& table, std::int64_t b,
-                  std::int32_t* to) const {
-    const std::int32_t* const row = table.data + b * table.strides[0];
-    const std::size_t bytes = table.sizes[1] * sizeof(std::int32_t);
-#if HIP_ATTN_HAS_CUDA
-    if (device_.type == DeviceType::kCuda) {
-      if (cudaMemcpy(to, row, bytes, cudaMemcpyDeviceToHost) != cudaSuccess) {
-        throw std::runtime_error("a block table cannot be read");
-      }
-      return;
-    }
-#endif
-    std::memcpy(to, row, bytes);
   }
 
   void allocate(Level& level, const Heads& heads, std::int64_t chunk_size, std::int64_t num_pages,

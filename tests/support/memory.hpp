@@ -81,6 +81,10 @@ class KvMemory {
     return {pages_, TensorView<const std::int32_t, 2>(table_->data(), {batch_, columns_ - 1},
                                                       {columns_, 1})};
   }
+  /// Of token t of request b: what append_kv calls its slot.
+  [[nodiscard]] std::int64_t slot(std::int64_t b, std::int64_t t) const {
+    return host_table_[b * columns_ + t / page_size_] * page_size_ + t % page_size_;
+  }
   [[nodiscard]] bool guards_intact() const {
     return elements_->guards_intact() && table_->guards_intact();
   }

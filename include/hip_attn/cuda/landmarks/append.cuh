@@ -99,16 +99,16 @@ __device__ NewRows find_new_rows(const AppendWithLandmarksParams<Stored>& params
   return {first_row, holds ? static_cast<std::int32_t>(seq_len - rows) : -1, seq_len};
 }
 
-template <Element T, int kHeadDim>
-__global__ void __launch_bounds__(kLandmarkThreads)
+template <Element T, int kHeadDim, typename Access>
+__global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
     append_kv_with_landmarks_kernel(const __grid_constant__ AppendWithLandmarksParams<T> params) {
-  using Block = LandmarkBlock<T, kHeadDim, OneChunk>;
+  using Block = LandmarkBlock<T, kHeadDim, Access>;
   __shared__ typename Block::Shared shared;
   launch_dependents();
   const int landmark_blocks = params.landmark_blocks;
   const int block_index = static_cast<int>(blockIdx.x);
   if (block_index >= landmark_blocks) {
-    append_rows_of_block<kHeadDim / kVectorElements<T>>(
+    append_rows_of_block<kHeadDim / kVectorElements<T>, Access::kRowsCopied>(
         params.append, block_index - landmark_blocks,
         static_cast<int>(gridDim.x) - landmark_blocks);
     return;

@@ -19,16 +19,22 @@ inline constexpr int kLandmarkThreads = 256;
 /// How much of a row one thread reads at once, and of how many keys before it waits. A thread sums
 /// its elements over all keys of a chunk: the order of the sum is part of the result.
 ///
-/// For many chunks: the widest access, and enough bytes of all threads together in flight.
+/// For many chunks: the widest access. Two blocks with 128 bytes per thread under way are 64 KB of
+/// an SM, twice what the memory of an H200 needs at its latency; registers for more blocks spill.
+/// Where rows are copied beside it, a thread copies from several at once, as the blocks are few.
 struct ManyChunks {
   static constexpr int kLaneBytes = 16;
   static constexpr int kKeysInFlight = 8;
+  static constexpr int kBlocksPerSm = 2;
+  static constexpr int kRowsCopied = 4;
 };
 /// For the one chunk that a step of decode completes: a chunk of 64 keys in one round trip to
 /// memory.
 struct OneChunk {
   static constexpr int kLaneBytes = 4;
   static constexpr int kKeysInFlight = 64;
+  static constexpr int kBlocksPerSm = 2;
+  static constexpr int kRowsCopied = 1;
 };
 
 /// Positions of a request in one span.
@@ -117,8 +123,26 @@ class LandmarkBlock {
   }
 
  private:
+  /// What one thread holds of a row, as it lies in memory: elements taken apart as they arrive
+  /// would need twice the registers.
   struct alignas(Access::kLaneBytes) Piece {
-    T elements[kLaneElements];
+    std::uint32_t words[Access::kLaneBytes / 4];
+
+    [[nodiscard]] __device__ T operator[](int e) const {
+      if constexpr (std::same_as<T, float>) {
+        return __uint_as_float(words[e]);
+      } else {
+        return {static_cast<std::uint16_t>(words[e / 2] >> (e % 2 * 16))};
+      }
+    }
+    __device__ void set(int e, T value) {
+      if constexpr (std::same_as<T, float>) {
+        words[e] = __float_as_uint(value);
+      } else {
+        const std::uint32_t bits = value.bits;
+        words[e / 2] = e % 2 == 0 ? bits : words[e / 2] | bits << 16;  // in ascending order
+      }
+    }
   };
 
   [[nodiscard]] __device__ Piece& piece_of(const T* row) const {
@@ -142,7 +166,7 @@ class LandmarkBlock {
     __device__ void add(const Piece& piece) {
 #pragma unroll
       for (int e = 0; e < kLaneElements; ++e) {
-        const float key = widen(piece.elements[e]);
+        const float key = widen(piece[e]);
         sum[e] = __fadd_rn(sum[e], key);
         max[e] = max_or_nan(max[e], key);
         min[e] = min_or_nan(min[e], key);
@@ -176,12 +200,16 @@ class LandmarkBlock {
     const T* const hi = landmarks.find(static_cast<std::int32_t>(number + group_));
     if (!hi) return;
     const float reciprocal = 1.f / static_cast<float>(chunk_size);  // exact: a power of two
+    Piece high;
+    Piece low;
 #pragma unroll
     for (int e = 0; e < kLaneElements; ++e) {
       const float mean = __fmul_rn(sums.sum[e], reciprocal);
-      piece_of(hi).elements[e] = towards(sums.max[e], mean);
-      piece_of(hi + landmarks.lo_offset).elements[e] = towards(sums.min[e], mean);
+      high.set(e, towards(sums.max[e], mean));
+      low.set(e, towards(sums.min[e], mean));
     }
+    piece_of(hi) = high;
+    piece_of(hi + landmarks.lo_offset) = low;
   }
 
   __device__ void add_tile(int tile_keys, Sums& sums, bool& complete) const {
@@ -247,25 +275,30 @@ class LandmarkBlock {
     const int child_shift = shift - params_.chunk_shifts[i - 1];
     const std::int64_t first_child = mine << child_shift;
     const std::int64_t num_children = std::int64_t{1} << child_shift;
-    Piece largest;
-    Piece smallest;
-#pragma unroll 4
+    Piece largest{};
+    Piece smallest{};
     for (std::int64_t child = 0; child < num_children; ++child) {
       if (first_child + child >= params_.levels[i - 1].map.capacity()) return;
       const T* const child_hi = children.find(static_cast<std::int32_t>(first_child + child));
       if (!child_hi) return;
       const Piece high = piece_of(child_hi);
       const Piece low = piece_of(child_hi + children.lo_offset);
+      if (child == 0) {
+        largest = high;
+        smallest = low;
+        continue;
+      }
+      Piece next_largest;
+      Piece next_smallest;
 #pragma unroll
       for (int e = 0; e < kLaneElements; ++e) {
-        const bool is_first = child == 0;
-        if (is_first || takes_place(widen(high.elements[e]), widen(largest.elements[e]))) {
-          largest.elements[e] = high.elements[e];
-        }
-        if (is_first || takes_place(-widen(low.elements[e]), -widen(smallest.elements[e]))) {
-          smallest.elements[e] = low.elements[e];
-        }
+        const bool is_larger = takes_place(widen(high[e]), widen(largest[e]));
+        const bool is_smaller = takes_place(-widen(low[e]), -widen(smallest[e]));
+        next_largest.set(e, is_larger ? high[e] : largest[e]);
+        next_smallest.set(e, is_smaller ? low[e] : smallest[e]);
       }
+      largest = next_largest;
+      smallest = next_smallest;
     }
     piece_of(hi) = largest;
     piece_of(hi + landmarks.lo_offset) = smallest;

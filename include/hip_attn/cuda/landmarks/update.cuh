@@ -10,7 +10,7 @@ namespace hip_attn::cuda {
 /// A block takes a span of a request and KV head, neighbouring blocks neighbouring heads: a page by
 /// token holds their keys side by side. y strides over requests, x over the spans of each.
 template <Element T, int kHeadDim>
-__global__ void __launch_bounds__(kLandmarkThreads)
+__global__ void __launch_bounds__(kLandmarkThreads, ManyChunks::kBlocksPerSm)
     update_landmarks_kernel(const __grid_constant__ UpdateLandmarksParams<T> params) {
   using Block = LandmarkBlock<T, kHeadDim, ManyChunks>;
   __shared__ typename Block::Shared shared;

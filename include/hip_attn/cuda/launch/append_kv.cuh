@@ -27,7 +27,7 @@ AppendRows append_rows(const TensorView<const T, 3>& from, const TensorView<T, 4
   };
 }
 
-template <int kHeadDim, Element T>
+template <int kHeadDim, typename Access, Element T>
 Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
                                 const AppendKvParams& append, Stream stream) {
   const AppendLandmarks<T>& upkeep = *args.landmarks;
@@ -35,7 +35,7 @@ Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
   const KvTensors<T> kv = kv_tensors(PagedKv<T>{args.pages, upkeep.block_table});
   AppendWithLandmarksParams<T> params{
       .append = append,
-      .landmarks = landmark_params(upkeep.landmarks, LandmarkBlock<T, kHeadDim, OneChunk>::kGroups,
+      .landmarks = landmark_params(upkeep.landmarks, LandmarkBlock<T, kHeadDim, Access>::kGroups,
                                    append.num_kv_heads, batch),
       .k = kv.k,
       .map = kv.map,
@@ -51,8 +51,9 @@ Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
   constexpr std::int64_t kMostBlocks = std::int64_t{1} << 30;
   params.landmark_blocks =
       static_cast<std::int32_t>(std::min(units * append.num_kv_heads, kMostBlocks));
-  const std::int64_t copy_blocks = std::min(append.num_tokens, kMostBlocks);
-  return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim>,
+  const std::int64_t copy_blocks =
+      std::min((append.num_tokens - 1) / Access::kRowsCopied + 1, kMostBlocks);
+  return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim, Access>,
                 grid_for(params.landmark_blocks + copy_blocks, 1), dim3(kLandmarkThreads), device,
                 stream, params);
 }
@@ -73,7 +74,12 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
   if (params.num_tokens == 0 || params.num_kv_heads == 0 || params.page_size == 0) return {};
   if (args.landmarks && args.landmarks->landmarks.num_levels > 0 &&
       args.landmarks->seq_lens.sizes[0] > 0) {
-    return append_kv_with_landmarks<kHeadDim>(device, args, params, stream);
+    // More rows than steps of decode bring: many chunks are completed, and fewer registers let more
+    // blocks copy at once.
+    constexpr std::int64_t kMostStepRows = 16;
+    return params.num_tokens > kMostStepRows * args.landmarks->seq_lens.sizes[0]
+               ? append_kv_with_landmarks<kHeadDim, ManyChunks>(device, args, params, stream)
+               : append_kv_with_landmarks<kHeadDim, OneChunk>(device, args, params, stream);
   }
   constexpr int kRowVectors = kHeadDim / kVectorElements<T>;
   constexpr std::int64_t kWarpThreads = 32;

@@ -37,25 +37,44 @@ __device__ inline void launch_dependents() {
 #endif
 }
 
-/// What block number `block` of so many copies: one token at a time, one thread per vector, K's
+/// What block number `block` of so many copies: kTokens at once, one thread per vector of each, K's
 /// heads first, then V's. Slots outside the pages are skipped.
-template <int kRowVectors>
+template <int kRowVectors, int kTokens>
 __device__ void append_rows_of_block(const AppendKvParams& params, int block, int num_blocks) {
   const std::int64_t head_vectors = params.num_kv_heads * kRowVectors;
-  for (std::int64_t token = block; token < params.num_tokens; token += num_blocks) {
-    const std::int64_t slot = params.slot_mapping[token * params.slot_stride];
-    const std::int64_t page = slot / params.page_size;
-    if (slot < 0 || page >= params.num_pages) continue;
-    const std::int64_t offset = slot - page * params.page_size;
+  for (std::int64_t first = block; first < params.num_tokens;
+       first += std::int64_t{kTokens} * num_blocks) {
+    std::int64_t page[kTokens];  // negative: the row is skipped
+    std::int64_t offset[kTokens];
+#pragma unroll
+    for (int n = 0; n < kTokens; ++n) {
+      const std::int64_t token = first + std::int64_t{n} * num_blocks;
+      const std::int64_t slot =
+          token < params.num_tokens ? params.slot_mapping[token * params.slot_stride] : -1;
+      page[n] = slot / params.page_size;
+      offset[n] = slot - page[n] * params.page_size;
+      if (slot < 0 || page[n] >= params.num_pages) page[n] = -1;
+    }
     for (std::int64_t i = threadIdx.x; i < 2 * head_vectors; i += blockDim.x) {
       const bool is_k = i < head_vectors;
       const AppendRows& rows = is_k ? params.k : params.v;
       const std::int64_t within = is_k ? i : i - head_vectors;
       const std::int64_t head = within / kRowVectors;
       const std::int64_t vector = within % kRowVectors;
-      rows.to[page * rows.to_page_stride + offset * rows.to_token_stride +
-              head * rows.to_head_stride + vector] =
-          rows.from[token * rows.from_token_stride + head * rows.from_head_stride + vector];
+      uint4 values[kTokens];
+#pragma unroll
+      for (int n = 0; n < kTokens; ++n) {
+        const std::int64_t token = first + std::int64_t{n} * num_blocks;
+        if (page[n] < 0) continue;
+        values[n] =
+            rows.from[token * rows.from_token_stride + head * rows.from_head_stride + vector];
+      }
+#pragma unroll
+      for (int n = 0; n < kTokens; ++n) {
+        if (page[n] < 0) continue;
+        rows.to[page[n] * rows.to_page_stride + offset[n] * rows.to_token_stride +
+                head * rows.to_head_stride + vector] = values[n];
+      }
     }
   }
 }
@@ -63,8 +82,8 @@ __device__ void append_rows_of_block(const AppendKvParams& params, int block, in
 template <int kRowVectors>
 __global__ void append_kv_kernel(const AppendKvParams params) {
   launch_dependents();
-  append_rows_of_block<kRowVectors>(params, static_cast<int>(blockIdx.x),
-                                    static_cast<int>(gridDim.x));
+  append_rows_of_block<kRowVectors, 1>(params, static_cast<int>(blockIdx.x),
+                                       static_cast<int>(gridDim.x));
 }
 
 }  // namespace hip_attn::cuda
