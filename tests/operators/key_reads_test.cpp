@@ -33,7 +33,7 @@ std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, st
                            .scores = scores.data(),
                            .scratch = scratch.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  cpu::TreeSearch<cpu::Maximum> search(plan, w0, 0, 0, memory);
+  cpu::TreeSearch<> search(plan, w0, 0, 0, memory);
   const KeyScorer scorer{[](const std::int32_t*, int n, float* a) { std::fill(a, a + n, 0.f); }};
   const auto [starts_of_blocks, blocks] = cpu::run_search(
       search, [&](int) { return scorer; }, [](int, const std::int32_t*, std::int64_t) {},
