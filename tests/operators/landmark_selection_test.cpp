@@ -79,6 +79,19 @@ HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of every rule select what brute force 
   CHECK(searched > 15);
 }
 
+HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of chunks that double select what brute force selects") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  HipConfig config = doubling_config();
+  config.stages[0].reduction = Reduction::kSoftmaxSum;
+  config.stages[0].rule = GENERATE(ScanRule::kDescent, ScanRule::kCentre, ScanRule::kEveryKey);
+  CAPTURE(op, describe(config));
+  const auto problem =
+      make_problem<TestType>({3, 1, least_head_dim()}, specs_of(op, 2), Values::kExact);
+  run_and_check_selection(op, config, problem,
+                          {.device = device, .scale = exact_scale<TestType>()});
+}
+
 HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap are those of the logits that are summed") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));

@@ -142,7 +142,9 @@ class CallMemory {
   }
 
   [[nodiscard]] ArgumentsOf<P>& args() { return args_; }
+  [[nodiscard]] const KvMemory<P>& kv() const { return kv_; }
   [[nodiscard]] LandmarkMemory<P>& landmarks() { return landmarks_; }
+  [[nodiscard]] const LandmarkMemory<P>& landmarks() const { return landmarks_; }
   [[nodiscard]] Workspace workspace() const {
     return {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }

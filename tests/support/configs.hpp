@@ -100,7 +100,7 @@ inline std::string describe(const HipConfig& config) {
 
 /// A valid configuration with up to `max_stages` stages of all rules and reductions. Query strides
 /// are at most 4 and landmarks are made of at most 64 keys: see Values::kExact. max_first_chunks
-/// leaves landmark stages room for 4096 chunks.
+/// leaves landmark stages and sums room for 4096 chunks: see check_selection_by_stages.
 inline HipConfig random_config(Choices& choices, std::int64_t max_stages) {
   HipConfig config;
   config.block_q = choices.of({1, 4, 8, 16, 64});
@@ -136,7 +136,7 @@ inline HipConfig random_config(Choices& choices, std::int64_t max_stages) {
     config.window = std::max<std::int64_t>(config.window, chunk);
   }
   if (num_stages > 0 && choices.one_in(8)) config.stages.back().keep = 0;
-  if (num_stages > 0 && landmark_stages == 0 && choices.one_in(2)) {
+  if (num_stages > 0 && landmark_stages == 0 && !has_sums(config) && choices.one_in(2)) {
     config.max_first_chunks =
         std::max<std::int64_t>(1, config.stages[0].keep / config.stages[0].chunk_size);
     if (choices.one_in(2)) config.max_first_chunks += choices.between(0, 5);

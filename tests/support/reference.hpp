@@ -165,6 +165,14 @@ inline std::vector<double> chunk_scores(Reduction reduction,
   return scores;
 }
 
+/// Keys of a chunk of stage s: the first stage's double until max_first_chunks hold the candidates.
+inline std::int64_t reference_chunk_size(const HipConfig& config, int s, std::int64_t w0) {
+  std::int64_t size = config.stages[s].chunk_size;
+  if (s > 0) return size;
+  while ((w0 - config.sink + size - 1) / size > config.max_first_chunks) size *= 2;
+  return size;
+}
+
 /// One stage of a search.
 struct StageResult {
   std::vector<Chunk> chunks;   ///< that entered
@@ -179,11 +187,7 @@ template <typename Scorer>
 StageResult reference_stage(const HipConfig& config, int s, std::int64_t w0,
                             const std::vector<Chunk>& entering, const Scorer& scorer) {
   const ScanStage& stage = config.stages[s];
-  std::int64_t size = stage.chunk_size;
-  if (s == 0) {
-    const std::int64_t candidates = w0 - config.sink;
-    while ((candidates + size - 1) / size > config.max_first_chunks) size *= 2;
-  }
+  const std::int64_t size = reference_chunk_size(config, s, w0);
   StageResult result;
   result.chunks = result.survivors = cut(entering, size);
   const auto keep = static_cast<std::size_t>(std::max<std::int64_t>(1, stage.keep / size));
