@@ -94,7 +94,7 @@ TEST_CASE("the search is the brute-force search on random configurations and len
   Choices choices(2024);
   int searched = 0;
   int doubled = 0;
-  for (int trial = 0; trial < 1500; ++trial) {
+  for (int trial = 0; trial < 2500; ++trial) {
     const HipConfig config = with_maxima(random_config(choices, 4));
     if (config.is_dense() || config.is_window_only()) continue;
     CAPTURE(trial, describe(config));
