@@ -1,5 +1,6 @@
 #include "hip_attn/config.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -7,6 +8,8 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/checks/config.hpp"
+#include "hip_attn/landmarks.hpp"
 
 namespace hip_attn {
 namespace {
@@ -29,7 +32,9 @@ TEST_CASE("a configuration has up to kMaxStages stages") {
 TEST_CASE("every preset is valid") {
   for (const HipConfig& config :
        {presets::infinite_hip(), presets::infinite_hip_fast(), presets::infinite_hip_5k(),
-        presets::hip_classic(131072, 512, 32), presets::dense(), HipConfig{}}) {
+        presets::infinite_hip_softmax_sum(), presets::landmark(131072),
+        presets::landmark_1k(131072), presets::hip_classic(131072, 512, 32), presets::dense(),
+        HipConfig{}}) {
     INFO(message_of(config));
     CHECK(validate(config).ok());
   }
@@ -112,7 +117,17 @@ TEST_CASE("validate names the field, its value and the rule") {
       {[](HipConfig& c) { c.stages[2].query_stride = -1; },
        "config.stages[2].query_stride is -1; it must be at least 1 and divide block_q (64)"},
       {[](HipConfig& c) { c.stages[1].rule = static_cast<ScanRule>(7); },
-       "config.stages[1].rule is 7; it must be ScanRule::kDescent (0) or ScanRule::kCentre (1)"},
+       "config.stages[1].rule is 7; it must be ScanRule::kDescent (0), kCentre (1), kLandmark (2) "
+       "or kEveryKey (3)"},
+      {[](HipConfig& c) { c.stages[0].rule = static_cast<ScanRule>(-1); },
+       "config.stages[0].rule is -1; it must be ScanRule::kDescent (0), kCentre (1), kLandmark (2) "
+       "or kEveryKey (3)"},
+      {[](HipConfig& c) { c.stages[1].reduction = static_cast<Reduction>(2); },
+       "config.stages[1].reduction is 2; it must be Reduction::kMaximum (0) or "
+       "Reduction::kSoftmaxSum (1)"},
+      {[](HipConfig& c) { c.stages[1].reduction = static_cast<Reduction>(-1); },
+       "config.stages[1].reduction is -1; it must be Reduction::kMaximum (0) or "
+       "Reduction::kSoftmaxSum (1)"},
 
       {[](HipConfig& c) {
          c.refresh_interval = {32, 16};
@@ -137,6 +152,158 @@ TEST_CASE("validate names the field, its value and the rule") {
     CHECK(status.code() == StatusCode::kInvalidConfig);
     CHECK(status.message() == test.message);
   }
+}
+
+TEST_CASE("validate says what landmark stages ask of the rest") {
+  struct Case {
+    std::function<void(HipConfig&)> spoil;
+    std::string message;
+  };
+  const std::vector<Case> cases{
+      {[](HipConfig& c) { c.sink = 320; },
+       "config.sink is 320; it must be a multiple of the first stage's chunk_size (256), which is "
+       "of rule kLandmark"},
+      {[](HipConfig& c) { c.window = 255; },
+       "config.window is 255; it must be at least the first stage's chunk_size (256), which is of "
+       "rule kLandmark"},
+      {[](HipConfig& c) { c.stages[0].rule = ScanRule::kDescent; },
+       "config.stages[1].rule is 2; a stage of rule kLandmark must come before all others, and "
+       "stages[0] is of rule 0"},
+      {[](HipConfig& c) { c.stages[2].rule = ScanRule::kLandmark, c.stages[1].rule = {}; },
+       "config.stages[2].rule is 2; a stage of rule kLandmark must come before all others, and "
+       "stages[1] is of rule 0"},
+      {[](HipConfig& c) {
+         c.stages.assign(9, c.stages[0]);
+         c.refresh_interval.clear();
+       },
+       "config.stages[8].rule is 2; at most 8 stages are of rule kLandmark"},
+      {[](HipConfig& c) { c.max_first_chunks = 255; },
+       "config.max_first_chunks is 255; it must be at least stages[0].keep / stages[0].chunk_size "
+       "(65536 / 256 = 256)"},
+  };
+  const HipConfig good = presets::landmark(1 << 20);
+  REQUIRE(good.num_stages() == 3);
+  REQUIRE(validate(good).ok());
+  for (const Case& test : cases) {
+    HipConfig config = good;
+    test.spoil(config);
+    const Status status = validate(config);
+    CHECK(status.code() == StatusCode::kInvalidConfig);
+    CHECK(status.message() == test.message);
+  }
+
+  // The limits themselves.
+  HipConfig config = good;
+  config.sink = 0;
+  config.window = 256;
+  config.max_first_chunks = 256;
+  CHECK(validate(config).ok());
+  // A window alone reads no landmark.
+  config = good;
+  config.sink = 8;
+  config.window = 1;
+  config.stages.back().keep = 0;
+  CHECK(validate(config).ok());
+  CHECK_FALSE(config.uses_landmarks());
+  CHECK(landmark_chunk_sizes(config).empty());
+}
+
+TEST_CASE("landmark_chunk_sizes are those of the landmark stages, ascending and each once") {
+  CHECK(landmark_chunk_sizes(presets::infinite_hip()).empty());
+  CHECK(landmark_chunk_sizes(presets::dense()).empty());
+  CHECK(landmark_chunk_sizes(presets::landmark(1 << 20)) == std::vector<std::int64_t>{64, 256});
+  HipConfig config = presets::landmark(1 << 20);
+  config.stages.insert(config.stages.begin() + 1, config.stages[0]);
+  CHECK(landmark_chunk_sizes(config) == std::vector<std::int64_t>{64, 256});
+}
+
+TEST_CASE("landmark gains a level of fourfold chunks with every factor of 4 above 256k") {
+  constexpr auto kSum = Reduction::kSoftmaxSum;
+  constexpr auto kLandmark = ScanRule::kLandmark;
+  const ScanStage last{8, 2048, 4, ScanRule::kEveryKey, kSum};
+  const ScanStage finest{64, 8192, 4, kLandmark, kSum};
+  const ScanStage second{256, 65536, 4, kLandmark, kSum};
+  const ScanStage third{1024, 262144, 4, kLandmark, kSum};
+  const ScanStage fourth{4096, 1048576, 4, kLandmark, kSum};
+  struct Case {
+    std::int64_t max_len;
+    std::int64_t sink;
+    std::int64_t window;
+    std::vector<ScanStage> stages;
+  };
+  constexpr std::int64_t k256 = 256 * 1024;
+  const std::vector<Case> cases{
+      {1, 256, 1024, {finest, last}},
+      {k256, 256, 1024, {finest, last}},
+      {k256 + 1, 256, 1024, {second, finest, last}},
+      {4 * k256, 256, 1024, {second, finest, last}},
+      {4 * k256 + 1, 1024, 1024, {third, second, finest, last}},
+      {16 * k256, 1024, 1024, {third, second, finest, last}},
+      {16 * k256 + 1, 4096, 4096, {fourth, third, second, finest, last}},
+      {64 * k256, 4096, 4096, {fourth, third, second, finest, last}},
+  };
+  for (const Case& each : cases) {
+    CAPTURE(each.max_len);
+    const HipConfig config = presets::landmark(each.max_len);
+    CHECK(config.stages == each.stages);
+    CHECK(config.sink == each.sink);
+    CHECK(config.window == each.window);
+    CHECK(config.block_q == 64);
+    CHECK(config.uses_landmarks());
+    CHECK(validate(config).ok());
+    std::vector<std::int32_t> intervals(each.stages.size(), 16);
+    intervals.back() = 8;
+    CHECK(config.refresh_interval == intervals);
+
+    HipConfig half = config;
+    half.sink =
+        std::max<std::int64_t>(128, each.sink == 256 ? each.stages.front().chunk_size : each.sink);
+    half.window = std::max<std::int64_t>(
+        512, each.window == 1024 ? each.stages.front().chunk_size : each.window);
+    half.stages.back().keep = 1024;
+    CHECK(presets::landmark_1k(each.max_len) == half);
+  }
+}
+
+TEST_CASE("a plan of max_len takes the landmark presets of max_len") {
+  for (const std::int64_t max_len :
+       {std::int64_t{1}, std::int64_t{1} << 18, (std::int64_t{1} << 18) + 1, std::int64_t{1} << 22,
+        (std::int64_t{1} << 24) + 77, std::int64_t{kInt32Max}}) {
+    for (const HipConfig& config : {presets::landmark(max_len), presets::landmark_1k(max_len)}) {
+      INFO(max_len << " " << message_of(config));
+      CHECK(validate(config).ok());
+      CHECK(detail::check_first_landmarks(config, max_len).ok());
+      CHECK(config.num_stages() <= 9);
+      for (int s = 1; s < config.num_stages(); ++s) {
+        // What a stage before keeps, in chunks of this stage: each of bounded size.
+        CHECK(config.stage(s - 1).keep / config.stage(s).chunk_size <= 1024);
+      }
+    }
+  }
+}
+
+TEST_CASE("landmark of lengths that no plan takes fails validate and names the value") {
+  CHECK(message_of(presets::landmark(0)) == "config.window is 0; it must be at least 1");
+  CHECK(message_of(presets::landmark(-5)) == "config.window is -5; it must be at least 1");
+  CHECK(message_of(presets::landmark_1k(kInt64Min)) ==
+        "config.window is -9223372036854775808; it must be at least 1");
+  for (const std::int64_t max_len : {std::int64_t{kInt32Max} + 1, kInt64Max}) {
+    CHECK_FALSE(validate(presets::landmark(max_len)).ok());
+    CHECK_FALSE(validate(presets::landmark_1k(max_len)).ok());
+  }
+}
+
+TEST_CASE("a plan whose lengths give a landmark stage too many chunks names the preset that fits") {
+  HipConfig config = presets::landmark(1);
+  // 256 + 1024 tokens are no candidates; W0 is cut to blocks of 8.
+  const std::int64_t longest = 256 + 1024 + 4096 * 64 + 7;
+  CHECK(detail::check_first_landmarks(config, longest).ok());
+  const Status status = detail::check_first_landmarks(config, longest + 1);
+  CHECK(status.code() == StatusCode::kInvalidConfig);
+  CHECK(status.message() ==
+        "config.stages[0].chunk_size is 64; with shape.max_seq_len 263432 the stage, of rule "
+        "kLandmark, would score 4097 chunks, and max_first_chunks is 4096; "
+        "presets::landmark(263432) has stages of larger chunks in front");
 }
 
 TEST_CASE("max_first_chunks is checked without stages too") {
@@ -164,6 +331,10 @@ TEST_CASE("presets have the values of their papers") {
   HipConfig larger = base;
   larger.stages[2].keep = 4096;
   CHECK(presets::infinite_hip_5k() == larger);
+
+  HipConfig sums = base;
+  for (ScanStage& stage : sums.stages) stage.reduction = Reduction::kSoftmaxSum;
+  CHECK(presets::infinite_hip_softmax_sum() == sums);
 
   CHECK(presets::dense() == HipConfig{});
   CHECK(presets::dense().is_dense());

@@ -81,19 +81,21 @@ HipConfig hostile_config(Choices& choices) {
     ScanStage* stage = config.stages.empty()
                            ? nullptr
                            : &config.stages[choices.between(0, config.num_stages() - 1)];
-    const std::int64_t field = choices.between(stage ? 0 : 4, 9);
+    const std::int64_t field = choices.between(stage ? 0 : 5, 11);
     if (field == 0) stage->chunk_size = hostile_int32(choices);
     if (field == 1) stage->keep = hostile_int64(choices);
     if (field == 2) stage->query_stride = hostile_int32(choices);
     if (field == 3) stage->rule = static_cast<ScanRule>(hostile_int32(choices));
-    if (field == 4) config.sink = hostile_int64(choices);
-    if (field == 5) config.window = hostile_int64(choices);
-    if (field == 6) config.block_q = hostile_int32(choices);
-    if (field == 7) config.max_first_chunks = hostile_int64(choices);
-    if (field == 8) config.refresh_interval.push_back(hostile_int32(choices));
-    if (field == 9)
+    if (field == 4) stage->reduction = static_cast<Reduction>(hostile_int32(choices));
+    if (field == 5) config.sink = hostile_int64(choices);
+    if (field == 6) config.window = hostile_int64(choices);
+    if (field == 7) config.block_q = hostile_int32(choices);
+    if (field == 8) config.max_first_chunks = hostile_int64(choices);
+    if (field == 9) config.refresh_interval.push_back(hostile_int32(choices));
+    if (field == 10)
       config = presets::hip_classic(hostile_int64(choices), hostile_int64(choices),
                                     hostile_int32(choices));
+    if (field == 11) config = presets::landmark(hostile_int64(choices));
   }
   return config;
 }
@@ -216,6 +218,33 @@ class Attack {
     const std::int64_t size =
         table.sizes[0] == 0 ? 0 : (table.sizes[0] - 1) * table.strides[0] + table.sizes[1];
     args_.kv.block_table->data = changed({table.data, {size}}).data;
+  }
+
+  /// Views of landmarks, or entries of a table.
+  void spoil_landmarks() {
+    if (!args_.landmarks) return;
+    auto& landmarks = *args_.landmarks;
+    auto& level = landmarks.levels[choices_.between(0, landmarks.num_levels - 1)];
+    switch (choices_.between(0, 5)) {
+      case 0:
+        args_.landmarks.reset();
+        return;
+      case 1:
+        return spoil_view(choices_, level.rows);
+      case 2:
+        level.chunk_size = hostile_int64(choices_);
+        return;
+      case 3:
+        landmarks.num_levels = static_cast<int>(choices_.between(-2, landmarks.num_levels));
+        return;
+      case 4:
+        landmarks.spread = choices_.of({-0.5f, 0.f, 1.f, 1.5f, kNaN, kInfinity});
+        return;
+      default: {
+        const auto table = *level.block_table;
+        level.block_table->data = changed({table.data, {table.sizes[0] * table.sizes[1]}}).data;
+      }
+    }
   }
 
   /// A selection of any numbers, or a searched one of which a few are changed.
@@ -405,7 +434,7 @@ class Fuzzer {
                       plan.shape.num_kv_heads == problem.heads.num_kv_heads &&
                       plan.shape.head_dim == problem.heads.head_dim;
     const bool with_cache = plan.op == Operator::kDecode && choices.one_in(3);
-    switch (choices.between(0, 6)) {
+    switch (choices.between(0, 7)) {
       case 0:
         attack.spoil_arguments();
         trial_.text += ", arguments";
@@ -432,6 +461,10 @@ class Fuzzer {
               workspace.first(choices.between(0, static_cast<std::int64_t>(workspace.size())));
         }
         trial_.text += ", workspace";
+        break;
+      case 5:
+        attack.spoil_landmarks();
+        trial_.text += ", landmarks";
         break;
       default: {  // nothing is spoilt
         const bool ok = run();

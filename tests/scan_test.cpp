@@ -37,10 +37,13 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
   const auto size = static_cast<std::size_t>(plan.max_chunks);
   std::vector<std::int32_t> starts(size), other_starts(size);
   std::vector<float> scores(size), scratch(size);
+  std::vector<float> row_logits(size);
+  std::vector<float> products(cpu::kScanBatchKeys);
   cpu::SearchMemory memory{.starts = starts.data(),
                            .other_starts = other_starts.data(),
                            .scores = scores.data(),
-                           .scratch = scratch.data()};
+                           .scratch = scratch.data(),
+                           .row_logits = row_logits.data()};
 
   SearchResult result;
   result.w0 = w0;
@@ -70,10 +73,9 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
           {survivors[i], std::min(survivors[i] + chunk_size, result.w0)});
     }
   };
-  cpu::TreeSearch<cpu::Maximum> search(plan, static_cast<std::int32_t>(result.w0), first_stage,
-                                       count, memory);
-  const auto [blocks, selected] =
-      cpu::run_search(search, scorer_of, on_survivors, result.key_reads.data());
+  cpu::TreeSearch<> search(plan, static_cast<std::int32_t>(result.w0), first_stage, count, memory);
+  const auto [blocks, selected] = cpu::run_search(
+      search, scorer_of, on_survivors, result.key_reads.data(), {1.f, 0.f}, products.data());
   REQUIRE(selected <= plan.max_selected_blocks);
   result.blocks.clear();
   for (std::int64_t i = 0; i < selected; ++i) {
@@ -92,8 +94,8 @@ TEST_CASE("the search is the brute-force search on random configurations and len
   Choices choices(2024);
   int searched = 0;
   int doubled = 0;
-  for (int trial = 0; trial < 1500; ++trial) {
-    HipConfig config = random_config(choices, 4);
+  for (int trial = 0; trial < 2500; ++trial) {
+    const HipConfig config = with_maxima(random_config(choices, 4));
     if (config.is_dense() || config.is_window_only()) continue;
     CAPTURE(trial, describe(config));
     REQUIRE(validate(config).ok());
@@ -103,7 +105,7 @@ TEST_CASE("the search is the brute-force search on random configurations and len
       return level_score(trial, levels, stage, key);
     };
     const std::int64_t w0 = reference_window_start(config, p0);
-    const SearchResult expected = reference_search(config, w0, score);
+    const SearchResult expected = reference_search(config, w0, OneRow{score});
     check_same(library_search(config, w0, score), expected);
     searched += expected.key_reads.back() > 0;
     doubled += w0 - config.sink > config.stages[0].chunk_size * config.max_first_chunks;
@@ -116,7 +118,7 @@ TEST_CASE("the search is the brute-force search on random configurations and len
 TEST_CASE("the search goes on from any stage's survivors as brute force does") {
   Choices choices(2025);
   for (int trial = 0; trial < 500; ++trial) {
-    const HipConfig config = random_config(choices, 4);
+    const HipConfig config = with_maxima(random_config(choices, 4));
     if (config.is_dense() || config.is_window_only()) continue;
     CAPTURE(trial, describe(config));
     const std::int64_t w0 = reference_window_start(config, choices.between(50, 1000));
@@ -126,10 +128,10 @@ TEST_CASE("the search goes on from any stage's survivors as brute force does") {
     const auto now = [&](int stage, std::int64_t key) {
       return level_score(trial + 1000, 50, stage, key);
     };
-    const SearchResult remembered = reference_search(config, w0, before);
+    const SearchResult remembered = reference_search(config, w0, OneRow{before});
     for (int first = 0; first <= config.num_stages(); ++first) {
       check_same(library_search(config, w0, now, first, &remembered),
-                 reference_search(config, w0, now, first, &remembered));
+                 reference_search(config, w0, OneRow{now}, first, &remembered));
     }
   }
 }
@@ -143,20 +145,22 @@ std::pair<float, std::int64_t> read_chunk(ScanRule rule, std::int64_t begin, std
   const auto start = static_cast<std::int32_t>(begin);
   float score = 0;
   const std::int64_t reads = cpu::BuiltRules::visit(rule, [&](auto type) {
-    return cpu::scan_chunks(
-        type, &start, 1, std::int64_t{1} << 40, end, logits,
-        [&](std::int64_t, int n) { cpu::Maximum::score(logits.tile(n), cpu::RowState{}, &score); });
+    return cpu::scan_chunks(type, &start, 1, std::int64_t{1} << 40, end, logits,
+                            [&](std::int64_t) { logits.move_to(&score); });
   });
   return {score, reads};
 }
 
 TEST_CASE("a chunk of every size is scored as the definition says") {
-  const ScanRule rule = GENERATE(ScanRule::kDescent, ScanRule::kCentre);
+  const ScanRule rule = GENERATE(ScanRule::kDescent, ScanRule::kCentre, ScanRule::kEveryKey);
   for (std::int64_t length = 1; length <= 300; ++length) {
     const std::int64_t begin = 1000 + length;
     const auto a = [&](std::int64_t key) { return level_score(7, 20, 0, key); };
     std::int64_t expected_reads = 0;
-    const double expected = reference_score(rule, {begin, begin + length}, a, expected_reads);
+    const auto of_key = [&](int, std::int64_t key) { return a(key); };
+    const double expected =
+        chunk_logits(0, {.rule = rule}, {begin, begin + length}, OneRow{of_key}, expected_reads)
+            .front();
     const auto [score, reads] = read_chunk(rule, begin, begin + length,
                                            [&](const std::int32_t* positions, int n, float* out) {
                                              for (int i = 0; i < n; ++i) out[i] = a(positions[i]);

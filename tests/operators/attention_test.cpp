@@ -82,13 +82,14 @@ void check_same_request(Operator op, const HipConfig& config, const Problem<P>& 
 
 HIP_ATTN_OPERATOR_TEST_CASE("every row equals the dense oracle restricted to its selection") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t head_dim = GENERATE(from_range(head_dims()));
   const std::int64_t group = GENERATE(1, 4, 7, 8);
   CAPTURE(op, head_dim, group);
   const auto problem = make_problem<TestType>(heads_of(group, head_dim), mixed_specs(op));
-  const auto result = run_attention(op, small_config(), problem, {.device = device});
-  check_attention(op, small_config(), problem, result);
+  const auto result = run_attention(op, config, problem, {.device = device});
+  check_attention(op, config, problem, result);
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("every kind of configuration attends to what it selects") {
@@ -98,7 +99,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("every kind of configuration attends to what it sele
       GENERATE(smallest_config(), doubling_config(), presets::hip_classic(300, 32, 4),
                presets::hip_classic(300, 64, 1), presets::dense(), presets::infinite_hip(),
                window_only_config(), presets::sliding_window(37), presets::sliding_window(70, 3),
-               presets::sliding_window(1));
+               presets::sliding_window(1), landmark_config(), with_maxima(landmark_config()));
   CAPTURE(op, describe(config));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto result = run_attention(op, config, problem, {.device = device});
@@ -141,8 +142,8 @@ HIP_ATTN_OPERATOR_TEST_CASE("one block of candidates above the budget drops one 
 
 HIP_ATTN_OPERATOR_TEST_CASE("a prompt in pieces equals the prompt whole") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config =
-      GENERATE(small_config(), smallest_config(), doubling_config(), window_only_config());
+  const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config(),
+                                    window_only_config(), landmark_config());
   const std::vector<std::int64_t> cuts = {0, 32, 48, 144, 150};  // multiples of every block_q
   const Heads heads = heads_of(4, least_head_dim());
   const auto whole = make_problem<TestType>(heads, {{cuts.back(), cuts.back(), 1}});
@@ -157,10 +158,11 @@ HIP_ATTN_OPERATOR_TEST_CASE("a prompt in pieces equals the prompt whole") {
 
 HIP_ATTN_OPERATOR_TEST_CASE("page order, page size, NHD or HND and strides change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   const auto contiguous = run_attention(
-      op, small_config(), problem, {.device = device, .memory = {.order = KvOrder::kContiguous}});
+      op, config, problem, {.device = device, .memory = {.order = KvOrder::kContiguous}});
   const MemoryLayout layouts[] = {
       {KvOrder::kNhd, 16, 1},
       {KvOrder::kNhd, 16, 2},
@@ -178,42 +180,42 @@ HIP_ATTN_OPERATOR_TEST_CASE("page order, page size, NHD or HND and strides chang
   };
   for (const MemoryLayout& memory : layouts) {
     CAPTURE(op, memory.page_size, memory.page_seed);
-    check_same_result(
-        run_attention(op, small_config(), problem, {.device = device, .memory = memory}),
-        contiguous);
+    check_same_result(run_attention(op, config, problem, {.device = device, .memory = memory}),
+                      contiguous);
   }
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("a request alone equals the request in a batch") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const Heads heads = heads_of(4, least_head_dim());
   const auto specs = mixed_specs(op);
   const auto batch = make_problem<TestType>(heads, specs);
-  const auto result = run_attention(op, small_config(), batch, {.device = device});
+  const auto result = run_attention(op, config, batch, {.device = device});
   for (std::size_t b = 0; b < specs.size(); ++b) {
     CAPTURE(op, b);
     const auto alone = make_problem<TestType>(heads, {specs[b]});
-    check_same_request(op, small_config(), batch, result, static_cast<std::int64_t>(b), 0, alone,
-                       run_attention(op, small_config(), alone, {.device = device}));
+    check_same_request(op, config, batch, result, static_cast<std::int64_t>(b), 0, alone,
+                       run_attention(op, config, alone, {.device = device}));
   }
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE(
     "a call smaller than its plan equals the call with a plan of its size") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   AttentionShape larger = problem.shape(device);
   larger.batch += 5;
   larger.total_q *= 3;
   larger.max_seq_len *= 7;
-  const auto exact = run_attention(op, small_config(), problem, {.device = device});
-  const auto roomy =
-      run_attention(op, small_config(), problem, {.device = device, .planned = larger});
+  const auto exact = run_attention(op, config, problem, {.device = device});
+  const auto roomy = run_attention(op, config, problem, {.device = device, .planned = larger});
   if (op == Operator::kDecode && device.type == DeviceType::kCuda) {
     // The plan decides how many thread blocks share a sum (docs/guide/numerics.md).
-    check_attention(op, small_config(), problem, roomy);
+    check_attention(op, config, problem, roomy);
   } else {
     check_same_output(roomy, exact);
   }
@@ -222,19 +224,21 @@ HIP_ATTN_OPERATOR_TEST_CASE(
 
 HIP_ATTN_OPERATOR_TEST_CASE("the number of threads changes nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
-  AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(kCpu));
+  AttentionPlan plan = make_plan<TestType>(op, config, problem.shape(kCpu));
   plan.num_threads = 1;
   CallMemory<TestType> memory(plan, problem, {});
   REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
-  check_same_result(memory.read(), run_attention(op, small_config(), problem));
+  check_same_result(memory.read(), run_attention(op, config, problem));
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("outputs that are not asked for change nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
-  AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
+  AttentionPlan plan = make_plan<TestType>(op, config, problem.shape(device));
   plan.dense_until = op == Operator::kPrefill ? 100 : 0;
   CallMemory<TestType> memory(plan, problem, {});
   ArgumentsOf<TestType> args = memory.args();
@@ -242,10 +246,9 @@ HIP_ATTN_OPERATOR_TEST_CASE("outputs that are not asked for change nothing") {
   args.selection_out.reset();
   args.counters.reset();
   REQUIRE(run_operator<TestType>(plan, args, memory.workspace()).ok());
-  CHECK(same_bits(memory.read().out,
-                  run_attention(op, small_config(), problem,
-                                {.device = device, .dense_until = plan.dense_until})
-                      .out));
+  CHECK(same_bits(
+      memory.read().out,
+      run_attention(op, config, problem, {.device = device, .dense_until = plan.dense_until}).out));
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE(
@@ -253,7 +256,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), smallest_config(), doubling_config(),
-                                    presets::dense(), window_only_config());
+                                    presets::dense(), window_only_config(), landmark_config());
   CAPTURE(op, describe(config));
   const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
   auto searched = run_attention(op, config, problem, {.device = device});
@@ -300,7 +303,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("any selection that is ascending, in range and causa
 HIP_ATTN_OPERATOR_TEST_CASE("requests without keys or without rows are legal") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = GENERATE(small_config(), presets::dense());
+  const HipConfig config = GENERATE(small_config(), presets::dense(), landmark_config());
   const std::vector<std::vector<RequestSpec>> batches = {
       {}, {{0, 0, 1}}, {{0, 3, 1}}, {{40, 0, 1}}, {{0, 0, 1}, {0, 1, 2}, {30, 0, 3}, {0, 2, 4}}};
   for (const auto& specs : batches) {
@@ -405,6 +408,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
 
 HIP_ATTN_OPERATOR_TEST_CASE("NaN and infinity in one request never touch another") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
@@ -417,30 +421,31 @@ HIP_ATTN_OPERATOR_TEST_CASE("NaN and infinity in one request never touch another
     std::fill(values->begin(), values->end(), from_float<CacheType<TestType>>(poison));
   }
   std::fill(victim.q.begin(), victim.q.end(), from_float<QueryType<TestType>>(poison));
-  const auto result = run_attention(op, small_config(), poisoned, {.device = device});
+  const auto result = run_attention(op, config, poisoned, {.device = device});
   for (const std::int64_t b : {0, 2}) {
     const auto alone = make_problem<TestType>(heads, {specs[b]});
-    check_same_request(op, small_config(), poisoned, result, b, 0, alone,
-                       run_attention(op, small_config(), alone, {.device = device}));
+    check_same_request(op, config, poisoned, result, b, 0, alone,
+                       run_attention(op, config, alone, {.device = device}));
   }
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("a row never sees the keys and values after it") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const float poison = GENERATE(kNaN, kInfinity);
   const Heads heads = heads_of(4, least_head_dim());
   CAPTURE(op, device.type);
   const std::int64_t q_len = op == Operator::kDecode ? 8 : 40;
   const auto clean = make_problem<TestType>(heads, {{133, q_len, 1}});
-  const auto expected = run_attention(op, small_config(), clean, {.device = device});
+  const auto expected = run_attention(op, config, clean, {.device = device});
   auto poisoned = clean;
   auto& request = poisoned.requests[0];
   for (auto* values : {&request.k, &request.v}) {  // the last three keys and values
     std::fill(values->begin() + request.kv_offset(130, 0), values->end(),
               from_float<CacheType<TestType>>(poison));
   }
-  const auto result = run_attention(op, small_config(), poisoned, {.device = device});
+  const auto result = run_attention(op, config, poisoned, {.device = device});
   const std::int64_t rows = q_len - 3;
   const std::int64_t row_size = heads.num_q_heads * heads.head_dim;
   CHECK(

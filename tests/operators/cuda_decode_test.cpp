@@ -72,7 +72,7 @@ TEMPLATE_TEST_CASE("CUDA decode selects, counts and attends as the CPU does", "[
   Choices choices(11);
   const int cases = 150;
   for (int i = 0; i < cases; ++i) {
-    const HipConfig config = random_config(choices, 4);
+    const HipConfig config = with_maxima(random_config(choices, 4));
     Heads heads;
     heads.head_dim = any_head_dim(choices);
     heads.num_kv_heads = choices.of({1, 2, 3});
@@ -123,7 +123,7 @@ TEMPLATE_TEST_CASE("CUDA decode without clusters gives the same bits", "[cuda][d
   REQUIRE_BUILT(TestType);
   Choices choices(12);
   for (int i = 0; i < 20; ++i) {
-    const HipConfig config = random_config(choices, 4);
+    const HipConfig config = with_maxima(random_config(choices, 4));
     const std::int64_t kv_heads = choices.of({1, 2, 3});
     const Heads heads{kv_heads * choices.between(1, 16), kv_heads, any_head_dim(choices)};
     // Few enough units for all blocks to be on the GPU at once.

@@ -83,7 +83,7 @@ template <Element T>
 void compare_random(std::uint64_t seed, int cases, std::int64_t longest) {
   Choices choices(seed);
   for (int i = 0; i < cases; ++i) {
-    const HipConfig config = random_config(choices, 4);
+    const HipConfig config = with_maxima(random_config(choices, 4));
     Heads heads;
     heads.head_dim = head_dims()[choices.between(0, std::ssize(head_dims()) - 1)];
     heads.num_kv_heads = choices.of({1, 2, 3});

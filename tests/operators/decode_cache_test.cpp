@@ -157,7 +157,8 @@ HipConfig without_sink() {
 HIP_ATTN_OPERATOR_TEST_CASE(
     "decoding with staggered refreshes is what the model says at every step") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = GENERATE(small_config(), single_stage_with_intervals(), without_sink());
+  const HipConfig config = GENERATE(small_config(), single_stage_with_intervals(), without_sink(),
+                                    with_maxima(landmark_config()));
   CAPTURE(describe(config));
   Decoder<TestType> decoder(device, config, test_heads(), 3, 5);
   const std::int64_t lengths[] = {20, 150, 333};
@@ -194,7 +195,8 @@ HIP_ATTN_OPERATOR_TEST_CASE("a selection that is reused keeps its W0, and the wi
 
 HIP_ATTN_OPERATOR_TEST_CASE(
     "stages from refresh_from on search the survivors of the stage before") {
-  const HipConfig config = GENERATE(small_config(), doubling_config());
+  const HipConfig config =
+      GENERATE(small_config(), doubling_config(), with_maxima(landmark_config()));
   Decoder<TestType> decoder(kCpu, config, test_heads(), 1, 1);
   Choices choices(1);
   decoder.run({{{300, 1, 1}, 0, 0}});
@@ -301,7 +303,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("requests without keys or rows need no slot") {
 HIP_ATTN_OPERATOR_TEST_CASE("random steps, slots and refreshes on random configurations") {
   Choices choices(3);
   for (int trial = 0; trial < 8; ++trial) {
-    const HipConfig config = random_config(choices, 4);
+    const HipConfig config = with_maxima(random_config(choices, 4));
     CAPTURE(trial, describe(config));
     Decoder<TestType> decoder(kCpu, config, test_heads(), 2, 3);
     std::int64_t lengths[] = {choices.between(1, 300), choices.between(1, 300),

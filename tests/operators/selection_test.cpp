@@ -15,36 +15,12 @@
 #include "support/problem.hpp"
 #include "support/reference.hpp"
 #include "support/run.hpp"
+#include "support/selection_check.hpp"
 
 namespace hip_attn {
 namespace {
 
 using namespace test;
-
-// Every unit of a call against brute force, rows of no query block untouched, and the counters.
-template <TestedTypes P>
-void check_selection(Operator op, const HipConfig& config, const Problem<P>& problem,
-                     const RunResult<P>& result) {
-  ExpectedCounters counters(config);
-  std::set<std::int64_t> rows;
-  for (const QueryBlock& block : query_blocks(problem, op, config)) {
-    CHECK(rows.insert(block.selection_row).second);
-    for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
-      CAPTURE(block.request, block.p0, head);
-      const SearchResult expected = reference_select(problem, block, head, op, config);
-      counters.add(config, block, expected);
-      REQUIRE(result.selection.written(block.selection_row, head));
-      CHECK(result.selection.w0(block.selection_row, head) == expected.w0);
-      CHECK(result.selection.unit(block.selection_row, head) == expected.blocks);
-    }
-  }
-  CHECK(result.counters == counters.values);
-  for (std::int64_t row = 0; row < result.selection.rows; ++row) {
-    for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
-      CHECK(result.selection.written(row, head) == (rows.count(row) > 0));
-    }
-  }
-}
 
 // Requests whose rows begin anywhere in a query block.
 std::vector<RequestSpec> random_specs(Choices& choices, Operator op) {
@@ -71,7 +47,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("selections on exact inputs are those of brute force
     CAPTURE(op, trial, describe(config));
     const auto problem =
         make_problem<TestType>(random_heads(choices), random_specs(choices, op), Values::kExact);
-    check_selection(op, config, problem, run_attention(op, config, problem, {.device = device}));
+    run_and_check_selection(op, config, problem, {.device = device});
   }
 }
 
@@ -86,8 +62,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   if (op == Operator::kDecode && device != kCpu && group > 16) return;  // refused by the plan
   const auto problem = make_problem<TestType>({2 * group, 2, head_dim},
                                               {{190, q_len, 1}, {97, q_len, 2}}, Values::kExact);
-  check_selection(op, small_config(), problem,
-                  run_attention(op, small_config(), problem, {.device = device}));
+  run_and_check_selection(op, small_config(), problem, {.device = device});
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("where all scores tie, the lower positions are selected") {
@@ -99,7 +74,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("where all scores tie, the lower positions are selec
     CAPTURE(op, trial, describe(config));
     const auto problem =
         make_problem<TestType>(random_heads(choices), random_specs(choices, op), Values::kTies);
-    check_selection(op, config, problem, run_attention(op, config, problem, {.device = device}));
+    run_and_check_selection(op, config, problem, {.device = device});
   }
 }
 
@@ -124,7 +99,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("a NaN product counts as -inf in the search") {
         }
       }
     }
-    check_selection(op, config, problem, run_attention(op, config, problem, {.device = device}));
+    run_and_check_selection(op, config, problem, {.device = device});
   }
 }
 
@@ -139,7 +114,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("the presets select what brute force selects") {
   const std::int64_t q_len = op == Operator::kDecode ? 2 : 80;
   const auto problem = make_problem<TestType>({2, 1, least_head_dim()},
                                               {{6000, q_len, 1}, {1700, q_len, 2}}, Values::kExact);
-  check_selection(op, config, problem, run_attention(op, config, problem, {.device = device}));
+  run_and_check_selection(op, config, problem, {.device = device});
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE(

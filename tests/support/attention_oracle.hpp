@@ -22,11 +22,6 @@ struct RowStates {
   std::vector<Float> lse;
 };
 
-struct LogitOptions {
-  std::optional<float> scale = {};
-  std::optional<float> softcap = {};
-};
-
 /// One row and query head over `keys`, every operation in Float.
 template <typename Float, TestedTypes P>
 void attend_row(const Request<P>& request, std::int64_t row, std::int64_t q_head,

@@ -9,6 +9,7 @@
 
 #include "device_buffer.hpp"
 #include "hip_attn/hip_attn.hpp"
+#include "landmark_memory.hpp"
 #include "memory.hpp"
 #include "problem.hpp"
 
@@ -16,6 +17,16 @@ namespace hip_attn::test {
 
 /// Fills what a selection does not hold, so that a test sees what was written.
 inline constexpr std::int32_t kUntouched = -1234567;
+
+/// Landmarks of the levels that a config reads. They are bounds, which are exact like the keys of
+/// Values::kExact.
+inline LandmarkLayout exact_landmarks() { return {.chunk_sizes = {}, .spread = 1.f}; }
+
+/// A layout that says nothing of levels has those of the config.
+inline LandmarkLayout with_levels_of(const HipConfig& config, LandmarkLayout layout) {
+  if (layout.chunk_sizes.empty()) layout.chunk_sizes = landmark_chunk_sizes(config);
+  return layout;
+}
 
 /// A BlockSelection in host memory.
 struct HostSelection {
@@ -102,9 +113,11 @@ struct RunResult {
 template <TestedTypes P>
 class CallMemory {
  public:
-  CallMemory(const AttentionPlan& plan, const Problem<P>& problem, const MemoryLayout& layout)
+  CallMemory(const AttentionPlan& plan, const Problem<P>& problem, const MemoryLayout& layout,
+             const LandmarkLayout& landmarks = exact_landmarks())
       : device_(plan.shape.device),
         kv_(device_, problem, layout),
+        landmarks_(device_, problem, with_levels_of(plan.config, landmarks)),
         q_(device_, problem.total_q(), problem.heads, layout.row_padding),
         out_(device_, problem.total_q(), problem.heads, 2 * layout.row_padding),
         lse_(device_, std::max<std::int64_t>(1, problem.total_q()) * problem.heads.num_q_heads,
@@ -118,6 +131,8 @@ class CallMemory {
     q_.write(problem);
     args_.q = q_.view();
     args_.kv = kv_.view();
+    landmarks_.write_reference(problem);
+    if (plan.config.uses_landmarks()) args_.landmarks = landmarks_.view();
     args_.seq_lens = {seq_lens_.data(), {problem.batch()}};
     args_.cu_seqlens_q = {cu_seqlens_.data(), {problem.batch() + 1}};
     args_.out = out_.view();
@@ -127,6 +142,9 @@ class CallMemory {
   }
 
   [[nodiscard]] ArgumentsOf<P>& args() { return args_; }
+  [[nodiscard]] const KvMemory<P>& kv() const { return kv_; }
+  [[nodiscard]] LandmarkMemory<P>& landmarks() { return landmarks_; }
+  [[nodiscard]] const LandmarkMemory<P>& landmarks() const { return landmarks_; }
   [[nodiscard]] Workspace workspace() const {
     return {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
@@ -139,9 +157,10 @@ class CallMemory {
     return {out_.read(), lse, selection_.read(), counters};
   }
   [[nodiscard]] bool untouched_around_outputs() const {
-    return kv_.guards_intact() && q_.padding_intact() && out_.padding_intact() &&
-           lse_.guards_intact() && seq_lens_.guards_intact() && cu_seqlens_.guards_intact() &&
-           selection_.guards_intact() && counters_.guards_intact() && workspace_.guards_intact();
+    return kv_.guards_intact() && landmarks_.guards_intact() && q_.padding_intact() &&
+           out_.padding_intact() && lse_.guards_intact() && seq_lens_.guards_intact() &&
+           cu_seqlens_.guards_intact() && selection_.guards_intact() && counters_.guards_intact() &&
+           workspace_.guards_intact();
   }
 
  private:
@@ -165,6 +184,7 @@ class CallMemory {
 
   Device device_;
   KvMemory<P> kv_;
+  LandmarkMemory<P> landmarks_;
   RowMemory<QueryType<P>> q_;
   RowMemory<QueryType<P>> out_;
   DeviceBuffer<float> lse_;

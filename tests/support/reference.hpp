@@ -6,12 +6,13 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "hip_attn/config.hpp"
+#include "landmark_memory.hpp"
 #include "problem.hpp"
-#include "run.hpp"
 
 namespace hip_attn::test {
 
@@ -49,77 +50,189 @@ inline std::vector<Chunk> cut(const std::vector<Chunk>& chunks, std::int64_t siz
   return pieces;
 }
 
-/// a(key) may be NaN, which counts as -inf.
-template <typename A>
-double reference_score(ScanRule rule, Chunk chunk, A&& a, std::int64_t& reads) {
-  const auto read = [&](std::int64_t key) {
-    ++reads;
-    const double score = a(key);
-    return std::isnan(score) ? -std::numeric_limits<double>::infinity() : score;
-  };
-  auto [l, r] = chunk;
-  if (rule == ScanRule::kCentre) return read(l + (r - l) / 2);
-  if (r - l == 1) return read(l);
-  double best = -std::numeric_limits<double>::infinity();
-  while (r - l > 1) {
-    const std::int64_t m = l + (r - l) / 2;
-    const double left = read(l + (m - l) / 2);
-    const double right = read(m + (r - m) / 2);
-    best = std::max({best, left, right});
-    if (left >= right) {
-      r = m;
-    } else {
-      l = m;
-    }
+/// How products become logits.
+struct LogitOptions {
+  std::optional<float> scale = {};
+  std::optional<float> softcap = {};
+
+  [[nodiscard]] double logit(double product, std::int64_t head_dim) const {
+    const double x = product * (scale ? double{*scale} : 1 / std::sqrt(double(head_dim)));
+    return softcap ? double{*softcap} * std::tanh(x / double{*softcap}) : x;
   }
-  return best;
+};
+
+inline constexpr double kNothing = -std::numeric_limits<double>::infinity();
+
+inline double nan_as_nothing(double x) { return std::isnan(x) ? kNothing : x; }
+
+/// Scores of a key that are those of one row: what the search needs of a scorer, whose members give
+/// a number per row. Products of rows with keys and with landmarks may be NaN, which counts as
+/// -inf.
+template <typename A>
+struct OneRow {
+  A a;
+
+  [[nodiscard]] std::vector<double> key(int stage, std::int64_t key) const {
+    return {static_cast<double>(a(stage, key))};
+  }
+  [[nodiscard]] std::vector<double> landmark(int stage, const Chunk& chunk) const {
+    return {static_cast<double>(a(stage, chunk.begin))};
+  }
+  [[nodiscard]] double logit(double product) const { return product; }
+};
+template <typename A>
+OneRow(A) -> OneRow<A>;
+
+/// log(exp(a) + exp(b) + ...), where infinities are as large as themselves.
+inline double log_of_sum(const std::vector<double>& terms) {
+  double max = kNothing;
+  for (const double x : terms) max = std::max(max, x);
+  if (std::isinf(max)) return max;
+  double sum = 0;
+  for (const double x : terms) sum += std::exp(x - max);
+  return max + std::log(sum);
 }
 
-/// The search over the candidates before w0, where a(stage, key) scores a key. From first_stage > 0
-/// on, it starts from the survivors of the stage before, as remembered with their w0.
-template <typename A>
-SearchResult reference_search(const HipConfig& config, std::int64_t w0, A&& a, int first_stage = 0,
-                              const SearchResult* remembered = nullptr) {
+/// What the rows make of a chunk: logits, or for a maximum, which does not need them, products.
+template <typename Scorer>
+std::vector<double> chunk_logits(int s, const ScanStage& stage, Chunk chunk, const Scorer& scorer,
+                                 std::int64_t& reads) {
+  const bool sums = stage.reduction == Reduction::kSoftmaxSum;
+  const auto to_logit = [&](double product) {
+    return nan_as_nothing(sums ? scorer.logit(product) : product);
+  };
+  std::vector<std::vector<double>> of_rows;  // [row][what was read]
+  const auto take = [&](const std::vector<double>& products) {
+    ++reads;
+    of_rows.resize(products.size());
+    double largest = kNothing;
+    for (std::size_t r = 0; r < products.size(); ++r) {
+      of_rows[r].push_back(to_logit(products[r]));
+      largest = std::max(largest, nan_as_nothing(products[r]));
+    }
+    return largest;
+  };
+  auto [l, r] = chunk;
+  switch (stage.rule) {
+    case ScanRule::kLandmark:
+      take(scorer.landmark(s, chunk));
+      break;
+    case ScanRule::kEveryKey:
+      for (std::int64_t key = l; key < r; ++key) take(scorer.key(s, key));
+      break;
+    case ScanRule::kCentre:
+      take(scorer.key(s, l + (r - l) / 2));
+      break;
+    default:
+      if (r - l == 1) take(scorer.key(s, l));
+      while (r - l > 1) {
+        const std::int64_t m = l + (r - l) / 2;
+        const double left = take(scorer.key(s, l + (m - l) / 2));
+        const double right = take(scorer.key(s, m + (r - m) / 2));
+        (left >= right ? r : l) = m;
+      }
+  }
+  std::vector<double> logits;
+  for (const std::vector<double>& row : of_rows) {
+    logits.push_back(sums && stage.rule == ScanRule::kEveryKey
+                         ? log_of_sum(row)
+                         : *std::max_element(row.begin(), row.end()));
+  }
+  return logits;
+}
+
+/// One score per chunk, of logits[chunk][row].
+inline std::vector<double> chunk_scores(Reduction reduction,
+                                        const std::vector<std::vector<double>>& logits) {
+  std::vector<double> scores;
+  if (reduction == Reduction::kMaximum) {
+    for (const auto& rows : logits) scores.push_back(*std::max_element(rows.begin(), rows.end()));
+    return scores;
+  }
+  scores.assign(logits.size(), 0.);
+  for (std::size_t r = 0; r < logits.front().size(); ++r) {
+    double max = kNothing;
+    for (const auto& rows : logits) max = std::max(max, rows[r]);
+    if (max == kNothing) continue;
+    std::vector<double> mass;
+    double sum = 0;
+    for (const auto& rows : logits) {
+      mass.push_back(rows[r] == max ? 1. : std::exp(rows[r] - max));
+      sum += mass.back();
+    }
+    for (std::size_t i = 0; i < mass.size(); ++i) scores[i] += mass[i] / sum;
+  }
+  return scores;
+}
+
+/// Keys of a chunk of stage s: the first stage's double until max_first_chunks hold the candidates.
+inline std::int64_t reference_chunk_size(const HipConfig& config, int s, std::int64_t w0) {
+  std::int64_t size = config.stages[s].chunk_size;
+  if (s > 0) return size;
+  while ((w0 - config.sink + size - 1) / size > config.max_first_chunks) size *= 2;
+  return size;
+}
+
+/// One stage of a search.
+struct StageResult {
+  std::vector<Chunk> chunks;   ///< that entered
+  std::vector<double> scores;  ///< of each; none where nothing can be dropped
+  std::int64_t reads = 0;
+  std::vector<Chunk> survivors;
+};
+
+/// Stage s of a search over the candidates before w0. `entering`: the survivors of the stage
+/// before, or all candidates.
+template <typename Scorer>
+StageResult reference_stage(const HipConfig& config, int s, std::int64_t w0,
+                            const std::vector<Chunk>& entering, const Scorer& scorer) {
+  const ScanStage& stage = config.stages[s];
+  const std::int64_t size = reference_chunk_size(config, s, w0);
+  StageResult result;
+  result.chunks = result.survivors = cut(entering, size);
+  const auto keep = static_cast<std::size_t>(std::max<std::int64_t>(1, stage.keep / size));
+  if (result.chunks.size() <= keep) return result;
+
+  std::vector<std::vector<double>> logits;
+  for (const Chunk& chunk : result.chunks) {
+    logits.push_back(chunk_logits(s, stage, chunk, scorer, result.reads));
+  }
+  result.scores = chunk_scores(stage.reduction, logits);
+  std::vector<std::size_t> order(result.chunks.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t x, std::size_t y) {
+    return result.scores[x] > result.scores[y];
+  });
+  order.resize(keep);
+  std::sort(order.begin(), order.end());
+  result.survivors.clear();
+  for (const std::size_t i : order) result.survivors.push_back(result.chunks[i]);
+  return result;
+}
+
+/// All candidates before w0, as one chunk.
+inline std::vector<Chunk> all_candidates(const HipConfig& config, std::int64_t w0) {
+  if (w0 <= config.sink) return {};
+  return {{config.sink, w0}};
+}
+
+/// The search over the candidates before w0. From first_stage > 0 on, it starts from the survivors
+/// of the stage before, as remembered with their w0.
+template <typename Scorer>
+SearchResult reference_search(const HipConfig& config, std::int64_t w0, const Scorer& scorer,
+                              int first_stage = 0, const SearchResult* remembered = nullptr) {
   SearchResult result = first_stage > 0 ? *remembered : SearchResult{};
   if (first_stage == 0) result.w0 = w0;
   result.survivors.resize(config.stages.size());
   result.key_reads.assign(config.stages.size(), 0);
   if (!config.stages.empty() && config.stages.back().keep == 0) return result;  // a window alone
 
-  std::vector<Chunk> chunks;
-  if (first_stage == 0) {
-    if (result.w0 > config.sink) chunks = {{config.sink, result.w0}};
-  } else {
-    chunks = result.survivors[first_stage - 1];
-  }
+  std::vector<Chunk> chunks =
+      first_stage == 0 ? all_candidates(config, result.w0) : result.survivors[first_stage - 1];
   for (int s = first_stage; s < config.num_stages(); ++s) {
-    const ScanStage& stage = config.stages[s];
-    std::int64_t size = stage.chunk_size;
-    if (s == 0) {
-      const std::int64_t candidates = result.w0 - config.sink;
-      while ((candidates + size - 1) / size > config.max_first_chunks) size *= 2;
-    }
-    chunks = cut(chunks, size);
-    const auto keep = static_cast<std::size_t>(std::max<std::int64_t>(1, stage.keep / size));
-    if (chunks.size() > keep) {
-      struct Scored {
-        Chunk chunk;
-        double score;
-      };
-      std::vector<Scored> scored;
-      for (const Chunk& chunk : chunks) {
-        const auto score = [&](std::int64_t key) { return a(s, key); };
-        scored.push_back({chunk, reference_score(stage.rule, chunk, score, result.key_reads[s])});
-      }
-      std::stable_sort(scored.begin(), scored.end(),
-                       [](const Scored& x, const Scored& y) { return x.score > y.score; });
-      scored.resize(keep);
-      std::sort(scored.begin(), scored.end(),
-                [](const Scored& x, const Scored& y) { return x.chunk.begin < y.chunk.begin; });
-      chunks.clear();
-      for (const Scored& survivor : scored) chunks.push_back(survivor.chunk);
-    }
-    result.survivors[s] = chunks;
+    const StageResult stage = reference_stage(config, s, result.w0, chunks, scorer);
+    result.key_reads[s] = stage.reads;
+    result.survivors[s] = chunks = stage.survivors;
   }
   result.blocks.clear();
   for (const Chunk& block : cut(chunks, config.block_k())) {
@@ -128,30 +241,67 @@ SearchResult reference_search(const HipConfig& config, std::int64_t w0, A&& a, i
   return result;
 }
 
-/// a(stage, key) of one unit: the largest product of the key with a pooled query.
+/// The landmarks that a problem's requests have.
+struct LandmarkOptions {
+  std::vector<std::int64_t> chunk_sizes = {};  ///< of the levels; none: those that the config reads
+  float spread = 1.f;
+};
+
+/// Products of the pooled rows of one unit.
 template <TestedTypes P>
 class UnitScore {
  public:
   UnitScore(const Request<P>& request, const QueryBlock& block, std::int64_t kv_head, Operator op,
-            const HipConfig& config)
-      : request_(request), kv_head_(kv_head) {
+            const HipConfig& config, const LogitOptions& logit = {},
+            const LandmarkOptions& landmarks = {})
+      : request_(request), kv_head_(kv_head), logit_(logit) {
+    std::vector<std::int64_t> sizes = landmarks.chunk_sizes;
+    if (sizes.empty()) sizes = landmark_chunk_sizes(config);
+    const auto levels = reference_landmarks(request, kv_head, sizes, landmarks.spread);
+    for (const ScanStage& stage : config.stages) {
+      const auto level = std::find(sizes.begin(), sizes.end(), stage.chunk_size) - sizes.begin();
+      const bool reads = stage.rule == ScanRule::kLandmark && !config.is_window_only();
+      landmarks_.push_back(reads ? levels[level] : std::vector<LandmarkRow<CacheType<P>>>{});
+      chunk_sizes_.push_back(stage.chunk_size);
+    }
     for (const ScanStage& stage : config.stages) {
       pooled_.push_back(pool(block, op, stage.query_stride));
     }
   }
 
-  double operator()(int stage, std::int64_t key) const {
+  [[nodiscard]] std::vector<double> key(int stage, std::int64_t key) const {
+    const CacheType<P>* const k = request_.key(key, kv_head_);
+    std::vector<double> products;
+    for (const std::vector<float>& query : pooled_[stage]) {
+      double product = 0;
+      for (std::int64_t d = 0; d < request_.heads.head_dim; ++d) {
+        product += static_cast<double>(query[d]) * to_float(k[d]);
+      }
+      products.push_back(product);
+    }
+    return products;
+  }
+
+  /// The positive part of each row with hi and the negative part with lo: the sum of
+  /// max(q hi, q lo), and NaN where an infinity meets a part that is 0.
+  [[nodiscard]] std::vector<double> landmark(int stage, const Chunk& chunk) const {
     const std::int64_t head_dim = request_.heads.head_dim;
-    const CacheType<P>* k = request_.key(key, kv_head_);
-    double best = -std::numeric_limits<double>::infinity();
+    const auto& row = landmarks_[stage][chunk.begin / chunk_sizes_[stage]];
+    std::vector<double> products;
     for (const std::vector<float>& query : pooled_[stage]) {
       double product = 0;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        product += static_cast<double>(query[d]) * to_float(k[d]);
+        product += static_cast<double>(query[d] > 0.f ? query[d] : 0.f) * to_float(row[d]);
+        product +=
+            static_cast<double>(query[d] > 0.f ? 0.f : query[d]) * to_float(row[head_dim + d]);
       }
-      if (product > best) best = product;
+      products.push_back(product);
     }
-    return best;
+    return products;
+  }
+
+  [[nodiscard]] double logit(double product) const {
+    return logit_.logit(product, request_.heads.head_dim);
   }
 
   /// The pooled queries of a stage.
@@ -186,13 +336,19 @@ class UnitScore {
 
   const Request<P>& request_;
   std::int64_t kv_head_;
-  std::vector<std::vector<std::vector<float>>> pooled_;  // [stage][pooled row][D]
+  LogitOptions logit_;
+  std::vector<std::int64_t> chunk_sizes_;                          // [stage]
+  std::vector<std::vector<LandmarkRow<CacheType<P>>>> landmarks_;  // [stage][chunk]
+  std::vector<std::vector<std::vector<float>>> pooled_;            // [stage][pooled row][D]
 };
 
 template <TestedTypes P>
 SearchResult reference_select(const Problem<P>& problem, const QueryBlock& block,
-                              std::int64_t kv_head, Operator op, const HipConfig& config) {
-  const UnitScore<P> score(problem.requests[block.request], block, kv_head, op, config);
+                              std::int64_t kv_head, Operator op, const HipConfig& config,
+                              const LogitOptions& logit = {},
+                              const LandmarkOptions& landmarks = {}) {
+  const UnitScore<P> score(problem.requests[block.request], block, kv_head, op, config, logit,
+                           landmarks);
   return reference_search(config, reference_window_start(config, block.p0), score);
 }
 

@@ -13,6 +13,7 @@ namespace hip_attn::test {
 struct RunOptions {
   Device device = kCpu;
   MemoryLayout memory = {};
+  LandmarkLayout landmarks = exact_landmarks();
   std::optional<float> scale = {};
   std::optional<float> logit_softcap = {};
   const HostSelection* selection = nullptr;  ///< given in
@@ -42,7 +43,7 @@ RunResult<P> run_attention(Operator op, const HipConfig& config, const Problem<P
       make_plan<P>(op, config, options.planned.value_or(problem.shape(options.device)));
   if (op == Operator::kPrefill && !options.hopper) cuda::use_portable_kernels(plan);
   plan.dense_until = options.dense_until;
-  CallMemory<P> memory(plan, problem, options.memory);
+  CallMemory<P> memory(plan, problem, options.memory, options.landmarks);
   ArgumentsOf<P>& args = memory.args();
   args.scale = options.scale;
   args.logit_softcap = options.logit_softcap;

@@ -362,7 +362,7 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
                       has_table ? "the block table's pages" : "a page", " of ",
                       args.kv.pages.page_size(), " tokens hold ", capacity)};
     }
-    if (plan.config.uses_landmarks() && !args.selection) {
+    if (plan.config.uses_landmarks() && !args.selection && q_len > 0) {
       HIP_ATTN_RETURN_IF_ERROR(check_landmark_capacity(plan, *args.landmarks, b, seq_len));
     }
     if (seq_len > 0 && !has_table && b >= args.kv.pages.num_pages()) {
