@@ -49,6 +49,12 @@ struct StagePlan {
   std::int32_t query_stride;
   ScanRule rule;
   Reduction reduction;
+
+  /// Scores need the logit of every row: a sum over rows, or a rule whose rows do not meet where
+  /// keys are scored.
+  [[nodiscard]] HIP_ATTN_HOST_DEVICE constexpr bool needs_row_logits() const noexcept {
+    return reduction == Reduction::kSoftmaxSum || rule == ScanRule::kLandmark;
+  }
 };
 
 struct SearchPlan {

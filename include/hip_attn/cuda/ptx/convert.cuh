@@ -40,6 +40,27 @@ __device__ inline std::uint32_t narrow_pair(float low, float high) {
   return pair;
 }
 
+/// The positive ones of two elements, and zeros in place of the others; NaN stays.
+template <typename T>
+__device__ inline std::uint32_t positive_pair(std::uint32_t pair) {
+  if constexpr (std::is_same_v<T, float16>) {
+    asm("max.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(0));
+  } else {
+    asm("max.NaN.bf16x2 %0, %0, %1;" : "+r"(pair) : "r"(0));
+  }
+  return pair;
+}
+/// The negative ones likewise.
+template <typename T>
+__device__ inline std::uint32_t negative_pair(std::uint32_t pair) {
+  if constexpr (std::is_same_v<T, float16>) {
+    asm("min.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(0));
+  } else {
+    asm("min.NaN.bf16x2 %0, %0, %1;" : "+r"(pair) : "r"(0));
+  }
+  return pair;
+}
+
 /// 2^x to two units in the last place, without exp2f's care for results below 2^-126: these are 0.
 __device__ inline float exp2_fast(float x) {
   float y;
