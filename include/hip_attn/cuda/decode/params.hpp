@@ -23,11 +23,10 @@ inline constexpr int kMaxTeamSize = kDecodeTuning.max_team_size;
 inline constexpr int kSlotsPerWarp = kDecodeTuning.slots_per_warp;
 /// Query rows of one tensor-core tile.
 inline constexpr int kRowsPerTile = 8;
-/// Row i of a unit is of query row i * group_factor >> kGroupShift. That is exact, and fits 32
-/// bits, for up to kMostUnitRows rows: the factor is less than one above 2^kGroupShift / group, and
-/// so are kMostUnitRows * group of it less than 2^kGroupShift.
-inline constexpr int kGroupShift = 20;
-inline constexpr int kMostUnitRows = 1024;
+/// Row i of a unit, which has up to kMaxDecodeRows * group, is of query row
+/// i * group_factor >> kGroupShift. That fits 31 bits and is exact for groups up to 1448, more than
+/// shared memory holds: the factor is 2^kGroupShift / group and less than 1 more.
+inline constexpr int kGroupShift = 24;
 
 /// Two sets of kernels, because each path that is added to one costs the others registers.
 enum class DecodeSearchKind {

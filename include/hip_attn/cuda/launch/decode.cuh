@@ -123,23 +123,31 @@ std::size_t carve(const AttentionPlan& plan, const DecodeSchedule& schedule, std
   return carver.bytes();
 }
 
-/// Gives a block as many slots for tiles of keys as its shared memory holds, at least one for every
-/// tile of query rows that it attends to at once. False: not even for one.
-inline bool fit_shared_memory(int largest, const AttentionPlan& plan, DecodeSchedule& schedule) {
+/// Gives a block as many slots for tiles of keys as its shared memory holds, at least `least` for
+/// every tile of query rows that it attends to at once. False: it does not hold them.
+inline bool fit_shared_memory(int largest, int least, const AttentionPlan& plan,
+                              DecodeSchedule& schedule) {
   const std::int64_t max_rows = sizes_of(plan).max_rows;
-  if (max_rows > kMostUnitRows) return false;
   schedule.row_tile_shift = 0;
   while ((kRowsPerTile << schedule.row_tile_shift) < max_rows &&
-         2 << schedule.row_tile_shift <= kDecodeWarps) {  // a warp for each tile at least
+         1 << schedule.row_tile_shift < kDecodeWarps) {
     ++schedule.row_tile_shift;
   }
   for (; schedule.row_tile_shift >= 0; --schedule.row_tile_shift) {
     for (schedule.key_slots = kSlotsPerWarp * kDecodeWarps;
-         schedule.key_slots >> schedule.row_tile_shift > 0; --schedule.key_slots) {
+         schedule.key_slots >> schedule.row_tile_shift >= least; --schedule.key_slots) {
       if (layout_of(plan, schedule).bytes <= largest) return true;
     }
   }
   return false;
+}
+
+/// The same. Where a request with most rows takes several passes in any case, a pass is made
+/// smaller before a tile of rows is left with a single slot, for the sake of requests with few.
+inline bool fit_shared_memory(int largest, const AttentionPlan& plan, DecodeSchedule& schedule) {
+  const bool one_pass = sizes_of(plan).max_rows <= kRowsPerTile * kDecodeWarps;
+  return (!one_pass && fit_shared_memory(largest, 2, plan, schedule)) ||
+         fit_shared_memory(largest, 1, plan, schedule);
 }
 
 inline cudaLaunchConfig_t launch_config(const AttentionPlan& plan, const DecodeSchedule& schedule,
