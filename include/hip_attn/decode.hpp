@@ -20,12 +20,14 @@ HIP_ATTN_API Status plan_decode(const HipConfig& config, const AttentionShape& s
 /// Cost per request and KV head, 1M keys, when every stage runs: by the default configuration 81920
 /// keys scored, by presets::landmark 5120 landmarks and 8192 keys. At every step 3328 keys and
 /// values attended, plus one key and value per step since W0 was set. On CUDA (caches of float16
-/// and bfloat16, up to 16 query heads per KV head): one kernel, which can be captured. Values in
-/// device memory that do not hold make the rows of their request NaN (docs/guide/interface.md, "I
-/// run under CUDA graphs"). A step that reuses its selection is fastest with one query row to a
-/// request, no softcap, and no selection_out. On sm_90 the kernel may start before its upstream
-/// kernel has ended (programmatic dependent launch). Until then it reads lengths, cache, block
-/// table and pages for hints alone: what it computes follows from what they hold afterwards.
+/// and bfloat16): one kernel, which can be captured. The query rows of a request and KV head have
+/// to fit shared memory, or the plan is kUnsupported: with head_dim 128 and requests of 8 rows,
+/// those of 72 query heads per KV head fit that of an H100. Values in device memory that do not
+/// hold make the rows of their request NaN (docs/guide/interface.md, "I run under CUDA graphs"). A
+/// step that reuses its selection is fastest with one query row to a request, no softcap, and no
+/// selection_out. On sm_90 the kernel may start before its upstream kernel has ended (programmatic
+/// dependent launch). Until then it reads lengths, cache, block table and pages for hints alone:
+/// what it computes follows from what they hold afterwards.
 ///
 /// Errors: as run_prefill, and kTooManyDecodeRows, kInvalidSlot.
 template <Element T, StoredFor<T> C>

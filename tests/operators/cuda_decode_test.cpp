@@ -448,7 +448,7 @@ TEST_CASE("CUDA decode answers an entry that holds no selection with NaN rows of
   const bool small = GENERATE(true, false);
   const HipConfig config = small ? small_config() : presets::infinite_hip();
   const std::int32_t length = small ? 300 : 20000;
-  const std::int64_t group = GENERATE(4, 16);
+  const std::int64_t group = GENERATE(4, 16, 40);
   const Heads heads{3 * group, 3, 64};
   const auto problem = make_problem<T>(heads, equal_requests(1, length), Values::kExact);
   CachedDecode<T> decode(cuda_device(), config, problem);

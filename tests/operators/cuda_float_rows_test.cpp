@@ -104,7 +104,7 @@ HIP_ATTN_TYPED_TEST_CASE("CUDA decode of float rows is that of rounded rows, not
   REQUIRE_CUDA_CACHE_OF(C);
   if constexpr (!std::same_as<C, float>) {
     const std::int64_t head_dim = GENERATE(from_range(head_dims()));
-    const std::int64_t group = GENERATE(1, 3, 8, 16);
+    const std::int64_t group = GENERATE(1, 3, 8, 16, 24);
     const HipConfig config = some_config(83 + head_dim + group, GENERATE(0, 1, 2, 3));
     CAPTURE(head_dim, group, describe(config));
     const auto problem = make_problem<FloatRows<C>>(

@@ -34,10 +34,10 @@ __device__ void write_selection(const DecodeUnit<Traits, Team>& unit,
 
 /// What follows from lengths and cache is the same in every block of the team, so that all leave
 /// here or none.
-template <bool kAtOnce, typename Traits, typename Team>
+template <bool kAtOnce, DecodeSearchKind kSearch, typename Traits, typename Team>
 __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
   // All that is read first is on its way before any of it is looked at.
-  DecodeSearch<Traits, Team> search(unit);
+  DecodeSearch<Traits, Team, kSearch> search(unit);
   DecodeAttention<Traits, Team> cached_attention(unit);
   if (unit.params.attends_to_cache) [[likely]]
     cached_attention.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
@@ -71,9 +71,9 @@ __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
 }
 
 /// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it
-/// reuses its selection (DecodeParams::keys_at_once). Two kernels, because each path that is added
-/// to one costs the others registers: 1 us of a refreshed step (docs/kernels/decode.md).
-template <typename Traits, typename Team, bool kAtOnce>
+/// reuses its selection (DecodeParams::keys_at_once). Several kernels, because each path that is
+/// added to one costs the others registers: 1 us of a refreshed step (docs/kernels/decode.md).
+template <typename Traits, typename Team, bool kAtOnce, DecodeSearchKind kSearch>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<StoredOf<Traits>> params) {
   extern __shared__ __align__(128) std::byte shared_memory[];
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
   }
   team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
     DecodeUnit<Traits, Team> unit(params, team, team_number, request, kv_head, shared_memory);
-    decode_unit<kAtOnce>(unit);
+    decode_unit<kAtOnce, kSearch>(unit);
   });
 }
 

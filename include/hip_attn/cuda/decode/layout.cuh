@@ -8,6 +8,7 @@
 #include "hip_attn/cuda/decode/register_select.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 #include "hip_attn/cuda/search/select.cuh"
+#include "hip_attn/cuda/search/softmax_sum.cuh"
 
 namespace hip_attn::cuda {
 
@@ -26,6 +27,17 @@ __host__ __device__ constexpr int padded_rows(int rows) {
 /// Elements from one query row in shared memory to the next, an odd multiple of 32: the two rows
 /// that eight lanes read together come from different banks.
 __host__ __device__ constexpr int query_pitch(int head_dim) { return head_dim / 64 * 64 + 32; }
+
+/// Where tiles lie before and after a select: its storage, rounded up, and behind it the weights of
+/// rows whose softmax sums it selects by.
+inline constexpr int kSelectBytes =
+    (static_cast<int>(
+         std::max(sizeof(RegisterSelectStorage), sizeof(SelectStorage<kDecodeThreads>))) +
+     15) /
+    16 * 16;
+__host__ __device__ constexpr int row_weight_bytes(int rows) {
+  return (rows * static_cast<int>(sizeof(RowWeight)) + 15) / 16 * 16;
+}
 
 /// Rows that are attended at once.
 __host__ __device__ constexpr int pass_rows(int max_rows, int row_tile_shift) {
@@ -61,9 +73,7 @@ inline DecodeLayout decode_layout(int head_dim, int max_rows, int row_tile_shift
     return begin;
   };
   // Select runs where tiles lie before and after.
-  constexpr int kSelectBytes = static_cast<int>(
-      std::max(sizeof(RegisterSelectStorage), sizeof(SelectStorage<kDecodeThreads>)));
-  take(std::max(slots * slot_bytes(head_dim), kSelectBytes));
+  take(std::max(slots * slot_bytes(head_dim), kSelectBytes + row_weight_bytes(max_rows)));
   layout.queries = take(2 * padded_rows(max_rows) * query_pitch(head_dim));
   layout.inbox = take(4 * exchange_floats(pass_rows(max_rows, row_tile_shift), head_dim));
   layout.states = take(2 * 4 * kDecodeWarps * kRowsPerTile);

@@ -23,6 +23,16 @@ inline constexpr int kMaxTeamSize = kDecodeTuning.max_team_size;
 inline constexpr int kSlotsPerWarp = kDecodeTuning.slots_per_warp;
 /// Query rows of one tensor-core tile.
 inline constexpr int kRowsPerTile = 8;
+/// Row i of a unit, which has up to kMaxDecodeRows * group, is of query row
+/// i * group_factor >> kGroupShift. That fits 31 bits and is exact for groups up to 1448, more than
+/// shared memory holds: the factor is 2^kGroupShift / group and less than 1 more.
+inline constexpr int kGroupShift = 24;
+
+/// Two sets of kernels, because each path that is added to one costs the others registers.
+enum class DecodeSearchKind {
+  kMaxima,  ///< descents, and rules that read fixed keys, by the largest logit of any row
+  kAll,     ///< every rule and reduction
+};
 
 /// How a block divides its shared memory; the slots come first.
 struct DecodeLayout {
@@ -59,7 +69,7 @@ struct DecodeParams {
   // Shape
   std::int32_t num_kv_heads;
   std::int32_t group;
-  std::int32_t group_factor;  ///< i / group is i * group_factor >> 16 for rows i of a unit
+  std::int32_t group_factor;  ///< see kGroupShift
   std::int32_t max_seq_len;   ///< of the plan, and that a request's pages can hold
   LogitScale logits;
   StagePlan last_stage;  ///< search.stages[search.num_stages - 1], known without its number
@@ -83,10 +93,14 @@ struct DecodeParams {
   float* scores;                 ///< [teams, 2, max_chunks]
   float* exchange;               ///< [teams, team_size, exchange_floats], without clusters
   std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
-  float* row_states;        ///< [teams, team_size, max_rows]; null: the reduction has none
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
   SearchPlan search;        ///< its stages last
+  // Of DecodeSearchKind::kAll
   LandmarkTensor<Stored> landmarks[kMaxLandmarkLevels];  ///< [stage], of landmark stages
+  float* row_logits;              ///< [teams, 2, row_logits_size], a stage's [rows, chunks]
+  float* tile_masses;             ///< [teams, tile_masses_size] of MassSum, [rows, tiles]
+  std::int64_t row_logits_size;   ///< of the stage with most
+  std::int64_t tile_masses_size;  ///< likewise
 };
 
 }  // namespace hip_attn::cuda

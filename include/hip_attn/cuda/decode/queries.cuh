@@ -33,7 +33,7 @@ __device__ void copy_queries(const DecodeParams<StoredOf<Traits>>& params, std::
   for (int i = decode_thread(); i < padded_rows(unit_rows) * kPieces; i += kDecodeThreads) {
     const int to = i / kPieces;
     const int unit_row = to < unit_rows ? to : 0;
-    const int row = unit_row * params.group_factor >> 16;
+    const int row = unit_row * params.group_factor >> kGroupShift;
     const int head = unit_row - row * params.group;
     const std::uint32_t place =
         shared_address(queries + to * kQueryPitch<kHeadDim> + i % kPieces * 8);

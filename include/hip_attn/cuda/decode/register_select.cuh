@@ -44,10 +44,22 @@ class RegisterSelect {
   /// the threshold and are not all kept.
   template <typename Emit>
   __device__ bool run(const float* scores, std::int32_t count, std::int32_t keep, Emit&& emit) {
-    count_ = count;
     // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
     const float* const mine = scores + index(0);
-    for_each([&](int i) { score_[i] = index(i) < count_ ? __ldcg(mine + i * 32) : NAN; });
+    return run_on([&](int i) { return __ldcg(mine + i * 32); }, count, keep, emit);
+  }
+  /// The same of scores that score_at(index) gives.
+  template <typename ScoreAt, typename Emit>
+  __device__ bool run_at(ScoreAt&& score_at, std::int32_t count, std::int32_t keep, Emit&& emit) {
+    return run_on([&](int i) { return score_at(index(i)); }, count, keep, emit);
+  }
+
+ private:
+  /// score(i): of index(i), where that is below count.
+  template <typename Score, typename Emit>
+  __device__ bool run_on(Score&& score, std::int32_t count, std::int32_t keep, Emit&& emit) {
+    count_ = count;
+    for_each([&](int i) { score_[i] = index(i) < count_ ? score(i) : NAN; });
     reinterpret_cast<uint4*>(storage_.bins)[threadIdx.x] = make_uint4(0, 0, 0, 0);
     if (warp() == 0) storage_.segments[lane()] = 0;
     if (!fill_bins() || !find_threshold(static_cast<std::uint32_t>(keep))) return false;
@@ -55,7 +67,6 @@ class RegisterSelect {
     return true;
   }
 
- private:
   using Candidate = RegisterSelectStorage::Candidate;
   static constexpr std::uint32_t kAll = 0xffffffffu;
   static constexpr int kSegmentBins = RegisterSelectStorage::kSegmentBins;

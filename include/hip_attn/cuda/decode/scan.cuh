@@ -8,7 +8,6 @@
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
-#include "hip_attn/cuda/search/reduction.cuh"
 #include "hip_attn/cuda/search/rules.cuh"
 
 namespace hip_attn::cuda {
@@ -51,8 +50,8 @@ class Descent {
 
   /// Takes the scores of a level's keys in; -inf: every product was NaN.
   __device__ void turn(float left, float right) {
-    if (!(has_ & 1u)) left = -INFINITY;
-    if (!(has_ & 2u)) right = -INFINITY;
+    if (!has_left()) left = -INFINITY;
+    if (!has_right()) right = -INFINITY;
     best_ = fmaxf(best_, fmaxf(left, right));
     to_right_ = !(left >= right);
   }
@@ -80,6 +79,10 @@ class Descent {
   }
 
   __device__ float best() const { return best_; }
+
+  /// Of the level on its way: the key of the left half exists, and that of the right half.
+  __device__ bool has_left() const { return has_ & 1u; }
+  __device__ bool has_right() const { return has_ & 2u; }
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
@@ -112,14 +115,22 @@ class Descent {
   std::uint32_t valid_ = 0;  ///< and has a page
 };
 
-/// Scores the chunks of one stage with one of `num_warps` warps, up to two groups of eight chunks
-/// on the way at once.
-template <typename Traits>
+/// Of a descent whose rows' logits nobody asks for. An observer is told of the chunks that this
+/// lane's quad begins and, level by level, of their keys' products with two rows as
+/// DecodeScan::each_tile_of_rows hands them out.
+struct NoObserver {
+  __device__ static void begin(std::int32_t /*chunk*/) {}
+  __device__ static void observe(std::int32_t /*chunk*/, bool /*has_left*/, bool /*has_right*/,
+                                 const float (&)[4], int /*row*/) {}
+};
+
+/// Scores the chunks of one stage by the largest product of any row, with one of `num_warps` warps,
+/// up to two groups of eight chunks on the way at once.
+template <typename Traits, typename Observer = NoObserver>
 struct DecodeScan {
   using Element = typename Traits::Element;
   using Stored = StoredOf<Traits>;
   using Rules = typename Traits::Rules;
-  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
 
   const KvRows<Stored>& kv;
@@ -130,8 +141,7 @@ struct DecodeScan {
   std::int32_t end;  ///< bounds the last chunk
   int warp;          ///< of num_warps
   int num_warps;
-  Reduction reduction;
-  float* row_states;  ///< [num_rows] in shared memory, of a reduction that needs them
+  Observer observer{};
 
   /// Writes a score for each chunk, and -inf up to the next multiple of 16. second_memory is null
   /// where there is room for one tile only. Returns the keys that this thread's quad read
@@ -149,28 +159,12 @@ struct DecodeScan {
     });
   }
 
-  /// Shows the logits of all chunks to the rows' states. Returns the keys read, as run() does.
-  __device__ std::uint32_t observe(int rule, std::byte* memory) const {
-    return Rules::visit(rule, [&]<typename Rule>() {
-      static_assert(!Rule::kDescends, "a row has no logit of a chunk before its descent has ended");
-      static_assert(Rule::kKeys == 1, "a row's logit of a chunk is that of one key here");
-      return for_each_16<Rule>(memory, [&](const Tile& tile, const Sixteen& keys) {
-        each_tile_of_rows(tile, keys.first_queries, [&](const float(&c)[4], int row) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const bool exists = i < 2 ? keys.upper_exists : keys.lower_exists;
-            if (exists && row + i % 2 < num_rows) reduction.observe(row_states + row + i % 2, c[i]);
-          }
-        });
-      });
-    });
-  }
-
  private:
   using Tile = SharedTile<Traits>;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
+ public:
   __device__ std::uint32_t descend(float* scores, std::byte* memory,
                                    std::byte* second_memory) const {
     const Tile tiles[2] = {Tile(memory), Tile(second_memory ? second_memory : memory)};
@@ -242,14 +236,13 @@ struct DecodeScan {
 
   template <typename Rule>
   __device__ std::uint32_t read_keys(float* scores, std::byte* memory) const {
-    static_assert(Rule::kKeys == 1 || !Reduction::kNeedsRowState);
     return for_each_16<Rule>(memory, [&](const Tile& tile, const Sixteen& keys) {
       float upper;
       float lower;
-      score(tile, keys.first_queries, upper, lower);
+      score(tile, keys.first_queries, upper, lower, [](const float(&)[4], int) {});
       if (lane() % 4 != 0) return;
-      put(scores + keys.upper_chunk, keys.upper_exists ? upper : Reduction::kNothing, keys.number);
-      put(scores + keys.lower_chunk, keys.lower_exists ? lower : Reduction::kNothing, keys.number);
+      put(scores + keys.upper_chunk, keys.upper_exists ? upper : -INFINITY, keys.number);
+      put(scores + keys.lower_chunk, keys.lower_exists ? lower : -INFINITY, keys.number);
     });
   }
   /// The score of a chunk by its key with this number and those before.
@@ -261,6 +254,7 @@ struct DecodeScan {
     descent.first = first;
     const ChunkRange chunk = range_of(first + lane() / 4);
     descent.start(kv, chunk);
+    observer.begin(first + lane() / 4);
   }
 
   __device__ ChunkRange range_of(std::int32_t chunk) const {
@@ -272,15 +266,15 @@ struct DecodeScan {
   __device__ bool advance(Descent<Traits>& group, const Tile& tile,
                           const typename Tile::Queries& first_queries,
                           std::uint32_t& keys_read) const {
-    static_assert(!Reduction::kNeedsRowState,
-                  "a row has no logit of a chunk before its descent has ended");
     group.resolve(kv, fallback_row);
     wait_for_groups<1>();
     __syncwarp();
     if (group.asked) {
       float left;
       float right;
-      score(tile, first_queries, left, right);
+      score(tile, first_queries, left, right, [&](const float(&c)[4], int row) {
+        observer.observe(group.first + lane() / 4, group.has_left(), group.has_right(), c, row);
+      });
       group.turn(left, right);
     }
     if (!group.has_next()) return false;
@@ -321,21 +315,20 @@ struct DecodeScan {
     }
   }
 
-  /// Of the quad's two keys; that of nothing where every product is NaN.
+  /// Of the quad's two keys; -inf where every product is NaN. on_rows: as each_tile_of_rows visits.
+  template <typename OnRows>
   __device__ void score(const Tile& tile, const typename Tile::Queries& first_queries, float& upper,
-                        float& lower) const {
-    upper = lower = Reduction::kNothing;
+                        float& lower, OnRows&& on_rows) const {
+    upper = lower = -INFINITY;
     each_tile_of_rows(tile, first_queries, [&](const float(&c)[4], int row) {
-      const auto of_row = [&](float logit, int of) {
-        return row_score(reduction, logit, of, num_rows, row_states);
-      };
-      upper = Reduction::merge(upper, Reduction::merge(of_row(c[0], row), of_row(c[1], row + 1)));
-      lower = Reduction::merge(lower, Reduction::merge(of_row(c[2], row), of_row(c[3], row + 1)));
+      upper = fmaxf(upper, fmaxf(c[0], c[1]));  // fmaxf passes NaN over
+      lower = fmaxf(lower, fmaxf(c[2], c[3]));
+      on_rows(c, row);
     });
 #pragma unroll
     for (int lanes = 1; lanes <= 2; lanes *= 2) {
-      upper = Reduction::merge(upper, __shfl_xor_sync(0xffffffffu, upper, lanes));
-      lower = Reduction::merge(lower, __shfl_xor_sync(0xffffffffu, lower, lanes));
+      upper = fmaxf(upper, __shfl_xor_sync(0xffffffffu, upper, lanes));
+      lower = fmaxf(lower, __shfl_xor_sync(0xffffffffu, lower, lanes));
     }
   }
 };

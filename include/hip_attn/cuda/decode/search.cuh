@@ -1,10 +1,14 @@
 /// Which blocks a unit of decode attends to: given, from the cache, or by the tree search.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "hip_attn/cuda/decode/register_select.cuh"
 #include "hip_attn/cuda/decode/scan.cuh"
+#include "hip_attn/cuda/decode/softmax_scores.cuh"
+#include "hip_attn/cuda/decode/tile_scan.cuh"
 #include "hip_attn/cuda/decode/unchecked_keys.cuh"
 #include "hip_attn/cuda/decode/unit.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
@@ -12,10 +16,9 @@
 
 namespace hip_attn::cuda {
 
-template <typename Traits, typename Team>
+template <typename Traits, typename Team, DecodeSearchKind kSearch>
 class DecodeSearch {
  public:
-  using Reduction = typename Traits::Reduction;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Unit = DecodeUnit<Traits, Team>;
 
@@ -198,66 +201,106 @@ class DecodeSearch {
     }
   }
 
-  /// Scores the chunks of stage s with the whole team; the scores are in L2 when it returns.
+  /// Scores the chunks of stage s with the whole team; what the scan writes down is in L2 when it
+  /// returns.
   __device__ void scan(int s, const ChunkList& chunks) {
     const StagePlan& stage = params_.search.stages[s];
     const int pooled = unit_.use_queries(stage.query_stride);
-    const int warp = thread() / 32;
-    constexpr int kTiles = kTileBytes<kHeadDim>;
-    const int room = params_.layout.slots * 2;  // tiles of keys
-    const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
-    const DecodeScan<Traits> scan{unit_.kv, params_.tensors.kv.k.data, unit_.shared.queries, pooled,
-                                  chunks, w0_,
-                                  // Blocks first: few chunks are spread over all of them.
-                                  warp * unit_.team.size() + unit_.team.rank(), num_warps,
-                                  Reduction(params_.logits.scale_log2, params_.logits.softcap_log2),
-                                  unit_.shared.row_states()};
-    std::byte* const memory = unit_.shared.slots + warp * kTiles;
-    std::uint32_t keys_read = 0;
-    if constexpr (Reduction::kNeedsRowState) {
-      clear_row_states(pooled);
-      if (warp < room) keys_read += scan.observe(static_cast<int>(stage.rule), memory);
-      merge_row_states(pooled);
-    }
-    if (warp < room) {
-      const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
-      keys_read += scan.run(static_cast<int>(stage.rule), scores(), memory,
-                            two ? memory + kDecodeWarps * kTiles : nullptr);
+    std::uint32_t keys_read;
+    if constexpr (kSearch == DecodeSearchKind::kMaxima) {
+      keys_read = scan_keys(chunks, pooled, NoObserver{},
+                            [&](const auto& scan, std::byte* memory, std::byte* second_memory) {
+                              return scan.run(static_cast<int>(stage.rule), scores(), memory,
+                                              second_memory);
+                            });
+    } else {
+      keys_read = scan_by_rule(s, chunks, pooled);
     }
     if (params_.counters) {
-      const std::uint32_t of_warp =
-          __reduce_add_sync(0xffffffffu, thread() % 4 == 0 ? keys_read : 0u);
+      const std::uint32_t of_warp = __reduce_add_sync(0xffffffffu, keys_read);
       if (thread() % 32 == 0) atomicAdd(params_.counters + s, of_warp);
     }
     unit_.team.sync();
   }
 
-  __device__ void clear_row_states(int num_rows) const {
-    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
-      unit_.shared.row_states()[row] = Reduction::kNoState;
-    }
-    __syncthreads();
+  static constexpr int kTiles = kTileBytes<kHeadDim>;
+
+  /// visit(scan, memory, second memory) in each warp for which there is room for a tile of keys.
+  /// Returns the keys that this lane has counted.
+  template <typename Observer, typename Visit>
+  __device__ std::uint32_t scan_keys(const ChunkList& chunks, int pooled, const Observer& observer,
+                                     Visit&& visit) const {
+    const int warp = thread() / 32;
+    const int room = params_.layout.slots * 2;  // tiles of keys
+    if (warp >= room) return 0;
+    const int num_warps = min(room, kDecodeWarps) * unit_.team.size();
+    const DecodeScan<Traits, Observer> scan{
+        unit_.kv, params_.tensors.kv.k.data, unit_.shared.queries, pooled, chunks, w0_,
+        // Blocks first: few chunks are spread over all of them.
+        warp * unit_.team.size() + unit_.team.rank(), num_warps, observer};
+    std::byte* const memory = unit_.shared.slots + warp * kTiles;
+    const bool two = warp + kDecodeWarps < room && chunks.count > num_warps * 8;
+    const std::uint32_t keys_read =
+        visit(scan, memory, two ? memory + kDecodeWarps * kTiles : nullptr);
+    return thread() % 4 == 0 ? keys_read : 0u;
   }
 
-  /// Every block of the team gets what all of them have seen of a row.
-  __device__ void merge_row_states(int num_rows) const {
-    float* const states = unit_.shared.row_states();
-    __syncthreads();
-    float* const of_team = unit_.row_states();
-    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
-      of_team[unit_.team.rank() * params_.layout.max_rows + row] = states[row];
-    }
-    unit_.team.sync();
-    for (int row = thread(); row < num_rows; row += kDecodeThreads) {
-      float state = __ldcg(of_team + row);
-      for (int rank = 1; rank < unit_.team.size(); ++rank) {
-        state =
-            Reduction::merge_states(state, __ldcg(of_team + rank * params_.layout.max_rows + row));
-      }
-      states[row] = state;
-    }
-    unit_.team.sync();  // all have read what the next stage overwrites
+  // ---- Of DecodeSearchKind::kAll ----------------------------------------------------------------
+
+  __device__ static bool sums(const StagePlan& stage) {
+    return stage.reduction == Reduction::kSoftmaxSum;
   }
+
+  /// What the scan of a stage writes down.
+  __device__ StageLogits logits_of(const StagePlan& stage, const ChunkList& chunks,
+                                   int pooled) const {
+    if (!sums(stage)) return {{scores(), 0, 1}, false, params_.logits};
+    return {{unit_.row_logits() + buffer_ * params_.row_logits_size, (chunks.count + 3) / 4 * 4,
+             pooled},
+            true,
+            params_.logits};
+  }
+
+  __device__ std::uint32_t scan_by_rule(int s, const ChunkList& chunks, int pooled) const {
+    using Stored = StoredOf<Traits>;
+    const StagePlan& stage = params_.search.stages[s];
+    const StageLogits logits = logits_of(stage, chunks, pooled);
+    return Traits::Rules::visit(static_cast<int>(stage.rule), [&]<typename Rule>() {
+      if constexpr (std::is_same_v<Rule, LandmarkRule>) {
+        return scan_tiles(
+            LandmarkTiles<Stored>(chunks, params_.landmarks[s], unit_.request, unit_.kv_head),
+            pooled, logits);
+      } else if constexpr (std::is_same_v<Rule, EveryKeyRule>) {
+        return scan_tiles(EveryKeyTiles<Stored>(chunks, unit_.kv, w0_), pooled, logits);
+      } else if constexpr (Rule::kDescends) {
+        return scan_keys(chunks, pooled, DescentLogits{logits, chunks.count},
+                         [&](const auto& scan, std::byte* memory, std::byte* second_memory) {
+                           return scan.descend(scores(), memory, second_memory);
+                         });
+      } else {
+        return scan_tiles(FixedKeyTiles<Stored, Rule>(chunks, unit_.kv, w0_), pooled, logits);
+      }
+    });
+  }
+
+  template <typename Tiles>
+  __device__ std::uint32_t scan_tiles(const Tiles& tiles, int pooled,
+                                      const StageLogits& logits) const {
+    constexpr int kBytes = Tiles::kHalves * kTiles;
+    const int warp = thread() / 32;
+    const int room = params_.layout.slots * 2 / Tiles::kHalves;
+    if (warp >= room) return 0;
+    const int depth = min((room - warp + kDecodeWarps - 1) / kDecodeWarps,
+                          TileScan<Traits>::kMostTiles / Tiles::kHalves);
+    const TileScan<Traits> scan{params_.tensors.kv.k.data, unit_.shared.queries, pooled, logits,
+                                // Blocks first: few tiles are spread over all of them.
+                                warp * unit_.team.size() + unit_.team.rank(),
+                                min(room, kDecodeWarps) * unit_.team.size(),
+                                unit_.shared.slots + warp * kBytes, kDecodeWarps * kBytes, depth};
+    return scan.run(tiles);
+  }
+
+  // ---- Select -----------------------------------------------------------------------------------
 
   /// Every block of the team selects for itself: reading 16 KB from L2 is cheaper than a barrier.
   __device__ void select(int s, const ChunkList& chunks, std::int32_t keep) {
@@ -266,21 +309,44 @@ class DecodeSearch {
     const auto emit = [&](std::int32_t rank, std::int32_t i) {
       put(rank, chunks.start(i), stored);
     };
-    // Two scores to a thread in most stages; equal or infinite scores, and very many, by the other.
-    const bool done = chunks.count <= 2 * kDecodeThreads
-                          ? RegisterSelect<2>(unit_.shared.register_select())
-                                .run(scores, chunks.count, keep, emit)
-                      : chunks.count <= kRegisterScores
-                          ? RegisterSelect<kSelectItems>(unit_.shared.register_select())
-                                .run(scores, chunks.count, keep, emit)
-                          : false;
-    if (!done) [[unlikely]] {
-      __syncthreads();  // the same memory
-      // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
-      const auto score_at = [&](std::int32_t i) { return __ldcg(scores + i); };
-      select_chunks(score_at, chunks.count, keep, unit_.shared.select(), emit);
+    // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
+    if constexpr (kSearch == DecodeSearchKind::kMaxima) {
+      select_from([&](auto select) { return select.run(scores, chunks.count, keep, emit); },
+                  [&](std::int32_t i) { return __ldcg(scores + i); }, chunks.count, keep, emit);
+    } else {
+      const float* const in_shared = sum_up(s, chunks);
+      const auto score_at = [&](std::int32_t i) {
+        return in_shared ? in_shared[i] : __ldcg(scores + i);
+      };
+      select_from([&](auto select) { return select.run_at(score_at, chunks.count, keep, emit); },
+                  score_at, chunks.count, keep, emit);
     }
     buffer_ ^= 1;
+  }
+
+  /// Makes scores of a stage's row logits, where it has some. Returns them where they are in shared
+  /// memory; null: they are in scores().
+  __device__ const float* sum_up(int s, const ChunkList& chunks) const {
+    const StagePlan& stage = params_.search.stages[s];
+    if (!sums(stage)) return nullptr;
+    const int pooled = unit_.use_queries(stage.query_stride);  // which are there
+    return SoftmaxScores<Traits, Team>(unit_, logits_of(stage, chunks, pooled).rows, chunks.count)
+        .make(scores());
+  }
+
+  /// run(select) runs a RegisterSelect. Two scores to a thread in most stages; equal or infinite
+  /// scores, and very many, by the other select.
+  template <typename Run, typename ScoreAt, typename Emit>
+  __device__ void select_from(Run&& run, ScoreAt&& score_at, std::int32_t count, std::int32_t keep,
+                              Emit&& emit) {
+    auto& storage = unit_.shared.register_select();
+    const bool done = count <= 2 * kDecodeThreads ? run(RegisterSelect<2>(storage))
+                      : count <= kRegisterScores  ? run(RegisterSelect<kSelectItems>(storage))
+                                                  : false;
+    if (done) [[likely]]
+      return;
+    __syncthreads();  // the same memory
+    select_chunks(score_at, count, keep, unit_.shared.select(), emit);
   }
 
   /// Of the stage that is at work.

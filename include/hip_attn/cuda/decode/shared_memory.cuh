@@ -19,14 +19,15 @@ struct DecodeShared {
         queries(reinterpret_cast<T*>(memory + layout.queries)),
         states(reinterpret_cast<float2*>(memory + layout.states)) {}
 
-  /// [max_rows], of a reduction that needs them: where states of rows lie once they attend.
-  __device__ float* row_states() const { return reinterpret_cast<float*>(states); }
-
   __device__ RegisterSelectStorage& register_select() const {
     return *reinterpret_cast<RegisterSelectStorage*>(slots);
   }
   __device__ SelectStorage<kDecodeThreads>& select() const {
     return *reinterpret_cast<SelectStorage<kDecodeThreads>*>(slots);
+  }
+  /// [max_rows], behind the storage of both.
+  __device__ RowWeight* row_weights() const {
+    return reinterpret_cast<RowWeight*>(slots + kSelectBytes);
   }
 };
 

@@ -11,6 +11,7 @@
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/query_rows.cuh"
+#include "hip_attn/cuda/search/softmax_sum.cuh"
 
 namespace hip_attn::cuda {
 
@@ -62,10 +63,13 @@ class DecodeUnit {
     return params.scores + std::int64_t{team_number_} * 2 * params.max_chunks;
   }
 
-  /// [blocks of this team, max_rows], of a reduction that needs them.
-  __device__ float* row_states() const {
-    return params.row_states +
-           std::int64_t{team_number_} * params.team_size * params.layout.max_rows;
+  /// [2, row_logits_size] of this team, used in turn.
+  __device__ float* row_logits() const {
+    return params.row_logits + team_number_ * 2 * params.row_logits_size;
+  }
+  /// [tile_masses_size] of this team.
+  __device__ MassSum* tile_masses() const {
+    return reinterpret_cast<MassSum*>(params.tile_masses) + team_number_ * params.tile_masses_size;
   }
 
   /// Two lists of params.list_length chunks.
@@ -133,7 +137,9 @@ class DecodeUnit {
   }
 
   /// Rows of a unit are numbered by query row, then head of the group.
-  __device__ int query_row(int unit_row) const { return unit_row * params.group_factor >> 16; }
+  __device__ int query_row(int unit_row) const {
+    return unit_row * params.group_factor >> kGroupShift;
+  }
   __device__ std::int64_t out_row(int unit_row) const { return first_row + query_row(unit_row); }
   __device__ std::int64_t out_head(int unit_row) const {
     return std::int64_t{kv_head} * params.group + unit_row - query_row(unit_row) * params.group;

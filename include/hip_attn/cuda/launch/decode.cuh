@@ -20,17 +20,38 @@ namespace hip_attn::cuda {
 namespace decode_launch {
 
 inline constexpr std::int64_t kMaxGridYz = 65535;
-/// kMaxGroup * kMaxDecodeRows query rows are one tile of eight for each warp.
-inline constexpr int kMaxGroup = 16;
 
-/// The decode kernels of some traits.
-template <typename Traits>
+/// The decode kernels of some traits for one kind of search.
+template <typename Params>
 struct DecodeKernels {
-  using Params = DecodeParams<StoredOf<Traits>>;
-  static constexpr auto* kCluster = decode_kernel<Traits, ClusterTeam, false>;
-  static constexpr auto* kClusterAtOnce = decode_kernel<Traits, ClusterTeam, true>;
-  static constexpr auto* kGrid = decode_kernel<Traits, GridTeam, false>;
+  void (*cluster)(Params);
+  void (*cluster_at_once)(Params);
+  void (*grid)(Params);
 };
+
+template <typename Traits, DecodeSearchKind kSearch>
+inline constexpr DecodeKernels<DecodeParams<StoredOf<Traits>>> kDecodeKernels = {
+    decode_kernel<Traits, ClusterTeam, false, kSearch>,
+    decode_kernel<Traits, ClusterTeam, true, kSearch>,
+    decode_kernel<Traits, GridTeam, false, kSearch>};
+
+inline DecodeSearchKind search_kind(const SearchPlan& search) {
+  for (int s = 0; s < search.num_stages; ++s) {
+    const StagePlan& stage = search.stages[s];
+    if (stage.reduction != Reduction::kMaximum || stage.rule == ScanRule::kLandmark ||
+        stage.rule == ScanRule::kEveryKey) {
+      return DecodeSearchKind::kAll;
+    }
+  }
+  return DecodeSearchKind::kMaxima;
+}
+
+template <typename Traits>
+const DecodeKernels<DecodeParams<StoredOf<Traits>>>& kernels_of(const SearchPlan& search) {
+  return search_kind(search) == DecodeSearchKind::kAll
+             ? kDecodeKernels<Traits, DecodeSearchKind::kAll>
+             : kDecodeKernels<Traits, DecodeSearchKind::kMaxima>;
+}
 
 /// Everything that follows from a plan and that the launch needs too.
 struct DecodeSizes {
@@ -39,16 +60,29 @@ struct DecodeSizes {
   std::int64_t max_chunks;
   std::int64_t list_length;
   bool lists_in_shared;
+  /// Of the stage with softmax sums that has most; 0: there is none.
+  std::int64_t row_logits;
+  std::int64_t tile_masses;
 };
 
 inline DecodeSizes sizes_of(const AttentionPlan& plan) {
   DecodeSizes sizes{};
   sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
-  sizes.max_rows = std::min(kMaxDecodeRows, plan.shape.total_q) * sizes.group;
+  const std::int64_t query_rows = std::min(kMaxDecodeRows, plan.shape.total_q);
+  sizes.max_rows = query_rows * sizes.group;
   const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
   sizes.max_chunks = search.max_chunks;
   sizes.list_length = list_length(search);
   sizes.lists_in_shared = sizes.list_length <= kSharedChunks;
+  for (int s = 0; s < search.num_stages; ++s) {
+    const StagePlan& stage = search.stages[s];
+    if (stage.reduction != Reduction::kSoftmaxSum) continue;
+    const std::int64_t rows = ceil_div(query_rows, stage.query_stride) * sizes.group;
+    // Rows begin on 16 bytes.
+    sizes.row_logits =
+        std::max(sizes.row_logits, rows * ((std::int64_t{stage.max_chunks} + 3) / 4 * 4));
+    sizes.tile_masses = std::max(sizes.tile_masses, rows * num_sum_tiles(stage.max_chunks));
+  }
   return sizes;
 }
 
@@ -78,9 +112,10 @@ std::size_t carve(const AttentionPlan& plan, const DecodeSchedule& schedule, std
   params.scores = carver.take<float>(teams * 2 * params.max_chunks);
   // Clusters do without, but may be switched off in a plan.
   params.exchange = carver.take<float>(teams * schedule.team_size * params.exchange_floats);
-  params.row_states = Traits::Reduction::kNeedsRowState
-                          ? carver.take<float>(teams * schedule.team_size * params.layout.max_rows)
-                          : nullptr;
+  params.row_logits_size = sizes.row_logits;
+  params.row_logits = carver.take<float>(teams * 2 * params.row_logits_size);
+  params.tile_masses_size = sizes.tile_masses;
+  params.tile_masses = carver.take<float>(teams * 2 * params.tile_masses_size);
   params.lists =
       sizes.lists_in_shared
           ? nullptr
@@ -88,20 +123,31 @@ std::size_t carve(const AttentionPlan& plan, const DecodeSchedule& schedule, std
   return carver.bytes();
 }
 
-/// Gives a block as many slots for tiles of keys as its shared memory holds, at least one for every
-/// tile of query rows that it attends to at once. False: not even for one.
-inline bool fit_shared_memory(int largest, const AttentionPlan& plan, DecodeSchedule& schedule) {
+/// Gives a block as many slots for tiles of keys as its shared memory holds, at least `least` for
+/// every tile of query rows that it attends to at once. False: it does not hold them.
+inline bool fit_shared_memory(int largest, int least, const AttentionPlan& plan,
+                              DecodeSchedule& schedule) {
+  const std::int64_t max_rows = sizes_of(plan).max_rows;
   schedule.row_tile_shift = 0;
-  while ((kRowsPerTile << schedule.row_tile_shift) < sizes_of(plan).max_rows) {
+  while ((kRowsPerTile << schedule.row_tile_shift) < max_rows &&
+         1 << schedule.row_tile_shift < kDecodeWarps) {
     ++schedule.row_tile_shift;
   }
   for (; schedule.row_tile_shift >= 0; --schedule.row_tile_shift) {
     for (schedule.key_slots = kSlotsPerWarp * kDecodeWarps;
-         schedule.key_slots >> schedule.row_tile_shift > 0; --schedule.key_slots) {
+         schedule.key_slots >> schedule.row_tile_shift >= least; --schedule.key_slots) {
       if (layout_of(plan, schedule).bytes <= largest) return true;
     }
   }
   return false;
+}
+
+/// The same. Where a request with most rows takes several passes in any case, a pass is made
+/// smaller before a tile of rows is left with a single slot, for the sake of requests with few.
+inline bool fit_shared_memory(int largest, const AttentionPlan& plan, DecodeSchedule& schedule) {
+  const bool one_pass = sizes_of(plan).max_rows <= kRowsPerTile * kDecodeWarps;
+  return (!one_pass && fit_shared_memory(largest, 2, plan, schedule)) ||
+         fit_shared_memory(largest, 1, plan, schedule);
 }
 
 inline cudaLaunchConfig_t launch_config(const AttentionPlan& plan, const DecodeSchedule& schedule,
@@ -141,7 +187,8 @@ inline int team_size_for(std::int64_t units, int blocks) {
 
 template <typename Traits>
 Status make_schedule(AttentionPlan& plan) {
-  using Kernels = DecodeKernels<Traits>;
+  using Params = DecodeParams<StoredOf<Traits>>;
+  const auto& kernels = kernels_of<Traits>(make_search_plan(plan.config, plan.shape.max_seq_len));
   DecodeSchedule schedule;
   const DecodeSizes sizes = sizes_of(plan);
   const DeviceGuard guard(plan.shape.device);
@@ -168,12 +215,11 @@ Status make_schedule(AttentionPlan& plan) {
                 " query rows per KV head needs more shared memory than this GPU has, which is " +
                 std::to_string(largest_shared) + " bytes"};
   }
-  void (*const all[])(typename Kernels::Params) = {Kernels::kCluster, Kernels::kClusterAtOnce,
-                                                   Kernels::kGrid};
+  void (*const all[])(Params) = {kernels.cluster, kernels.cluster_at_once, kernels.grid};
   for (const auto kernel : all) {
     cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, largest_shared);
-    if (error == cudaSuccess && major >= 9 && kernel != Kernels::kGrid) {
+    if (error == cudaSuccess && major >= 9 && kernel != kernels.grid) {
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     }
     if (error != cudaSuccess) return to_status(error, "plan_decode");
@@ -193,15 +239,14 @@ Status make_schedule(AttentionPlan& plan) {
       const cudaLaunchConfig_t config = launch_config(
           plan, schedule, std::max<std::int64_t>(1, plan.shape.batch), attributes, nullptr);
       int resident = 0;
-      const cudaError_t error =
-          cudaOccupancyMaxActiveClusters(&resident, Kernels::kCluster, &config);
+      const cudaError_t error = cudaOccupancyMaxActiveClusters(&resident, kernels.cluster, &config);
       if (error != cudaSuccess) return to_status(error, "plan_decode");
       if (resident >= units) break;
     }
   } else {
     int per_multiprocessor = 0;
     const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &per_multiprocessor, Kernels::kGrid, kDecodeThreads,
+        &per_multiprocessor, kernels.grid, kDecodeThreads,
         static_cast<std::size_t>(layout_of(plan, schedule).bytes));
     if (error != cudaSuccess) return to_status(error, "plan_decode");
     const int resident = per_multiprocessor * multiprocessors;
@@ -209,7 +254,7 @@ Status make_schedule(AttentionPlan& plan) {
     schedule.num_teams =
         static_cast<int>(std::min<std::int64_t>(units, resident / schedule.team_size));
   }
-  typename Kernels::Params unused;
+  Params unused;
   plan.workspace_bytes = carve<Traits>(plan, schedule, nullptr, unused);
   plan.schedule.set(schedule);
   return {};
@@ -257,8 +302,7 @@ DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
 
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
   params.group = static_cast<std::int32_t>(sizes.group);
-  static_assert(kMaxDecodeRows * kMaxGroup <= 128);  // few enough for the factor to be exact
-  params.group_factor = (65536 + params.group - 1) / params.group;
+  params.group_factor = ((1 << kGroupShift) + params.group - 1) / params.group;
   // Without a page there is no row that could be read in place of one that does not exist.
   const std::int64_t capacity =
       params.tensors.kv.map.num_pages > 0 ? params.tensors.kv.map.capacity() : 0;
@@ -290,19 +334,12 @@ DecodeParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
 
 template <typename Traits>
 Status plan_decode(AttentionPlan& plan) {
-  const std::int64_t group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
-  if (group > decode_launch::kMaxGroup) {
-    return {StatusCode::kUnsupported, "num_q_heads / num_kv_heads is " + std::to_string(group) +
-                                          "; decode on CUDA takes 1 to " +
-                                          std::to_string(decode_launch::kMaxGroup)};
-  }
   return decode_launch::make_schedule<Traits>(plan);
 }
 
 template <typename Traits, Element T>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Traits>>& args,
                   std::byte* workspace, Stream stream) {
-  using Kernels = decode_launch::DecodeKernels<Traits>;
   if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
@@ -316,9 +353,10 @@ Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tra
   std::array<cudaLaunchAttribute, 2> attributes;
   const cudaLaunchConfig_t config =
       decode_launch::launch_config(plan, schedule, params.tensors.batch, attributes, stream);
-  const auto kernel = !schedule.clusters        ? Kernels::kGrid
-                      : params.keys_at_once > 0 ? Kernels::kClusterAtOnce
-                                                : Kernels::kCluster;
+  const auto& kernels = decode_launch::kernels_of<Traits>(params.search);
+  const auto kernel = !schedule.clusters        ? kernels.grid
+                      : params.keys_at_once > 0 ? kernels.cluster_at_once
+                                                : kernels.cluster;
   return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_decode");
 }
 

@@ -5,11 +5,15 @@
 
 namespace hip_attn::cuda {
 
+/// Copies `bytes`, up to 16, to shared memory and fills 16 up with zeros, without waiting.
+__device__ inline void copy_async_part(std::uint32_t to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
+
 /// Copies 16 bytes to shared memory, or writes zeros when `valid` is false, without waiting.
 __device__ inline void copy_async_16(std::uint32_t to, const void* from, bool valid) {
-  const int size = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
-               : "memory");
+  copy_async_part(to, from, valid ? 16 : 0);
 }
 
 __device__ inline void copy_async_16(std::uint32_t to, const void* from) {
