@@ -11,15 +11,16 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/search/softmax_sum.cuh"
 
 namespace hip_attn::cuda {
 
 /// Rows of a tile of products, and rows of keys or landmarks of one step.
 inline constexpr int kDenseRowShift = 6;
 inline constexpr int kDenseRows = 1 << kDenseRowShift;
-/// Chunks whose masses a row adds up at once, in ascending order of these tiles.
+/// log2 of the chunks whose masses a row adds up at once, in ascending order of these tiles.
 inline constexpr int kSumTileShift = 6;
-inline constexpr int kSumTileChunks = 1 << kSumTileShift;
+static_assert(kSumTileChunks == 1 << kSumTileShift);
 
 /// Chunks of a step: landmarks come as pairs of rows, hi and lo.
 inline constexpr int kLandmarkStepShift = kDenseRowShift - 1;
