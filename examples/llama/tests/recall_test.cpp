@@ -40,7 +40,7 @@ TEST_CASE("recall: the seed decides order and places") {
 TEST_CASE("recall: a context that the haystack cannot fill is refused") {
   constexpr auto kInvalid = ErrorCode::kInvalidArgument;
   require_error(kInvalid, "context is 100;", [] { task_of(100); });
-  require_error(kInvalid, "context is 100000;", [] { task_of(100000); });
+  require_error(kInvalid, "context is 200000;", [] { task_of(200000); });
   require_error(kInvalid, "context is -5;", [] { task_of(-5); });
 }
 
