@@ -6,6 +6,7 @@
 #include "hip_attn/build_info.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn_instantiations.hpp"
+#include "landmark_upkeep.hpp"
 #include "validate.hpp"
 
 #if HIP_ATTN_HAS_CUDA
@@ -19,6 +20,35 @@ using detail::check_array;
 using detail::check_size;
 using detail::check_tensor;
 using detail::extent_of;
+
+template <Element T>
+Status check_landmark_args(const AppendKvArgs<T>& args, const AppendLandmarks<T>& upkeep) {
+  const std::int64_t batch = upkeep.seq_lens.sizes[0];
+  HIP_ATTN_RETURN_IF_ERROR(check_array("landmarks.seq_lens", upkeep.seq_lens));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("landmarks.cu_seqlens", upkeep.cu_seqlens));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("landmarks.cu_seqlens.sizes[0]", upkeep.cu_seqlens.sizes[0],
+                                      "size of landmarks.seq_lens + 1", batch + 1));
+  if (args.pages.page_size() < 1) {
+    return {StatusCode::kInvalidShape, "pages.k.sizes[1] (page size) is 0; it must be at least 1"};
+  }
+  if (upkeep.block_table) {
+    HIP_ATTN_RETURN_IF_ERROR(check_array("landmarks.block_table", *upkeep.block_table));
+    HIP_ATTN_RETURN_IF_ERROR(check_size("landmarks.block_table.sizes[0]",
+                                        upkeep.block_table->sizes[0], "size of landmarks.seq_lens",
+                                        batch));
+  }
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_landmarks(upkeep.landmarks, args.pages.num_kv_heads(),
+                                                   args.pages.head_dim(), batch));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_landmark_overlaps(
+      upkeep.landmarks,
+      {extent_of("pages.k", args.pages.k), extent_of("pages.v", args.pages.v),
+       extent_of("k", args.k), extent_of("v", args.v), extent_of("slot_mapping", args.slot_mapping),
+       extent_of("landmarks.seq_lens", upkeep.seq_lens),
+       extent_of("landmarks.cu_seqlens", upkeep.cu_seqlens)}));
+  if (!upkeep.block_table) return {};
+  return detail::check_landmark_overlaps(upkeep.landmarks,
+                                         {extent_of("landmarks.block_table", *upkeep.block_table)});
+}
 
 template <Element T>
 Status check_args(const AppendKvArgs<T>& args) {
@@ -43,6 +73,47 @@ Status check_args(const AppendKvArgs<T>& args) {
     HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(pages, extent_of("k", args.k)));
     HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(pages, extent_of("v", args.v)));
   }
+  return args.landmarks ? check_landmark_args(args, *args.landmarks) : Status{};
+}
+
+// The positions that request b gains: none where its length says that it is absent.
+template <Element T>
+detail::PositionRange new_positions(const AppendLandmarks<T>& upkeep, std::int64_t b) {
+  const std::int64_t seq_len = upkeep.seq_lens(b);
+  const std::int64_t rows = std::int64_t{upkeep.cu_seqlens(b + 1)} - upkeep.cu_seqlens(b);
+  if (seq_len == 0 || rows == 0) return {};
+  return {seq_len - rows, seq_len};
+}
+
+template <Element T>
+Status check_lengths(const AppendLandmarks<T>& upkeep, const detail::UpkeepKeys<T>& keys,
+                     std::int64_t num_tokens) {
+  const std::int64_t batch = upkeep.seq_lens.sizes[0];
+  if (upkeep.cu_seqlens(0) != 0 || upkeep.cu_seqlens(batch) != num_tokens) {
+    return {StatusCode::kInvalidLength,
+            fmt::format("landmarks.cu_seqlens begins with {} and ends with {}; it must begin with "
+                        "0 and end with the rows of k ({})",
+                        upkeep.cu_seqlens(0), upkeep.cu_seqlens(batch), num_tokens)};
+  }
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int64_t seq_len = upkeep.seq_lens(b);
+    const std::int64_t begin = upkeep.cu_seqlens(b);
+    const std::int64_t end = upkeep.cu_seqlens(b + 1);
+    if (end < begin || end > num_tokens) {
+      return {StatusCode::kInvalidLength,
+              fmt::format("landmarks.cu_seqlens[{}] is {}; it must be from landmarks.cu_seqlens[{}]"
+                          " ({}) to the rows of k ({})",
+                          b + 1, end, b, begin, num_tokens)};
+    }
+    if (seq_len < 0 || (seq_len > 0 && seq_len < end - begin)) {
+      return {StatusCode::kInvalidLength,
+              fmt::format("landmarks.seq_lens[{}] is {}; it must be 0, or at least the rows of "
+                          "request {} ({})",
+                          b, seq_len, b, end - begin)};
+    }
+    HIP_ATTN_RETURN_IF_ERROR(
+        detail::check_upkeep_of(keys, upkeep.landmarks, b, new_positions(upkeep, b)));
+  }
   return {};
 }
 
@@ -58,6 +129,14 @@ Status append_on_cpu(const AppendKvArgs<T>& args) {
                           args.slot_mapping(t), num_slots - 1)};
     }
   }
+  const auto upkeep_keys = [&](const AppendLandmarks<T>& upkeep) {
+    return detail::UpkeepKeys<T>{args.pages.k, upkeep.block_table, "landmarks.block_table",
+                                 "landmarks.seq_lens"};
+  };
+  if (args.landmarks) {
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_lengths(*args.landmarks, upkeep_keys(*args.landmarks), num_tokens));
+  }
   for (std::int64_t t = 0; t < num_tokens; ++t) {
     const std::int64_t slot = args.slot_mapping(t);
     if (slot < 0) continue;
@@ -71,6 +150,11 @@ Status append_on_cpu(const AppendKvArgs<T>& args) {
       copy(args.k, args.pages.k);
       copy(args.v, args.pages.v);
     }
+  }
+  if (args.landmarks) {
+    const AppendLandmarks<T>& upkeep = *args.landmarks;
+    detail::make_landmarks(upkeep_keys(upkeep), upkeep.landmarks, upkeep.seq_lens.sizes[0],
+                           [&](std::int64_t b) { return new_positions(upkeep, b); });
   }
   return {};
 }

@@ -17,6 +17,9 @@ template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
 
 template <Element T>
+Status update_landmarks(Device device, const UpdateLandmarksArgs<T>& args, Stream stream);
+
+template <Element T>
 Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream);
 
 // Complete a plan whose CPU-independent fields are set: schedule, workspace, limits.

@@ -60,24 +60,30 @@ inline Status check_workspace(Workspace workspace, std::size_t needed) {
   return check_tensor("workspace", bytes);
 }
 
+/// Pages and their table by themselves. `batch_meaning` says where the number of requests is from.
 template <Element C>
-Status check_kv(const AttentionPlan& plan, const PagedKv<C>& kv, std::int64_t batch) {
+Status check_paged_kv(const PagedKv<C>& kv, std::int64_t batch, const char* batch_meaning) {
   const KvPages<const C>& pages = kv.pages;
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.k", pages.k));
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("kv.pages.v", pages.v));
   HIP_ATTN_RETURN_IF_ERROR(
       check_sizes("kv.pages.v.sizes", pages.v.sizes, "as kv.pages.k", pages.k.sizes));
-  HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[2]", pages.num_kv_heads(),
-                                      "num_kv_heads of the plan", plan.shape.num_kv_heads));
-  HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[3]", pages.head_dim(),
-                                      "head_dim of the plan", plan.shape.head_dim));
   if (pages.page_size() < 1) {
     return {StatusCode::kInvalidShape,
             "kv.pages.k.sizes[1] (page size) is 0; it must be at least 1"};
   }
   if (!kv.block_table) return {};
   HIP_ATTN_RETURN_IF_ERROR(check_array("kv.block_table", *kv.block_table));
-  return check_size("kv.block_table.sizes[0]", kv.block_table->sizes[0], "size of seq_lens", batch);
+  return check_size("kv.block_table.sizes[0]", kv.block_table->sizes[0], batch_meaning, batch);
+}
+
+template <Element C>
+Status check_kv(const AttentionPlan& plan, const PagedKv<C>& kv, std::int64_t batch) {
+  HIP_ATTN_RETURN_IF_ERROR(check_paged_kv(kv, batch, "size of seq_lens"));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("kv.pages.k.sizes[2]", kv.pages.num_kv_heads(),
+                                      "num_kv_heads of the plan", plan.shape.num_kv_heads));
+  return check_size("kv.pages.k.sizes[3]", kv.pages.head_dim(), "head_dim of the plan",
+                    plan.shape.head_dim);
 }
 
 /// A level of landmarks for keys of so many heads and such a head dim, behind chunks of `before`

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "hip_attn/kv.hpp"
 #include "hip_attn/landmarks.hpp"
@@ -35,6 +36,9 @@ class LandmarkMaker {
   }
 
  private:
+  /// Elements of a row that are summed side by side.
+  static constexpr std::int64_t kElements = 32;
+
   [[nodiscard]] const LandmarkLevel<T>& level(int i) const noexcept {
     return landmarks_.levels[static_cast<std::size_t>(i)];
   }
@@ -45,20 +49,33 @@ class LandmarkMaker {
     const std::int64_t size = level(0).chunk_size;
     T* const hi = landmark_row_(0, number);
     T* const lo = hi + level(0).rows.strides[3];
-    for (std::int64_t d = 0; d < level(0).head_dim(); ++d) {
-      float sum = 0.f;
-      float max = to_float(key_row_(number * size)[d]);
-      float min = max;
+    for (std::int64_t first = 0; first < level(0).head_dim(); first += kElements) {
+      const std::int64_t n = std::min(kElements, level(0).head_dim() - first);
+      float sum[kElements] = {};
+      float max[kElements];
+      float min[kElements];
       for (std::int64_t i = 0; i < size; ++i) {
-        const float key = to_float(key_row_(number * size + i)[d]);
-        sum += key;
-        max = larger(max, key);
-        min = smaller(min, key);
+        const T* const row = key_row_(number * size + i) + first;
+        for (std::int64_t d = 0; d < n; ++d) {
+          const float key = to_float(row[d]);
+          sum[d] += key;
+          max[d] = i == 0 || takes_place(key, max[d]) ? key : max[d];
+          min[d] = i == 0 || takes_place(-key, -min[d]) ? key : min[d];
+        }
       }
-      const float mean = sum / static_cast<float>(size);
-      hi[d] = from_float<T>(mean + landmarks_.spread * (max - mean));
-      lo[d] = from_float<T>(mean + landmarks_.spread * (min - mean));
+      for (std::int64_t d = 0; d < n; ++d) {
+        const float mean = sum[d] / static_cast<float>(size);
+        hi[first + d] = towards(max[d], mean);
+        lo[first + d] = towards(min[d], mean);
+      }
     }
+  }
+
+  /// Rounded once before it is stored: a product and a sum would be one or two roundings as the
+  /// compiler likes. NaN has one bit pattern, whatever the keys' and the device's.
+  [[nodiscard]] T towards(float extreme, float mean) const noexcept {
+    const float value = std::fma(landmarks_.spread, extreme - mean, mean);
+    return from_float<T>(value == value ? value : std::numeric_limits<float>::quiet_NaN());
   }
 
   /// Of the landmarks of the level below: the largest hi, the smallest lo.
@@ -78,9 +95,7 @@ class LandmarkMaker {
     }
   }
 
-  // A NaN among keys makes their landmarks NaN, and those above.
-  static float larger(float a, float b) noexcept { return takes_place(b, a) ? b : a; }
-  static float smaller(float a, float b) noexcept { return takes_place(-b, -a) ? b : a; }
+  /// A NaN among keys makes their landmarks NaN, and those above.
   static bool takes_place(float b, float a) noexcept { return b > a || b != b; }
 
   const Landmarks<T>& landmarks_;

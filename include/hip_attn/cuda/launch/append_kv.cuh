@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hip_attn/cuda/landmarks/append.cuh"
 #include "hip_attn/cuda/launch/launch.hpp"
+#include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/launch/update_landmarks.cuh"
 #include "hip_attn/cuda/rows/append_kv.cuh"
 #include "hip_attn/kv.hpp"
 
@@ -24,6 +27,36 @@ AppendRows append_rows(const TensorView<const T, 3>& from, const TensorView<T, 4
   };
 }
 
+template <int kHeadDim, Element T>
+Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
+                                const AppendKvParams& append, Stream stream) {
+  const AppendLandmarks<T>& upkeep = *args.landmarks;
+  const std::int64_t batch = upkeep.seq_lens.sizes[0];
+  const KvTensors<T> kv = kv_tensors(PagedKv<T>{args.pages, upkeep.block_table});
+  AppendWithLandmarksParams<T> params{
+      .append = append,
+      .landmarks = landmark_params(upkeep.landmarks, LandmarkBlock<T, kHeadDim, OneChunk>::kGroups,
+                                   append.num_kv_heads, batch),
+      .k = kv.k,
+      .map = kv.map,
+      .added = {.k = args.k.data,
+                .token_stride = args.k.strides[0],
+                .head_stride = args.k.strides[1],
+                .seq_lens = upkeep.seq_lens.data,
+                .cu_seqlens = upkeep.cu_seqlens.data},
+      .landmark_blocks = 0,
+  };
+  const std::int64_t units = (append.num_tokens >> params.landmarks.span_shift) + 2 * batch;
+  // Kernels stride over what is left of either; their sum is within the limit of a grid.
+  constexpr std::int64_t kMostBlocks = std::int64_t{1} << 30;
+  params.landmark_blocks =
+      static_cast<std::int32_t>(std::min(units * append.num_kv_heads, kMostBlocks));
+  const std::int64_t copy_blocks = std::min(append.num_tokens, kMostBlocks);
+  return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim>,
+                grid_for(params.landmark_blocks + copy_blocks, 1), dim3(kLandmarkThreads), device,
+                stream, params);
+}
+
 /// Arguments that append_kv() has found right, for rows of kHeadDim elements.
 template <int kHeadDim, Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
@@ -38,6 +71,10 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
       .num_kv_heads = args.k.sizes[1],
   };
   if (params.num_tokens == 0 || params.num_kv_heads == 0 || params.page_size == 0) return {};
+  if (args.landmarks && args.landmarks->landmarks.num_levels > 0 &&
+      args.landmarks->seq_lens.sizes[0] > 0) {
+    return append_kv_with_landmarks<kHeadDim>(device, args, params, stream);
+  }
   constexpr int kRowVectors = kHeadDim / kVectorElements<T>;
   constexpr std::int64_t kWarpThreads = 32;
   constexpr std::int64_t kMaxThreads = 256;

@@ -30,16 +30,19 @@ struct AppendKvParams {
   std::int64_t num_kv_heads;
 };
 
-/// One block per token, one thread per vector: K's heads first, then V's. Slots outside the pages
-/// are skipped.
-template <int kRowVectors>
-__global__ void append_kv_kernel(const AppendKvParams params) {
+/// A kernel behind this one may start now; it waits for the end of this one where it must.
+__device__ inline void launch_dependents() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  // A decode behind this kernel may start now; it waits for the end of this one where it must.
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+/// What block number `block` of so many copies: one token at a time, one thread per vector, K's
+/// heads first, then V's. Slots outside the pages are skipped.
+template <int kRowVectors>
+__device__ void append_rows_of_block(const AppendKvParams& params, int block, int num_blocks) {
   const std::int64_t head_vectors = params.num_kv_heads * kRowVectors;
-  for (std::int64_t token = blockIdx.x; token < params.num_tokens; token += gridDim.x) {
+  for (std::int64_t token = block; token < params.num_tokens; token += num_blocks) {
     const std::int64_t slot = params.slot_mapping[token * params.slot_stride];
     const std::int64_t page = slot / params.page_size;
     if (slot < 0 || page >= params.num_pages) continue;
@@ -55,6 +58,13 @@ __global__ void append_kv_kernel(const AppendKvParams params) {
           rows.from[token * rows.from_token_stride + head * rows.from_head_stride + vector];
     }
   }
+}
+
+template <int kRowVectors>
+__global__ void append_kv_kernel(const AppendKvParams params) {
+  launch_dependents();
+  append_rows_of_block<kRowVectors>(params, static_cast<int>(blockIdx.x),
+                                    static_cast<int>(gridDim.x));
 }
 
 }  // namespace hip_attn::cuda
