@@ -94,10 +94,11 @@ def markdown(report):
     by_context = {}
     for run in report["runs"]:
         by_context.setdefault(run["context"], []).append(run)
-    parts = [
-        f"{length(context)}, {len({run['seed'] for run in runs})} texts:\n\n{table_of(runs)}\n"
-        for context, runs in by_context.items()
-    ]
+    parts = []
+    for context, runs in by_context.items():
+        texts = len({run["seed"] for run in runs})
+        title = f"{length(context)}, {texts} text{'s' if texts > 1 else ''}:"
+        parts.append(f"{title}\n\n{table_of(runs)}\n")
     parts.append(
         f"{report['device']}, {report['kv_type']} cache, commit {report['commit']}, "
         f"{report['date']}: `{report['command']}`.\n"

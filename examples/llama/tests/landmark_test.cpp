@@ -17,20 +17,7 @@
 namespace llama::test {
 namespace {
 
-/// Two levels of landmarks that both leave chunks out of a text of 2048 tokens.
-hip_attn::HipConfig landmark_config() {
-  using hip_attn::Reduction;
-  using hip_attn::ScanRule;
-  hip_attn::HipConfig config;
-  config.sink = 64;
-  config.window = 256;
-  config.stages = {{64, 512, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
-                   {16, 256, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
-                   {8, 128, 4, ScanRule::kEveryKey, Reduction::kSoftmaxSum}};
-  return config;
-}
-
-/// What the search selects in the last `rows` tokens of a prefill.
+/// What the search selects for every query block of a prefill.
 std::vector<SelectionEntry> selections_of(const AttentionOptions& attention,
                                           const EngineOptions& options,
                                           const std::vector<TokenId>& tokens) {
@@ -204,7 +191,7 @@ TEST_CASE("engine: forks select by the landmarks of their own prefix") {
 
 TEST_CASE("engine: decode steps complete landmarks that later ones select by") {
   constexpr std::int64_t kPrompt = 1000;
-  constexpr std::int64_t kLength = 1700;
+  constexpr std::int64_t kLength = 1500;
   const auto tokens = haystack_tokens(kLength);
   Engine engine(bundled_model(), hip_attention(landmark_config()), options_for(kLength));
   Sequence sequence = engine.new_sequence();
@@ -236,6 +223,24 @@ TEST_CASE("engine: the search counts a landmark as two keys") {
   // Positions 64 to 1344 are candidates of the block at 1600.
   constexpr double kCandidates = 1344 - 64;
   CHECK(reads(config) == 2 * kCandidates / 64 + 2 * 512.0 / 16 + 256);
+}
+
+TEST_CASE("engine: landmarks of more chunk sizes than a cache can have are refused") {
+  const auto stages_of = [](std::int32_t first, std::int32_t last) {
+    hip_attn::HipConfig config;
+    config.sink = config.window = 4096;
+    for (std::int32_t chunk_size = first; chunk_size >= last; chunk_size /= 2) {
+      config.stages.push_back({chunk_size, 4096, 1, hip_attn::ScanRule::kLandmark});
+    }
+    return config;
+  };
+  AttentionOptions attention;
+  attention.config.prefill_layers = {stages_of(2048, 16)};
+  attention.config.decode_layers = {stages_of(2048, 16)};
+  Engine engine(bundled_model(), attention, options_for(64));
+  attention.config.decode_layers = {stages_of(4096, 4096)};
+  require_error(ErrorCode::kAttention, "landmarks of 9 chunk sizes; at most 8",
+                [&] { Engine engine(bundled_model(), attention, options_for(64)); });
 }
 
 TEST_CASE("engine: a text longer than a landmark preset was made for is refused by name") {
