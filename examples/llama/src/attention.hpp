@@ -43,7 +43,7 @@ struct AttentionOptions {
 struct AttentionStats {
   std::int64_t units = 0;
   std::int64_t rows = 0;                 ///< (position, KV head) pairs
-  std::int64_t search_keys_read = 0;     ///< summed over units
+  std::int64_t search_keys_read = 0;     ///< summed over units; a landmark counts as two keys
   std::int64_t attention_keys_read = 0;  ///< summed over units
   std::int64_t keys_attended = 0;        ///< summed over rows
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "batch.hpp"
 #include "buffer.hpp"
 #include "hip_attn/types.hpp"
+#include "landmark_places.hpp"
 
 namespace llama {
 
@@ -14,7 +16,9 @@ namespace llama {
 /// table: what was recorded for one decode step reads those of the next.
 class BatchArrays {
  public:
-  BatchArrays(const BatchLimits& limits, std::int64_t page_size, Backend& backend);
+  /// landmark_chunks: chunk sizes of the landmarks that a layer keeps.
+  BatchArrays(const BatchLimits& limits, std::int64_t page_size,
+              std::span<const std::int64_t> landmark_chunks, Backend& backend);
 
   void load(const Batch& batch);
 
@@ -31,13 +35,24 @@ class BatchArrays {
   [[nodiscard]] hip_attn::TensorView<const std::int32_t, 2> block_table() const {
     return {block_table_.data(), {size_, table_cols_}};
   }
+  /// Of landmarks of one of landmark_chunks.
+  [[nodiscard]] hip_attn::TensorView<const std::int32_t, 2> landmark_table(
+      std::int64_t chunk_size) const;
 
  private:
+  /// Of landmarks that do not share the keys' block table.
+  struct LandmarkTable {
+    LandmarkPlaces places;
+    std::int64_t cols;
+    Buffer<std::int32_t> entries;
+  };
+
   std::int64_t size_ = 0;  // sequences of the batch
   std::int64_t total_q_ = 0;
   std::int64_t table_cols_;  // pages of the longest sequence
   Buffer<std::int32_t> seq_lens_, cu_seqlens_q_, slots_, block_table_;
   Buffer<std::int64_t> slot_mapping_;
+  std::vector<LandmarkTable> landmark_tables_;
   std::vector<std::int32_t> loaded_table_;  // Batch::block_table as it was uploaded last
 };
 

@@ -20,7 +20,7 @@ struct EngineOptions {
   std::int64_t max_sequences = 1;
   std::int64_t max_seq_len = 0;   ///< tokens of one sequence at most
   std::int64_t cache_tokens = 0;  ///< tokens of all sequences together, pages shared or not
-  std::int64_t page_size = 16;
+  std::int64_t page_size = 64;
   std::int64_t prefill_rows = 2048;  ///< tokens of one forward pass at most
 };
 

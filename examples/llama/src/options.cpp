@@ -37,6 +37,10 @@ const std::map<std::string, Preset>& presets() {
       {"infinite_hip", [](auto) { return hip_attn::presets::infinite_hip(); }},
       {"infinite_hip_fast", [](auto) { return hip_attn::presets::infinite_hip_fast(); }},
       {"infinite_hip_5k", [](auto) { return hip_attn::presets::infinite_hip_5k(); }},
+      {"infinite_hip_softmax_sum",
+       [](auto) { return hip_attn::presets::infinite_hip_softmax_sum(); }},
+      {"landmark", hip_attn::presets::landmark},
+      {"landmark_1k", hip_attn::presets::landmark_1k},
       {"hip_classic", classic_search},
       {"dense", [](auto) { return hip_attn::presets::dense(); }},
   };
@@ -132,7 +136,10 @@ void add_engine_options(CLI::App& command, CommonOptions& options) {
 void add_attention_options(CLI::App& command, CommonOptions& options, bool several) {
   const std::string list = several ? ", or a list with commas" : "";
   CLI::Option* mode =
-      command.add_option("--attention", options.modes, "which keys a row attends to" + list)
+      command
+          .add_option("--attention", options.modes,
+                      "which keys a row attends to" + list +
+                          "; window and random take their size from the first configuration")
           ->check(CLI::IsMember(names(modes())))
           ->delimiter(',')
           ->capture_default_str();
@@ -181,10 +188,13 @@ std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
   if (std::find(options.modes.begin(), options.modes.end(), "dense") != options.modes.end()) {
     add(AttentionMode::kDense, "dense");
   }
-  for (auto& [name, config] : named_configs(chosen, max_len)) {
-    attention.config = config;
-    for (const std::string& mode : options.modes) {
-      if (mode != "dense") add(modes().at(mode), mode + " " + name);
+  const std::vector<NamedConfig> configs = named_configs(chosen, max_len);
+  for (const std::string& mode : options.modes) {
+    if (mode == "dense") continue;
+    for (const auto& [name, config] : configs) {
+      attention.config = config;
+      add(modes().at(mode), mode + " " + name);
+      if (mode != "hip") break;  // window and random are of the size of the first
     }
   }
   return variants;

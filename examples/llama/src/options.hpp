@@ -22,7 +22,7 @@ struct CommonOptions {
   std::vector<std::filesystem::path> configs;
   std::string device = "auto";
   std::string kv_type;  ///< empty: the device's own
-  std::int64_t page_size = 16;
+  std::int64_t page_size = 64;
   std::int64_t prefill_rows = 2048;
   std::int64_t settling_steps = AttentionOptions{}.settling_steps;
   std::uint64_t seed = 1;
@@ -48,7 +48,8 @@ std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options);
 /// What --device and --kv-type ask for. Errors: those of the other choose_backend.
 std::unique_ptr<Backend> choose_backend(const CommonOptions& options);
 
-/// Dense once if it is asked for, then every other mode with every preset and configuration file.
+/// Dense once if it is asked for, then hip with every preset and configuration file, and window and
+/// random with the first of them.
 /// max_len: the length that presets which depend on one are made for. What hip_attn notes of a
 /// configuration file goes to stderr. Errors: kInvalidArgument, kCannotReadFile, kAttention for a
 /// configuration that hip_attn refuses.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -13,11 +14,31 @@
 #include "batch_arrays.hpp"
 #include "error.hpp"
 #include "hip_attn/hip_attn.hpp"
+#include "landmark_memory.hpp"
 #include "query_blocks.hpp"
 #include "selection_buffers.hpp"
 
 namespace llama {
 namespace {
+
+/// Chunk sizes of the landmarks that a layer's searches read, in prefill or in decode, ascending.
+/// The configurations are valid.
+std::vector<std::int64_t> landmark_chunks_of(const AttentionOptions& options, std::int64_t layer) {
+  std::set<std::int64_t> chunks;
+  if (options.mode == AttentionMode::kHip) {
+    for (const hip_attn::HipConfig* config :
+         {&options.config.prefill(layer), &options.config.decode(layer)}) {
+      const std::vector<std::int64_t> sizes = hip_attn::landmark_chunk_sizes(*config);
+      chunks.insert(sizes.begin(), sizes.end());
+    }
+  }
+  if (chunks.size() > std::size_t{hip_attn::kMaxLandmarkLevels}) {
+    throw Error(ErrorCode::kAttention,
+                fmt::format("layer {} reads landmarks of {} chunk sizes; at most {} are kept",
+                            layer, chunks.size(), hip_attn::kMaxLandmarkLevels));
+  }
+  return {chunks.begin(), chunks.end()};
+}
 
 template <hip_attn::Element T>
 class PagedAttention final : public Attention {
@@ -28,30 +49,9 @@ class PagedAttention final : public Attention {
         model_(model),
         backend_(backend),
         memory_(model, pool, backend),
-        inputs_(limits, pool.page_size(), backend),
-        max_sequences_(limits.sequences) {
-    hip_attn::AttentionShape shape;
-    shape.device = backend.device();
-    shape.batch = limits.sequences;
-    shape.max_seq_len = limits.seq_len;
-    shape.num_q_heads = model.num_q_heads;
-    shape.num_kv_heads = model.num_kv_heads;
-    shape.head_dim = model.head_dim;
-
-    for (std::int32_t layer = 0; layer < model.num_layers; ++layer) {
-      Layer& state = layers_.emplace_back();
-      const bool dense = options.mode == AttentionMode::kDense;
-      const hip_attn::HipConfig all = hip_attn::presets::dense();
-      shape.total_q = limits.prefill_rows;
-      check(hip_attn::plan_prefill<T>(dense ? all : options.config.prefill(layer), shape,
-                                      state.prefill.plan));
-      // A GPU's plan attends to short positions densely. Here every device is to select what the
-      // configuration says: the tables and pictures show that.
-      state.prefill.plan.dense_until = options.config.prefill_dense_until;
-      shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
-      check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
-                                     state.decode.plan));
-    }
+        max_sequences_(limits.sequences),
+        layers_(plan_layers(options, model, pool, limits, backend)),
+        inputs_(limits, pool.page_size(), landmark_chunks(layers_), backend) {
     allocate();
   }
 
@@ -100,6 +100,7 @@ class PagedAttention final : public Attention {
       args.selection_out = selection_.on_device(plan);
     }
     if (searched && decode) args.cache = selection_cache(layer);
+    if (searched && plan.config.uses_landmarks()) args.landmarks = landmarks(layer);
 
     if (decode) {
       check(hip_attn::run_decode<T>(plan, args, workspace(), backend_.stream()));
@@ -138,7 +139,12 @@ class PagedAttention final : public Attention {
       for (const Call* call : {&layer.prefill, &layer.decode}) {
         const std::int64_t* counted = counters.data() + call->first_counter;
         const int stages = call->plan.config.num_stages();
-        stats.search_keys_read = std::accumulate(counted, counted + stages, stats.search_keys_read);
+        for (int stage = 0; stage < stages; ++stage) {
+          // A landmark is two rows of the size of a key.
+          const bool landmark =
+              call->plan.config.stage(stage).rule == hip_attn::ScanRule::kLandmark;
+          stats.search_keys_read += counted[stage] * (landmark ? 2 : 1);
+        }
         stats.attention_keys_read += counted[stages];
         stats.keys_attended += counted[stages + 1];
       }
@@ -156,12 +162,53 @@ class PagedAttention final : public Attention {
   struct Layer {
     Call prefill;
     Call decode;
+    LandmarkMemory<T> landmarks;
     Buffer<std::byte> cache;  // of a hip_attn::SelectionCache
 
     [[nodiscard]] const Call& of(Phase phase) const {
       return phase == Phase::kDecode ? decode : prefill;
     }
   };
+
+  static std::vector<Layer> plan_layers(const AttentionOptions& options, const LlamaConfig& model,
+                                        const PagePool& pool, const BatchLimits& limits,
+                                        Backend& backend) {
+    hip_attn::AttentionShape shape;
+    shape.device = backend.device();
+    shape.batch = limits.sequences;
+    shape.max_seq_len = limits.seq_len;
+    shape.num_q_heads = model.num_q_heads;
+    shape.num_kv_heads = model.num_kv_heads;
+    shape.head_dim = model.head_dim;
+
+    std::vector<Layer> layers;
+    for (std::int32_t layer = 0; layer < model.num_layers; ++layer) {
+      Layer& state = layers.emplace_back();
+      const bool dense = options.mode == AttentionMode::kDense;
+      const hip_attn::HipConfig all = hip_attn::presets::dense();
+      shape.total_q = limits.prefill_rows;
+      check(hip_attn::plan_prefill<T>(dense ? all : options.config.prefill(layer), shape,
+                                      state.prefill.plan));
+      // A GPU's plan attends to short positions densely. Here every device is to select what the
+      // configuration says: the tables and pictures show that.
+      state.prefill.plan.dense_until = options.config.prefill_dense_until;
+      shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
+      check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
+                                     state.decode.plan));
+      state.landmarks = LandmarkMemory<T>(landmark_chunks_of(options, layer), model, pool, backend);
+    }
+    return layers;
+  }
+
+  /// Those of any layer, each once.
+  static std::vector<std::int64_t> landmark_chunks(const std::vector<Layer>& layers) {
+    std::set<std::int64_t> chunks;
+    for (const Layer& layer : layers) {
+      const std::vector<std::int64_t> sizes = layer.landmarks.chunk_sizes();
+      chunks.insert(sizes.begin(), sizes.end());
+    }
+    return {chunks.begin(), chunks.end()};
+  }
 
   static std::int64_t num_counters(const hip_attn::AttentionPlan& plan) {
     return plan.config.num_stages() + 2;
@@ -211,7 +258,17 @@ class PagedAttention final : public Attention {
     args.v = {in_kv_type(v, v_), args.k.sizes};
     args.slot_mapping = inputs_.slot_mapping();
     args.pages = memory_.layer(layer);
+    if (!layers_[layer].landmarks.empty()) {
+      args.landmarks = {landmarks(layer), inputs_.block_table(), inputs_.seq_lens(),
+                        inputs_.cu_seqlens_q()};
+    }
     check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
+  }
+
+  /// With the tables of the batch.
+  [[nodiscard]] hip_attn::Landmarks<T> landmarks(std::int64_t layer) const {
+    return layers_[layer].landmarks.landmarks(
+        [this](std::int64_t chunk_size) { return inputs_.landmark_table(chunk_size); });
   }
 
   /// How much of the selections of each sequence's earlier decode steps to make anew.
@@ -242,9 +299,9 @@ class PagedAttention final : public Attention {
   LlamaConfig model_;
   Backend& backend_;
   KvMemory<T> memory_;
-  BatchArrays inputs_;
   std::int64_t max_sequences_;
   std::vector<Layer> layers_;
+  BatchArrays inputs_;
   Buffer<std::byte> workspace_;
   SelectionBuffers selection_;
   Buffer<std::int64_t> counters_;      // of every call, summed over all batches

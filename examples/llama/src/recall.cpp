@@ -55,6 +55,8 @@ void mark(const Tokenizer& tokenizer, const RecallTask& task,
     for (std::size_t digit = 0; digit < code.size(); ++digit) {
       right += tokenizer.decode({&answers[i][digit], 1}) == code.substr(digit, 1);
     }
+    ++result.codes;
+    result.digits += static_cast<std::int64_t>(code.size());
     result.digits_right += right;
     result.codes_right += right == static_cast<std::int64_t>(code.size());
     result.answers.push_back(tokenizer.decode(std::span(answers[i]).first(code.size())));
@@ -74,14 +76,16 @@ RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const Re
   }
   const auto text_size = static_cast<std::int64_t>(task.text.size());
   const auto num_facts = static_cast<std::int64_t>(task.facts.size());
-  const auto tail_size = options.page_size + static_cast<std::int64_t>(question_size + answer_size);
+  const auto asked_size = static_cast<std::int64_t>(question_size + answer_size);
+  const auto tail_size = options.page_size + asked_size;  // a fork feeds the text's last page again
   EngineOptions sized = options;
   sized.max_sequences = num_facts;
-  sized.max_seq_len = text_size + tail_size;
+  sized.max_seq_len = text_size + asked_size;
   sized.cache_tokens = text_size + num_facts * (tail_size + options.page_size);
   sized.prefill_rows = std::max(options.prefill_rows, num_facts * tail_size);
   Engine engine(model, attention, sized);
   RecallResult result;
+  result.mode = attention.mode;
 
   Stopwatch watch(model.backend());
   Progress progress(label, text_size + num_facts * static_cast<std::int64_t>(answer_size),
@@ -90,8 +94,9 @@ RecallResult run_recall(const Model& model, const Tokenizer& tokenizer, const Re
     engine.attention().observe_selections(log_selections(result.text_selections));
   }
   Sequence prefix = engine.new_sequence();
-  result.nll = mean(
-      text_nll(engine, prefix, task.text, [&](std::int64_t tokens) { progress.advance(tokens); }));
+  const std::vector<double> nll =
+      text_nll(engine, prefix, task.text, [&](std::int64_t tokens) { progress.advance(tokens); });
+  result.nll = mean(std::span(nll).subspan(nll.size() / 4));
   result.text_stats = engine.attention().stats();
   engine.attention().observe_selections({});
   const auto answers = ask(engine, prefix, task, answer_size,

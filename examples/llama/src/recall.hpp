@@ -14,12 +14,17 @@
 namespace llama {
 
 struct RecallResult {
+  AttentionMode mode = AttentionMode::kHip;
   TimedRun run;                      ///< "hip infinite_hip"; text, questions and answers
   std::vector<std::string> answers;  ///< by fact
+  std::int64_t codes = 0;            ///< asked for
+  std::int64_t digits = 0;           ///< of all codes
   std::int64_t codes_right = 0;
   std::int64_t digits_right = 0;  ///< digits of the answers that are the code's at their place
-  double nll = 0;                 ///< mean over the text, facts included
-  AttentionStats text_stats;      ///< of feeding the text
+  /// Mean over the later three quarters of the text, facts included: in the first quarter a search
+  /// has little to leave out.
+  double nll = 0;
+  AttentionStats text_stats;  ///< of feeding the text
   /// Selections of hip's layers, recorded on request: of the text's query blocks, and of the decode
   /// steps that look for the first digits (`sequence` is the fact).
   std::vector<SelectionEntry> text_selections;

@@ -30,6 +30,8 @@ std::vector<Fact> make_facts(const Tokenizer& tokenizer, const Reference& refere
 RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
                             std::int64_t context, std::uint64_t seed) {
   RecallTask task;
+  task.context = context;
+  task.seed = seed;
   task.facts = make_facts(tokenizer, load_reference(data_folder / "reference.json"));
   std::mt19937_64 random(seed);
   const auto below = [&](std::int64_t n) {
@@ -37,6 +39,7 @@ RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::p
   };
   for (std::size_t i = task.facts.size(); i > 1; --i) {
     std::swap(task.facts[i - 1], task.facts[below(static_cast<std::int64_t>(i))]);
+    std::swap(task.facts[i - 1].code, task.facts[below(static_cast<std::int64_t>(i))].code);
   }
 
   std::vector<std::vector<TokenId>> sentences;

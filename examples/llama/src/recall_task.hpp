@@ -22,12 +22,14 @@ struct Fact {
 };
 
 struct RecallTask {
+  std::int64_t context = 0;
+  std::uint64_t seed = 0;
   std::vector<TokenId> text;
   std::vector<Fact> facts;  ///< in order of position
 };
 
-/// Hides one sentence per word and code of reference.json in the beginning of
-/// haystack.txt: one at a seeded place in each of as many equal parts, in seeded order. The text is
+/// Hides one sentence per word of reference.json in the beginning of haystack.txt: one at a seeded
+/// place in each of as many equal parts, in seeded order, each with one of its codes. The text is
 /// as long as leaves room in `context` tokens for the longest question and its answer, so that
 /// nothing stands beyond `context`. Errors: kCannotReadFile, kMalformedReference, kInvalidArgument
 /// for a context that is too short or longer than the haystack.

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <vector>
+
+#include "text_table.hpp"
 
 namespace llama {
 
@@ -19,22 +21,17 @@ TimedRun Stopwatch::lap(const std::string& label) {
 }
 
 std::string format_times(std::span<const TimedRun> runs) {
-  std::size_t width = 7;
-  for (const TimedRun& run : runs) width = std::max(width, run.label.size());
-  std::string table;
-  const auto line = [&](auto&&... cells) {
-    table += fmt::format("{:<{}}  {:>9}  {:>8}  {:>11}  {:>14}  {:>13}  {:>7}  {:>7}  {:>7}\n",
-                         cells...);
-  };
-  line("seconds", width, "embedding", "products", "elementwise", "attend prefill", "attend decode",
-       "logits", "other", "in all");
+  std::vector<std::vector<std::string>> rows = {{"seconds", "embedding", "products", "elementwise",
+                                                 "attend prefill", "attend decode", "logits",
+                                                 "other", "in all"}};
   for (const TimedRun& run : runs) {
     const auto part = [&](Part part) { return format_seconds(run.parts.of(part)); };
-    line(run.label, width, part(Part::kEmbedding), part(Part::kLinear), part(Part::kElementwise),
-         part(Part::kPrefillAttention), part(Part::kDecodeAttention), part(Part::kLogits),
-         format_seconds(run.total - run.parts.total()), format_seconds(run.total));
+    rows.push_back({run.label, part(Part::kEmbedding), part(Part::kLinear),
+                    part(Part::kElementwise), part(Part::kPrefillAttention),
+                    part(Part::kDecodeAttention), part(Part::kLogits),
+                    format_seconds(run.total - run.parts.total()), format_seconds(run.total)});
   }
-  return table;
+  return format_table(rows);
 }
 
 std::string format_seconds(double seconds) {

@@ -94,7 +94,7 @@ VerifyTolerance verify_tolerance(hip_attn::ElementType type) {
     case hip_attn::ElementType::kFloat32:
       break;
   }
-  return {1e-3, 1e-3};  // figures are rounded to 4 or 5 decimals, sums taken in another order
+  return {1e-4, 3e-4};  // figures are rounded to 5 and 4 decimals, sums taken in another order
 }
 
 std::vector<Check> verify(const Model& model, const Tokenizer& tokenizer,

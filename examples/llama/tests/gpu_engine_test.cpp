@@ -62,12 +62,38 @@ TEST_CASE("gpu: every kind of attention reads what it reads on the CPU, and pred
   }
 }
 
+TEST_CASE("gpu: the search by landmarks reads what it reads on the CPU, and predicts alike") {
+  REQUIRE_GPU();
+  const auto tokens = haystack_tokens(2048);
+  for (const std::int64_t page_size : {16, 64}) {
+    CAPTURE(page_size);
+    EngineOptions options = options_for(2048);
+    options.page_size = page_size;
+    const auto run = [&](const Model& model, AttentionStats& stats) {
+      Engine engine(model, hip_attention(landmark_config()), options);
+      Sequence sequence = engine.new_sequence();
+      const auto logits = prompt_logits(engine, sequence, tokens);
+      stats = engine.attention().stats();
+      return logits;
+    };
+    AttentionStats on_cpu;
+    AttentionStats on_gpu;
+    const auto expected = run(bundled_model(), on_cpu);
+    const auto found = run(bundled_model_on_gpu(ElementType::kBFloat16), on_gpu);
+    CHECK(largest_difference(expected, found) < 0.5);
+    CHECK(on_gpu.search_keys_read == on_cpu.search_keys_read);
+    CHECK(on_gpu.keys_attended == on_cpu.keys_attended);
+  }
+}
+
 TEST_CASE("gpu: a decode step from a graph is the step without one, bit for bit") {
   REQUIRE_GPU();
   const auto tokens = haystack_tokens(1100);
   const Model& model = bundled_model_on_gpu(ElementType::kBFloat16);
-  Engine recorded(model, hip_attention(sparse_config()), options_for(1100));
-  Engine observed(model, hip_attention(sparse_config()), options_for(1100));
+  const hip_attn::HipConfig config =
+      GENERATE(as<hip_attn::HipConfig>(), sparse_config(), landmark_config());
+  Engine recorded(model, hip_attention(config), options_for(1100));
+  Engine observed(model, hip_attention(config), options_for(1100));
   std::int64_t layers_seen = 0;
   std::int64_t blocks_seen = 0;
   const auto observe = [&](std::int64_t, const Batch&, const hip_attn::HipConfig&,
@@ -91,7 +117,7 @@ TEST_CASE("gpu: a decode step from a graph is the step without one, bit for bit"
     REQUIRE(step(recorded, sequences[0]) == step(observed, sequences[1]));
   }
   CHECK(layers_seen == 100 * 6);
-  CHECK(blocks_seen == 100 * 6 * 256 / 8);
+  CHECK(blocks_seen == 100 * 6 * config.stages.back().keep / 8);
 }
 
 TEST_CASE("gpu: recall finds what it finds on the CPU, and its selections can be drawn") {

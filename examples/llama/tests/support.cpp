@@ -100,6 +100,18 @@ hip_attn::HipConfig sparse_config() {
   return config;
 }
 
+hip_attn::HipConfig landmark_config() {
+  using hip_attn::Reduction;
+  using hip_attn::ScanRule;
+  hip_attn::HipConfig config;
+  config.sink = 64;
+  config.window = 256;
+  config.stages = {{64, 512, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {16, 256, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {8, 128, 4, ScanRule::kEveryKey, Reduction::kSoftmaxSum}};
+  return config;
+}
+
 AttentionOptions dense_attention() {
   AttentionOptions options;
   options.mode = AttentionMode::kDense;

@@ -77,6 +77,9 @@ EngineOptions options_for(std::int64_t max_seq_len);
 /// Selects a quarter of the keys of a text of 2048 tokens.
 hip_attn::HipConfig sparse_config();
 
+/// Two levels of landmarks, which both leave chunks out of a text of 2048 tokens, and every key.
+hip_attn::HipConfig landmark_config();
+
 AttentionOptions dense_attention();
 AttentionOptions hip_attention(const hip_attn::HipConfig& config);
 
