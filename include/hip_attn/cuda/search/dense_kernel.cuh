@@ -92,12 +92,14 @@ class DenseStages {
     const DenseMasses masses(
         work.params.search_memory + blockIdx.x / Team::size() * work.params.search_bytes,
         queries.padded_rows(), chunks.count, (chunks.count + per_step - 1) / per_step);
-    const int warpgroup = thread() / 128;
+    // From a shuffle, so that the compiler knows it is one value for a warp: descriptors of
+    // products are then made in uniform registers.
+    const int warpgroup = __shfl_sync(0xffffffffu, thread() / 128, 0);
 #pragma unroll 1
     for (int tile = 0; tile < queries.padded_rows() / kDenseRows; ++tile) {
       pool(work, s, queries, tile);
       DenseScan<Traits, Source> scan(source, masses, work.params.logits, chunks.count, tile,
-                                     work.keys.fallback_row,
+                                     work.keys.fallback_row, warpgroup,
                                      shared_address(ring_) + warpgroup * kDenseSlots * Tile::kBytes,
                                      present_ + warpgroup * kDenseSlots * 4);
       scan.run(queries_, Team::rank() * Layout::kWarpgroups + warpgroup,

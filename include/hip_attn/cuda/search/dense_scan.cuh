@@ -153,16 +153,18 @@ class DenseScan {
   /// Columns of a product.
   static constexpr int kColumns = kIsLandmarks ? kLandmarksPerStep : kDenseRows;
 
-  /// ring: kDenseSlots tiles of this warpgroup; present: [kDenseSlots][4].
+  /// warpgroup: this one, the same value in a register of all lanes. ring: kDenseSlots tiles of it;
+  /// present: [kDenseSlots][4].
   __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
                        std::int32_t num_chunks, int row_tile, const Stored* fallback_row,
-                       std::uint32_t ring, std::uint16_t* present)
+                       int warpgroup, std::uint32_t ring, std::uint16_t* present)
       : source_(source),
         masses_(masses),
         logits_(logits),
         num_chunks_(num_chunks),
         row_(row_tile * kDenseRows + warp() * 16 + lane() / 4 * 2),
         fallback_row_(fallback_row),
+        warpgroup_(warpgroup),
         ring_(ring),
         present_(present),
         tile_shift_(kSumTileShift - source.step_shift()) {}
@@ -194,7 +196,7 @@ class DenseScan {
       wait_for_groups<1>();
       sm90::fence_for_tensor_cores();
       // All have copied their rows of this step, and are done with the step before.
-      sm90::sync_warpgroup(static_cast<int>(threadIdx.x) / 128);
+      sm90::sync_warpgroup(warpgroup_);
       float c[kColumns / 2];
       multiply(queries, slot, c, [&] {
         if (i % 2 == 0) {
@@ -214,8 +216,8 @@ class DenseScan {
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
 
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
-  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32 % 4; }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32u); }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32u % 4u); }
 
   // ---- Copies -----------------------------------------------------------------------------------
 
@@ -241,7 +243,7 @@ class DenseScan {
   /// Once the page that was looked up is there.
   __device__ void find_row() {
     const Stored* const row = source_.row(place_, own_row());
-    address_ = reinterpret_cast<unsigned long long>(row);
+    address_ = reinterpret_cast<unsigned long long>(row ? row : fallback_row_);
     present_rows_ = __ballot_sync(kAll, row != nullptr);
   }
 
@@ -252,15 +254,13 @@ class DenseScan {
         ring_ + slot * Tile::kBytes + Tile::offset(warp() * 4 + lane() / 8, piece);
 #pragma unroll
     for (int pass = 0; pass < kDensePasses; ++pass) {
-      const auto* row = reinterpret_cast<const Stored*>(
-          __shfl_sync(kAll, address_, odd * 16 + pass * 4 + lane() / 8));
-      const bool exists = row != nullptr;
-      row = (exists ? row : fallback_row_) + piece * 8;
+      const auto* const row = reinterpret_cast<const Stored*>(
+                                  __shfl_sync(kAll, address_, odd * 16 + pass * 4 + lane() / 8)) +
+                              piece * 8;
 #pragma unroll
       for (int p = 0; p < kHeadDim / 8; p += 8) {
         if (kHeadDim % 64 != 0 && p + piece >= kHeadDim / 8) continue;
-        Loader::copy(to + pass * kDensePassRows * 128 + p / 8 * Tile::kBlockBytes, row + p * 8,
-                     exists);
+        Loader::copy(to + pass * kDensePassRows * 128 + p / 8 * Tile::kBlockBytes, row + p * 8);
       }
     }
     if (lane() == 0) {
@@ -515,6 +515,7 @@ class DenseScan {
   std::int32_t num_chunks_;
   int row_;  ///< place of this lane's two rows
   const Stored* fallback_row_;
+  int warpgroup_;
   std::uint32_t ring_;
   std::uint16_t* present_;
   int tile_shift_;              ///< log2 of the steps of a sum tile
