@@ -64,6 +64,8 @@ struct Problem {
                               kPageSize, kKvHeads, kHeadDim);
     args.kv.block_table = TensorView<const std::int32_t, 2>(
         table.data(), {1, static_cast<std::int64_t>(table.size())});
+    keep_landmarks(config, context);
+    args.landmarks = landmarks;
     args.seq_lens = {&seq_len, {1}};
     args.cu_seqlens_q = {cu_seqlens.data(), {2}};
   }
@@ -82,11 +84,31 @@ struct Problem {
     fill_random(values, 2);
   }
 
+  // Makes those that the config needs, before anything is timed.
+  void keep_landmarks(const HipConfig& config, std::int64_t context) {
+    for (const std::int64_t size : landmark_chunk_sizes(config)) {
+      const std::int64_t count = context / size;
+      landmark_rows.emplace_back(count * kKvHeads * 2 * kHeadDim);
+      landmarks.levels[static_cast<std::size_t>(landmarks.num_levels++)] =
+          landmark_level_by_head(landmark_rows.back().data(), size, 1, count, kKvHeads, kHeadDim);
+    }
+    if (landmarks.num_levels == 0 || !status.ok()) return;
+    const std::int32_t from = 0;
+    UpdateLandmarksArgs<T> update;
+    update.kv = args.kv;
+    update.from = {&from, {1}};
+    update.to = {&seq_len, {1}};
+    update.landmarks = landmarks;
+    status = update_landmarks(kCpu, update);
+  }
+
   // Shared by the benchmarks of one context length, which run one after the other.
   static inline std::vector<std::int32_t> table;
   static inline std::vector<T> keys;
   static inline std::vector<T> values;
 
+  std::vector<std::vector<T>> landmark_rows;
+  Landmarks<T> landmarks;
   std::vector<T> q;
   std::vector<T> out;
   std::vector<std::int64_t> counters;
@@ -99,8 +121,9 @@ struct Problem {
   Status status;
 };
 
-// Reports what one call reads: keys scored by the search and keys attended, per KV head and query
-// block, and the bytes of both (keys of the search, keys and values of attention).
+// Reports what one call reads: landmarks and keys scored by the search and keys attended, per KV
+// head, and the bytes of all (two rows of a landmark, keys of the search, keys and values of
+// attention).
 template <Element T>
 void report(benchmark::State& state, Problem<T>& problem, const std::function<Status()>& call) {
   std::ranges::fill(problem.counters, 0);
@@ -108,10 +131,17 @@ void report(benchmark::State& state, Problem<T>& problem, const std::function<St
                            {static_cast<std::int64_t>(problem.counters.size())}};
   if (const Status status = call(); !status.ok()) state.SkipWithError(status.message().c_str());
   const int stages = problem.plan.config.num_stages();
-  const auto scored =
-      std::accumulate(problem.counters.begin(), problem.counters.begin() + stages, 0.);
+  double landmarks = 0;
+  double scored = 0;
+  for (int s = 0; s < stages; ++s) {
+    const bool of_landmarks = problem.plan.config.stage(s).rule == ScanRule::kLandmark;
+    (of_landmarks ? landmarks : scored) += static_cast<double>(problem.counters[s]);
+  }
   const auto attended = static_cast<double>(problem.counters[stages]);
-  const double bytes = (scored + 2 * attended) * kHeadDim * sizeof(T);
+  const double bytes = (2 * landmarks + scored + 2 * attended) * kHeadDim * sizeof(T);
+  if (problem.plan.config.uses_landmarks()) {
+    state.counters["landmarks_scored"] = landmarks / kKvHeads;
+  }
   state.counters["keys_scored"] = scored / kKvHeads;
   state.counters["keys_attended"] = attended / kKvHeads;
   state.counters["gathered"] = benchmark::Counter(
@@ -146,12 +176,17 @@ void decode(benchmark::State& state, const HipConfig& config, std::int64_t conte
   report<T>(state, problem, call);
 }
 
+std::vector<std::pair<const char*, HipConfig>> configs_for(std::int64_t context) {
+  return {{"dense", presets::dense()},
+          {"infinite_hip", presets::infinite_hip()},
+          {"landmark", presets::landmark(context)},
+          {"landmark_1k", presets::landmark_1k(context)}};
+}
+
 template <Element T>
 void register_type(const std::string& type) {
-  const std::array<std::pair<const char*, HipConfig>, 2> configs{
-      {{"dense", presets::dense()}, {"infinite_hip", presets::infinite_hip()}}};
   for (const std::int64_t context : {32768, 131072}) {
-    for (const auto& [name, config] : configs) {
+    for (const auto& [name, config] : configs_for(context)) {
       benchmark::RegisterBenchmark(fmt::format("prefill/{}/{}/{}", type, name, context).c_str(),
                                    [config = config, context](benchmark::State& state) {
                                      prefill<T>(state, config, context);
@@ -161,7 +196,7 @@ void register_type(const std::string& type) {
     }
   }
   for (const std::int64_t context : {4096, 32768, 131072, 1048576}) {
-    for (const auto& [name, config] : configs) {
+    for (const auto& [name, config] : configs_for(context)) {
       for (const bool reused : {false, true}) {
         // Below the configuration's budget both are the same computation.
         if (config.is_dense() ? reused : context < 8192) continue;

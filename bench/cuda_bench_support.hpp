@@ -1,5 +1,5 @@
 // What the benchmarks on a GPU share: errors that end them, device memory, random values, page
-// orders.
+// orders, landmarks.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "cuda_bench_kernels.hpp"
+#include "hip_attn/kv.hpp"
+#include "hip_attn/landmarks.hpp"
 #include "hip_attn/status.hpp"
 
 namespace hip_attn::bench {
@@ -67,5 +69,45 @@ inline std::vector<std::int32_t> shuffled(std::int64_t n) {
   }
   return order;
 }
+
+// The landmarks of one layer, by head: those of each request lie in a page of their own.
+template <typename T>
+class LandmarkLayer {
+ public:
+  LandmarkLayer(const std::vector<std::int64_t>& chunk_sizes, std::int64_t batch,
+                std::int64_t context, std::int64_t kv_heads, std::int64_t head_dim)
+      : batch_(batch), context_(context) {
+    for (const std::int64_t size : chunk_sizes) {
+      const std::int64_t count = context / size;
+      rows_.emplace_back(batch * count * kv_heads * 2 * head_dim);
+      view_.levels[static_cast<std::size_t>(view_.num_levels++)] =
+          landmark_level_by_head(rows_.back().get(), size, batch, count, kv_heads, head_dim);
+    }
+  }
+
+  const Landmarks<T>& view() const { return view_; }
+
+  // Makes all of them, of requests of `context` keys.
+  void make(const PagedKv<T>& kv) const {
+    if (rows_.empty()) return;
+    const Buffer<std::int32_t> from(std::vector<std::int32_t>(batch_, 0));
+    const Buffer<std::int32_t> to(
+        std::vector<std::int32_t>(batch_, static_cast<std::int32_t>(context_)));
+    UpdateLandmarksArgs<T> args;
+    args.kv = kv;
+    args.from = {from.get(), {batch_}};
+    args.to = {to.get(), {batch_}};
+    args.landmarks = view_;
+    args.max_tokens = context_;
+    check(update_landmarks(cuda_device(), args));
+    check(cudaDeviceSynchronize(), "update_landmarks");
+  }
+
+ private:
+  std::int64_t batch_;
+  std::int64_t context_;
+  std::vector<Buffer<T>> rows_;
+  Landmarks<T> view_;
+};
 
 }  // namespace hip_attn::bench

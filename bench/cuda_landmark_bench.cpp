@@ -44,14 +44,9 @@ class Layer {
       : pages_(context / kPageSize),
         keys_(context * kHeads * kHeadDim),
         values_(keys_.size()),
-        table_(shuffled(pages_)) {
+        table_(shuffled(pages_)),
+        landmarks_(chunk_sizes, 1, context, kHeads, kHeadDim) {
     fill(keys_.get(), keys_.size(), 1);
-    for (const std::int64_t size : chunk_sizes) {
-      const std::int64_t count = context / size;
-      rows_.emplace_back(count * kHeads * 2 * kHeadDim);
-      landmarks_.levels[static_cast<std::size_t>(landmarks_.num_levels++)] =
-          landmark_level_by_head(rows_.back().get(), size, 1, count, kHeads, kHeadDim);
-    }
   }
 
   [[nodiscard]] KvPages<bfloat16> pages() const {
@@ -60,15 +55,14 @@ class Layer {
   [[nodiscard]] TensorView<const std::int32_t, 2> table() const {
     return {table_.get(), {1, pages_}};
   }
-  [[nodiscard]] const Landmarks<bfloat16>& landmarks() const { return landmarks_; }
+  [[nodiscard]] const Landmarks<bfloat16>& landmarks() const { return landmarks_.view(); }
 
  private:
   std::int64_t pages_;
   Buffer<bfloat16> keys_;
   Buffer<bfloat16> values_;
   Buffer<std::int32_t> table_;
-  std::vector<Buffer<bfloat16>> rows_;
-  Landmarks<bfloat16> landmarks_;
+  LandmarkLayer<bfloat16> landmarks_;
 };
 
 // What `calls` launch on a stream, replayed and timed.

@@ -3,10 +3,15 @@
 //   cuda_prefill_bench --benchmark_filter='infinite_hip/1x131072' --benchmark_out=prefill.json
 //
 // Names are prefill/type/preset/BATCHxCONTEXT/ROWS/qHQkHKdD/pPAGE, ROWS being the rows of the call
-// at the end of each context. The time is that of the whole call; the counter attend_ms is the same
-// call with its selection given back in, search_ms the difference. floor_ms of the search: the keys
-// that it reads at 8.6 TB/s or its products at 773 TFLOP/s, whichever takes longer, the rates
-// measured for gathered keys within L2 and for matrix products on an H200.
+// at the end of each context. The time is that of the whole call, as its plan chooses dense_until;
+// all_searched_ms is the same with a dense_until of 0, attend_ms with its selection given back in,
+// and search_ms the difference of these two. search_floor_ms: the keys that the search reads at
+// 8.6 TB/s or its products at 773 TFLOP/s, whichever takes longer, the rates measured for gathered
+// keys within L2 and for matrix products on an H200. A landmark counts as two keys. Landmarks are
+// made before anything is timed (cuda_landmark_bench times that).
+//
+// A preset with _stage1, _stages12, ... has only those stages; _generic runs the kernels for any
+// GPU.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
@@ -69,6 +74,7 @@ class Prefill {
         table_(shuffled(pages_)),
         seq_lens_(std::vector<std::int32_t>(s.batch, static_cast<std::int32_t>(s.context))),
         cu_seqlens_(multiples(s.batch + 1, s.q_len())),
+        landmarks_(landmark_chunk_sizes(config), s.batch, s.context, s.kv_heads, s.head_dim),
         counters_(std::vector<std::int64_t>(config.num_stages() + 2, 0)) {
     fill(keys_.get(), keys_.size(), 1);
     fill(values_.get(), values_.size(), 2);
@@ -93,6 +99,8 @@ class Prefill {
                                            s.kv_heads, s.head_dim);
     args_.kv.block_table =
         TensorView<const std::int32_t, 2>(table_.get(), {s.batch, s.context / s.page_size});
+    landmarks_.make(args_.kv);
+    args_.landmarks = landmarks_.view();
     args_.seq_lens = {seq_lens_.get(), {s.batch}};
     args_.cu_seqlens_q = {cu_seqlens_.get(), {s.batch + 1}};
 
@@ -114,6 +122,7 @@ class Prefill {
   }
 
   AttentionPlan& plan() { return plan_; }
+  // Landmarks of a landmark stage.
   double keys_read(int stage) const { return static_cast<double>(counts_read_[stage]); }
   double attention_flops() const {
     return static_cast<double>(counts_read_.back()) * 4 *
@@ -123,10 +132,12 @@ class Prefill {
     double bytes = 0;
     double flops = 0;
     for (int s = 0; s < plan_.config.num_stages(); ++s) {
-      const std::int64_t rows = plan_.config.block_q / plan_.config.stages[s].query_stride *
-                                shape_.q_heads / shape_.kv_heads;
-      bytes += keys_read(s) * static_cast<double>(shape_.head_dim * sizeof(T));
-      flops += keys_read(s) * static_cast<double>(2 * shape_.head_dim * rows);
+      const ScanStage& stage = plan_.config.stages[s];
+      const std::int64_t rows =
+          plan_.config.block_q / stage.query_stride * shape_.q_heads / shape_.kv_heads;
+      const double read = keys_read(s) * (stage.rule == ScanRule::kLandmark ? 2 : 1);
+      bytes += read * static_cast<double>(shape_.head_dim * sizeof(T));
+      flops += read * static_cast<double>(2 * shape_.head_dim * rows);
     }
     return std::max(bytes / kGatherBytes, flops / kMatrixFlops);
   }
@@ -151,6 +162,7 @@ class Prefill {
   Buffer<std::int32_t> table_;
   Buffer<std::int32_t> seq_lens_;
   Buffer<std::int32_t> cu_seqlens_;
+  LandmarkLayer<T> landmarks_;
   Buffer<std::int64_t> counters_;
   std::unique_ptr<Buffer<std::byte>> workspace_;
   std::unique_ptr<Buffer<std::int32_t>> blocks_;
@@ -209,6 +221,7 @@ void prefill(benchmark::State& state, const HipConfig& config, const Shape& shap
   state.counters["workspace_MB"] = static_cast<double>(layer.plan().workspace_bytes) * 1e-6;
   if (config.is_dense()) return;
   state.counters["dense_until"] = static_cast<double>(dense_until);
+  state.counters["all_searched_ms"] = median(searched) * 1e3;
   state.counters["search_ms"] = search_seconds * 1e3;
   state.counters["search_floor_ms"] = layer.search_floor() * 1e3;
   state.counters["search_of_floor"] = layer.search_floor() / search_seconds;
@@ -218,8 +231,8 @@ void prefill(benchmark::State& state, const HipConfig& config, const Shape& shap
 }
 
 template <typename T>
-void add(const char* type, const char* preset, const HipConfig& config, const Shape& shape,
-         Attend attend = Attend::kChosen) {
+void add(const std::string& type, const std::string& preset, const HipConfig& config,
+         const Shape& shape, Attend attend = Attend::kChosen) {
   benchmark::RegisterBenchmark(fmt::format("prefill/{}/{}/{}", type, preset, shape.name()).c_str(),
                                [config, shape, attend](benchmark::State& state) {
                                  prefill<T>(state, config, shape, attend);
@@ -240,32 +253,47 @@ HipConfig first_stages(HipConfig config, int count) {
   return config;
 }
 
+// The whole config, and below its name the searches that end after each stage before its last.
+void add_with_stages(const std::string& preset, const HipConfig& config, const Shape& shape) {
+  add<bfloat16>("bfloat16", preset, config, shape);
+  std::string stages;
+  for (int count = 1; count < config.num_stages(); ++count) {
+    stages += fmt::format("{}", count);
+    const std::string name = fmt::format("{}_stage{}{}", preset, count > 1 ? "s" : "", stages);
+    add<bfloat16>("bfloat16", name, first_stages(config, count), shape);
+  }
+}
+
 void register_benchmarks() {
   const HipConfig hip = presets::infinite_hip();
   const HipConfig dense = presets::dense();
   for (const std::int64_t context : {8192, 16384, 32768, 65536, 131072, 262144, 1048576}) {
-    add<bfloat16>("bfloat16", "infinite_hip", hip, {.context = context});
-    add<bfloat16>("bfloat16", "infinite_hip_stage1", first_stages(hip, 1), {.context = context});
-    add<bfloat16>("bfloat16", "infinite_hip_stages12", first_stages(hip, 2), {.context = context});
+    const Shape shape{.context = context};
+    add_with_stages("infinite_hip", hip, shape);
+    add_with_stages("landmark", presets::landmark(context), shape);
+    add<bfloat16>("bfloat16", "landmark_1k", presets::landmark_1k(context), shape);
     if (context <= 131072) {
-      add<bfloat16>("bfloat16", "dense", dense, {.context = context});
-      add<bfloat16>("bfloat16", "infinite_hip_generic", hip, {.context = context},
-                    Attend::kGeneric);
+      add<bfloat16>("bfloat16", "dense", dense, shape);
+      add<bfloat16>("bfloat16", "infinite_hip_generic", hip, shape, Attend::kGeneric);
     }
   }
-  const std::array<Shape, 9> more_shapes{{{.context = 131072, .head_dim = 64},
-                                          {.context = 131072, .head_dim = 256},
-                                          {.context = 131072, .kv_heads = 32},
-                                          {.context = 131072, .kv_heads = 4},
-                                          {.context = 131072, .kv_heads = 1},
-                                          {.context = 131072, .page_size = 1},
-                                          {.context = 131072, .page_size = 256},
-                                          {.batch = 8, .context = 16384},
-                                          {.context = 131072, .rows = 64}}};
+  const std::array<Shape, 10> more_shapes{{{.context = 131072, .head_dim = 64},
+                                           {.context = 131072, .head_dim = 256},
+                                           {.context = 131072, .kv_heads = 32},
+                                           {.context = 131072, .kv_heads = 4},
+                                           {.context = 131072, .kv_heads = 1},
+                                           {.context = 131072, .page_size = 1},
+                                           {.context = 131072, .page_size = 256},
+                                           {.batch = 8, .context = 16384},
+                                           {.context = 131072, .rows = 64},
+                                           {.context = 4194304, .rows = 32768}}};
   for (const Shape& shape : more_shapes) {
     add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
+    add<bfloat16>("bfloat16", "landmark", presets::landmark(shape.context), shape);
+    add<bfloat16>("bfloat16", "landmark_1k", presets::landmark_1k(shape.context), shape);
   }
   add<float16>("float16", "infinite_hip", hip, {.context = 131072});
+  add<float16>("float16", "landmark", presets::landmark(131072), {.context = 131072});
 }
 
 }  // namespace

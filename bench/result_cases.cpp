@@ -49,6 +49,8 @@ HipConfig window_of_stages() {
   return config;
 }
 
+constexpr std::int64_t kPresetKeys = 65536;  // the longest request of any device
+
 // More chunks than shared memory of a GPU holds, in a plan for kManyKeys.
 constexpr std::int64_t kManyKeys = 200000;
 HipConfig many_chunks() {
@@ -67,7 +69,44 @@ HipConfig many_rows() {
   return config;
 }
 
-HipConfig classic() { return presets::hip_classic(65536, 1024, 16); }
+// Two levels of landmarks, a page of keys smaller than a chunk, and both reductions.
+HipConfig landmarks() {
+  HipConfig config;
+  config.sink = 64;
+  config.window = 70;
+  config.block_q = 16;
+  config.stages = {{64, 512, 4, ScanRule::kLandmark},
+                   {16, 128, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {8, 64, 2, ScanRule::kEveryKey, Reduction::kSoftmaxSum},
+                   {4, 32, 1, ScanRule::kEveryKey}};
+  return config;
+}
+
+// Landmarks of less than a tile of keys, then descents of what they leave.
+HipConfig landmark_descent() {
+  HipConfig config;
+  config.sink = 8;
+  config.window = 24;
+  config.block_q = 8;
+  config.stages = {{8, 256, 8, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {4, 64, 1, ScanRule::kDescent, Reduction::kSoftmaxSum}};
+  return config;
+}
+
+// Every key from the first stage on.
+HipConfig every_key() {
+  HipConfig config = small();
+  config.stages = {{32, 256, 4, ScanRule::kEveryKey},
+                   {4, 64, 1, ScanRule::kEveryKey, Reduction::kSoftmaxSum}};
+  return config;
+}
+
+HipConfig with_sums(HipConfig config) {
+  for (ScanStage& stage : config.stages) stage.reduction = Reduction::kSoftmaxSum;
+  return config;
+}
+
+HipConfig classic() { return presets::hip_classic(kPresetKeys, 1024, 16); }
 
 std::vector<NamedConfig> all_configs() {
   return {{"infinite_hip", presets::infinite_hip()},
@@ -77,14 +116,24 @@ std::vector<NamedConfig> all_configs() {
           {"dense", presets::dense()},
           {"small", small()},
           {"centre", centre()},
-          {"smallest", smallest()}};
+          {"smallest", smallest()},
+          {"landmark", presets::landmark(kPresetKeys)},
+          {"landmarks", landmarks()},
+          {"landmark_descent", landmark_descent()},
+          {"every_key", every_key()},
+          {"small_sums", with_sums(small())},
+          {"centre_sums", with_sums(centre())}};
 }
 
 std::vector<NamedConfig> long_configs() {
   return {{"infinite_hip", presets::infinite_hip()},
           {"classic", classic()},
           {"sliding_window", presets::sliding_window(1000, 64)},
-          {"dense", presets::dense()}};
+          {"dense", presets::dense()},
+          {"landmark", presets::landmark(kPresetKeys)},
+          {"landmark_1k", presets::landmark_1k(kPresetKeys)},
+          {"landmarks", landmarks()},
+          {"infinite_hip_sums", presets::infinite_hip_softmax_sum()}};
 }
 
 // The cases of one operator.
@@ -116,23 +165,29 @@ class Cases {
       add_mixed(fmt::format("{}/mixed", name), config);
     add_mixed("many_chunks/mixed", many_chunks()).planned_seq_len = kManyKeys;
     for (const std::int64_t group : {1, 3, 4, 8, 16}) {
-      for (const auto& [name, config] :
-           {NamedConfig{"small", small()}, {"dense", presets::dense()}}) {
+      for (const auto& [name, config] : {NamedConfig{"small", small()},
+                                         {"dense", presets::dense()},
+                                         {"landmarks", landmarks()}}) {
         Case& of_group = add_mixed(fmt::format("{}/group{}", name, group), config);
         of_group.num_q_heads = group * of_group.num_kv_heads;
       }
     }
     for (const std::int64_t page_size : {1, 16, 24, 64}) {
       for (const bool hnd : {false, true}) {
-        Case& paged = add_mixed(fmt::format("small/{}{}", hnd ? "hnd" : "nhd", page_size), small());
-        paged.page_size = page_size;
-        paged.order = hnd ? PageOrder::kHnd : PageOrder::kNhd;
+        for (const auto& [name, config] :
+             {NamedConfig{"small", small()}, {"landmarks", landmarks()}}) {
+          Case& paged =
+              add_mixed(fmt::format("{}/{}{}", name, hnd ? "hnd" : "nhd", page_size), config);
+          paged.page_size = page_size;
+          paged.order = hnd ? PageOrder::kHnd : PageOrder::kNhd;
+        }
       }
     }
     add_mixed("small/contiguous", small()).order = PageOrder::kContiguous;
+    add_mixed("landmarks/contiguous", landmarks()).order = PageOrder::kContiguous;
     add_mixed("dense/contiguous", presets::dense()).order = PageOrder::kContiguous;
     for (const auto& [name, config] :
-         {NamedConfig{"small", small()}, {"dense", presets::dense()}}) {
+         {NamedConfig{"small", small()}, {"dense", presets::dense()}, {"landmarks", landmarks()}}) {
       for (const float scale : {0.3f, 0.f, -0.05f}) {
         add_mixed(fmt::format("{}/scale{}", name, scale), config).scale = scale;
       }
@@ -172,7 +227,11 @@ std::vector<Case> prefill_cases(std::int64_t longest) {
   cases.add_mixed("many_rows/mixed", many_rows()).num_q_heads = 32;
   cases.add_mixed("small/dense_until160", small()).dense_until = 160;
   cases.add_mixed("infinite_hip/dense_until_planned", presets::infinite_hip()).dense_until.reset();
-  cases.add("small/pieces", small(), pieces({7, 50, 51, 304, 420}));
+  cases.add_mixed("many_rows_sums/mixed", with_sums(many_rows())).num_q_heads = 32;
+  for (const auto& [name, config] :
+       {NamedConfig{"small", small()}, {"landmarks", landmarks()}, {"every_key", every_key()}}) {
+    cases.add(fmt::format("{}/pieces", name), config, pieces({7, 50, 51, 304, 420}));
+  }
   for (const auto& [name, config] : long_configs()) {
     cases.add(fmt::format("{}/long", name), config,
               pieces({longest / 4, longest / 2, longest / 2 + 64, longest}));
@@ -227,18 +286,25 @@ std::vector<Case> decode_cases(std::int64_t longest) {
     }
   }
   for (const std::int64_t group : {1, 3, 8, 16}) {
-    add_cached(cases, fmt::format("small/group{}", group), small(), {{2000, 1}, {300, 1}}, group);
+    for (const auto& [name, config] : {NamedConfig{"small", small()}, {"landmarks", landmarks()}}) {
+      add_cached(cases, fmt::format("{}/group{}", name, group), config, {{2000, 1}, {300, 1}},
+                 group);
+    }
   }
   std::vector<Request> many;
   for (std::int64_t b = 0; b < 40; ++b) many.push_back({b % 9 == 4 ? 0 : 37 * b + 5, 1});
   add_cached(cases, "small/many", small(), many);
+  add_cached(cases, "landmarks/many", landmarks(), many);
   for (const auto& [name, config] : long_configs()) {
     for (const std::int64_t rows : {1, 4}) {
       cases.add(fmt::format("{}/long/rows{}", name, rows), config,
                 {{.name = "all", .requests = {{longest, rows}}}});
     }
   }
-  add_cached(cases, "infinite_hip/long", presets::infinite_hip(), {{longest - 100, 1}});
+  for (const auto& [name, config] : {NamedConfig{"infinite_hip", presets::infinite_hip()},
+                                     {"landmark", presets::landmark(kPresetKeys)}}) {
+    add_cached(cases, fmt::format("{}/long", name), config, {{longest - 100, 1}});
+  }
   return cases.take();
 }
 

@@ -4,7 +4,8 @@
 //   hip_attn_result_hashes --device cpu --filter prefill/small > before
 //
 // A line is one call: DEVICE/type/dHEAD_DIM/operator/config/case/call and the FNV-1a hashes of what
-// it wrote, '-' for what it was not asked for. Calls of a case follow one another on the same
+// it wrote, '-' for what it was not asked for. A case with landmarks has a line for these, which
+// update_landmarks makes before the first call. Calls of a case follow one another on the same
 // memory. On CUDA each case runs with the kernels that the plan chose and, as cuda_portable, with
 // those for any GPU: prefill without those for Hopper, decode without clusters.
 #include <fmt/format.h>
@@ -110,6 +111,7 @@ class CaseRun {
         sizes_(c),
         status_(make_plan(device, head_dim)),
         kv_(device, head_dim, c, sizes_),
+        landmarks_(device, head_dim, c, sizes_),
         q_(device, random_values<T>(sizes_.q_rows * c.num_q_heads * head_dim, 2)),
         out_(device, sizes_.total_q * c.num_q_heads * head_dim, 0),
         lse_(device, sizes_.total_q * c.num_q_heads, 0),
@@ -121,13 +123,18 @@ class CaseRun {
                0),
         counters_(device, c.config.num_stages() + 2, 0),
         selection_(plan_),
-        workspace_(device, static_cast<std::int64_t>(plan_.workspace_bytes), 0xff) {}
+        workspace_(device, static_cast<std::int64_t>(plan_.workspace_bytes), 0xff) {
+    if (status_.ok()) status_ = landmarks_.make(device, kv_.view(sizes_.batch()));
+  }
 
   // Prints a line for every call; false when one fails.
   bool print(const std::string& device_name, bool portable) {
     AttentionPlan plan = plan_;
     if (portable) cuda::use_portable_kernels(plan);
     cache_.fill(0);
+    if (case_.config.uses_landmarks()) {
+      fmt::print("{}/landmarks rows={}\n", device_name, hash_of(landmarks_.read()));
+    }
     for (const Call& call : case_.calls) {
       const std::string name = fmt::format("{}/{}", device_name, call.name);
       const Status status = status_.ok() ? run(plan, call) : status_;
@@ -185,6 +192,7 @@ class CaseRun {
     AttentionArgs<T> args;
     args.q = {q_.data() + call.first_row * q_heads * head_dim, {rows, q_heads, head_dim}};
     args.kv = kv_.view(batch);
+    args.landmarks = landmarks_.view(batch);
     args.seq_lens = {seq_lens_.data(), {batch}};
     args.cu_seqlens_q = {cu_seqlens_.data(), {batch + 1}};
     args.out = {out_.data(), {rows, q_heads, head_dim}};
@@ -228,6 +236,7 @@ class CaseRun {
   AttentionPlan plan_;
   Status status_;
   KvCache<T> kv_;
+  CaseLandmarks<T> landmarks_;
   DeviceArray<T> q_;
   DeviceArray<T> out_;
   DeviceArray<float> lse_;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -224,6 +225,71 @@ class KvCache {
   DeviceArray<T> keys_;
   DeviceArray<T> values_;
   KvPages<const T> pages_;
+};
+
+// The landmarks of all keys of a case, as update_landmarks makes them of its cache: in small pages
+// in shuffled order, NaN where there are none.
+template <Element T>
+class CaseLandmarks {
+ public:
+  CaseLandmarks(Device device, std::int64_t head_dim, const Case& c, const CaseSizes& sizes)
+      : lengths_(device, lengths(sizes)), batch_(sizes.batch()) {
+    for (const std::int64_t size : landmark_chunk_sizes(c.config)) {
+      const std::int64_t columns = sizes.max_seq_len / size / kPerPage + 1;
+      const std::int64_t pages = batch_ * columns;
+      columns_.push_back(columns);
+      tables_.push_back(std::make_unique<DeviceArray<std::int32_t>>(device, shuffled_pages(pages)));
+      rows_.push_back(std::make_unique<DeviceArray<T>>(
+          device, pages * kPerPage * c.num_kv_heads * 2 * head_dim, 0xff));
+      landmarks_.levels[static_cast<std::size_t>(landmarks_.num_levels++)] = landmark_level_by_head(
+          rows_.back()->data(), size, pages, kPerPage, c.num_kv_heads, head_dim);
+    }
+  }
+
+  // Also where there are none, which takes nothing.
+  Status make(Device device, const PagedKv<T>& kv) {
+    if (landmarks_.num_levels == 0) return {};
+    UpdateLandmarksArgs<T> args;
+    args.kv = kv;
+    args.from = {lengths_.data(), {batch_}};
+    args.to = {lengths_.data() + batch_, {batch_}};
+    args.landmarks = view(batch_);
+    return update_landmarks(device, args);
+  }
+
+  [[nodiscard]] Landmarks<T> view(std::int64_t batch) const {
+    Landmarks<T> view = landmarks_;
+    for (std::size_t i = 0; i < tables_.size(); ++i) {
+      view.levels[i].block_table =
+          TensorView<const std::int32_t, 2>(tables_[i]->data(), {batch, columns_[i]});
+    }
+    return view;
+  }
+  [[nodiscard]] std::vector<T> read() const {
+    std::vector<T> all;
+    for (const auto& rows : rows_) {
+      const std::vector<T> level = rows->read();
+      all.insert(all.end(), level.begin(), level.end());
+    }
+    return all;
+  }
+
+ private:
+  static constexpr std::int64_t kPerPage = 4;
+
+  // From 0, then to the end, of each request.
+  static std::vector<std::int32_t> lengths(const CaseSizes& sizes) {
+    std::vector<std::int32_t> values(sizes.seq_lens.size(), 0);
+    values.insert(values.end(), sizes.seq_lens.begin(), sizes.seq_lens.end());
+    return values;
+  }
+
+  DeviceArray<std::int32_t> lengths_;
+  std::int64_t batch_;
+  std::vector<std::int64_t> columns_;
+  std::vector<std::unique_ptr<DeviceArray<std::int32_t>>> tables_;
+  std::vector<std::unique_ptr<DeviceArray<T>>> rows_;
+  Landmarks<T> landmarks_;
 };
 
 }  // namespace hip_attn::bench
