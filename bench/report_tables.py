@@ -1,6 +1,22 @@
 """Which benchmarks fill bench/results/, and the tables of the documents that are made of them."""
 
+import landmark_tables
 from report_cells import Measured, Ratio, Source, Table
+from report_names import (
+    DECODE_SHAPES,
+    LONG,
+    PREFILL_LENGTHS,
+    attend,
+    attend_floor,
+    attend_rate,
+    decode,
+    decode_floor,
+    decode_row,
+    prefill,
+    prefill_row,
+    search,
+    search_floor,
+)
 
 # A file bench/results/NAME.json holds what the command of that name has measured:
 # `bench/record.py NAME` runs it.
@@ -17,7 +33,7 @@ SOURCES = {
         machine="H200",
     ),
     "prefill-h200": Source(
-        ["cuda_prefill_bench", "--benchmark_filter=prefill/"], machine="H200"
+        ["cuda_prefill_bench", "--benchmark_filter=/(infinite_hip|dense)"], machine="H200"
     ),
     "decode-torch-h200": Source(["torch_decode.py"], machine="H200"),
     "prefill-torch-h200": Source(
@@ -32,42 +48,13 @@ SOURCES = {
         ],
         machine="EPYC",
     ),
+    **landmark_tables.SOURCES,
 }
 
-MATRIX_RATE = 773e12  # operations per second of its matrix products in 16 bits
-
-TABLES = {}
+TABLES = dict(landmark_tables.TABLES)
 
 
 # ---- Decode --------------------------------------------------------------------------------------
-
-DECODE_SHAPES = {
-    "32k": "1x32768",
-    "128k": "1x131072",
-    "512k": "1x524288",
-    "1M": "1x1048576",
-    "8 x 128k": "8x131072",
-}
-
-
-def decode_cell(source, state, shape, *field, rest, preset, type_name):
-    return Measured(source, f"decode/{type_name}/{preset}/{state}/{shape}/{rest}", *field)
-
-
-MAIN_SHAPE = dict(rest="q32k8d128/p16", preset="infinite_hip", type_name="bfloat16")
-
-
-def decode(state, shape, source="decode-h200", **options):
-    return decode_cell(source, state, shape, **{**MAIN_SHAPE, **options})
-
-
-def decode_floor(state, shape, source="decode-h200", **options):
-    return decode_cell(source, state, shape, "floor_us", 1e-6, **{**MAIN_SHAPE, **options})
-
-
-def decode_row(label, cell, *arguments, **options):
-    return [label] + [cell(*arguments, shape, **options) for shape in DECODE_SHAPES.values()]
-
 
 DECODE_ROWS = {
     "refreshed": decode_row("every stage refreshed", decode, "from0"),
@@ -178,54 +165,7 @@ TABLES["decode-peers-h200"] = Table(
 
 # ---- Prefill -------------------------------------------------------------------------------------
 
-PREFILL_LENGTHS = {
-    "8k": 8192,
-    "16k": 16384,
-    "32k": 32768,
-    "64k": 65536,
-    "128k": 131072,
-    "256k": 262144,
-    "1M": 1048576,
-}
-LONG = ["32k", "128k", "256k", "1M"]
 PREFILL_STAGES = {1: "infinite_hip_stage1", 2: "infinite_hip_stages12", 3: "infinite_hip"}
-
-
-def prefill_field(field, scale, shape, preset="infinite_hip", type_name="bfloat16"):
-    if isinstance(shape, int):
-        shape = f"1x{shape}/{shape}/q32k8d128/p16"
-    return Measured("prefill-h200", f"prefill/{type_name}/{preset}/{shape}", field, scale)
-
-
-def prefill(shape, **options):
-    return prefill_field("ms", 1e-3, shape, **options)
-
-
-def attend(shape, **options):
-    return prefill_field("attend_ms", 1e-3, shape, **options)
-
-
-def search(shape, **options):
-    return prefill_field("search_ms", 1e-3, shape, **options)
-
-
-def search_floor(shape, **options):
-    return prefill_field("search_floor_ms", 1e-3, shape, **options)
-
-
-def attend_rate(shape, **options):
-    return prefill_field("attend_TFLOPs", 1e12, shape, **options)
-
-
-def attend_floor(shape):
-    return attend(shape) * attend_rate(shape) / MATRIX_RATE
-
-
-def prefill_row(label, cell, lengths, only=None):
-    return [label] + [
-        cell(PREFILL_LENGTHS[length]) if only is None or length in only else None
-        for length in lengths
-    ]
 
 
 def prefill_dense(shape):
@@ -394,6 +334,21 @@ CPU_ROWS = [
 ]
 TABLES["cpu"] = Table("ms", CPU_HEADER, CPU_ROWS)
 TABLES["cpu-summary"] = Table("ms", CPU_HEADER, [CPU_ROWS[i] for i in (0, 1, 4, 5)])
+TABLES["cpu-landmarks"] = Table(
+    "ms",
+    ["", "context", "`infinite_hip`, ms", "`landmark`, ms", "infinite_hip / landmark"],
+    [
+        [label, context_label, hip, landmark, Ratio(hip, landmark)]
+        for label, operation, context_label, context, state in [
+            ("prefill, last 1024 rows", "prefill", "32k", 32768, ""),
+            ("prefill, last 1024 rows", "prefill", "128k", 131072, ""),
+            ("decode step, every stage refreshed", "decode", "128k", 131072, "refreshed/"),
+            ("decode step, every stage refreshed", "decode", "1M", 1048576, "refreshed/"),
+        ]
+        for hip in [cpu(operation, "infinite_hip", context, state)]
+        for landmark in [cpu(operation, "landmark", context, state)]
+    ],
+)
 
 
 # Products of the last 1024 rows, in 10^9 operations: what a unit scores and attends to, times 32

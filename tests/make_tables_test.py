@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench")
 
 import make_tables
 import report_tables
-from report_cells import Measured, Ratio, ReportError, Source, Table, three_digits
+from report_cells import Arithmetic, Measured, Ratio, ReportError, Source, Table, three_digits
 
 PAGE = pathlib.PurePath("docs", "guide", "page.md")
 CONTEXT = {"date": "2026-01-02T03:04:05+00:00", "machine": "A GPU", "commit": "abc1234"}
@@ -30,6 +30,15 @@ def aggregate(name, which, time):
         "real_time": time,
         "time_unit": "ms",
     }
+
+
+def measured_cells(cells):
+    """The measured values that cells of a table are made of."""
+    for cell in cells:
+        if isinstance(cell, Measured):
+            yield cell
+        elif isinstance(cell, Arithmetic):
+            yield from measured_cells([cell.left, cell.right])
 
 
 class MakeTables(unittest.TestCase):
@@ -170,6 +179,14 @@ class MakeTables(unittest.TestCase):
     def test_the_tables_of_the_repository_are_made_of_their_sources(self):
         for name, table in report_tables.TABLES.items():
             self.assertTrue(set(table.sources()) <= set(report_tables.SOURCES), name)
+
+    def test_a_source_measures_what_its_tables_show(self):
+        for name, table in report_tables.TABLES.items():
+            for cell in measured_cells(cell for row in table.rows for cell in row):
+                for argument in report_tables.SOURCES[cell.source].command[1:]:
+                    option, _, pattern = argument.partition("=")
+                    if option == "--benchmark_filter":
+                        self.assertRegex(f"{cell.name}/", pattern, name)
 
 
 if __name__ == "__main__":
