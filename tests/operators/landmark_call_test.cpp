@@ -170,6 +170,48 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   CHECK(back.counters == fresh.counters);
 }
 
+HIP_ATTN_OPERATOR_TEST_CASE("a request that takes over pages is searched by landmarks of its own") {
+  using C = CacheType<TestType>;
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const auto next = make_problem<TestType>({4, 2, least_head_dim()}, {{300, 3, 1}, {431, 3, 2}});
+  const auto former = make_problem<TestType>({4, 2, least_head_dim()}, {{300, 3, 3}, {431, 3, 4}});
+  auto before = next;  // its queries, the former requests' cache
+  for (std::size_t b = 0; b < 2; ++b) {
+    before.requests[b].k = former.requests[b].k;
+    before.requests[b].v = former.requests[b].v;
+  }
+  const auto expected = run_attention(op, landmark_config(), next, {.device = device});
+  const AttentionPlan plan = make_plan<TestType>(op, landmark_config(), next.shape(device));
+  CallMemory<TestType> memory(plan, before, {});
+
+  std::vector<C> k;
+  std::vector<C> v;
+  std::vector<std::int64_t> slots;
+  for (std::int64_t b = 0; b < 2; ++b) {
+    const auto& request = next.requests[b];
+    k.insert(k.end(), request.k.begin(), request.k.end());
+    v.insert(v.end(), request.v.begin(), request.v.end());
+    for (std::int64_t t = 0; t < request.seq_len; ++t) slots.push_back(memory.kv().slot(b, t));
+  }
+  const DeviceBuffer<C> k_memory(device, k);
+  const DeviceBuffer<C> v_memory(device, v);
+  const DeviceBuffer<std::int64_t> slot_memory(device, slots);
+  AppendKvArgs<C> append;
+  append.k = {k_memory.data(), {slot_memory.size(), 2, least_head_dim()}};
+  append.v = {v_memory.data(), append.k.sizes};
+  append.slot_mapping = {slot_memory.data(), {slot_memory.size()}};
+  append.pages = memory.kv().pages();
+  REQUIRE(append_kv<C>(device, append).ok());
+  REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
+  CHECK(memory.read().selection.blocks != expected.selection.blocks);  // by the former landmarks
+  REQUIRE(memory.landmarks().update(memory.kv().view(), next).ok());
+  REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
+  const auto result = memory.read();
+  CHECK(same_bits(result.out, expected.out));
+  CHECK(result.selection.blocks == expected.selection.blocks);
+}
+
 // ---- What is refused ----------------------------------------------------------------------------
 
 using T = AnyElement;

@@ -91,6 +91,50 @@ HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of chunks that double select what brut
                           {.device = device, .scale = exact_scale<TestType>()});
 }
 
+/// infinite_hip_softmax_sum at a sixteenth of its sizes.
+HipConfig three_sums() {
+  HipConfig config;
+  config.sink = 8;
+  config.window = 10;
+  config.block_q = 8;
+  config.stages = {{32, 256, 4, ScanRule::kDescent, Reduction::kSoftmaxSum},
+                   {8, 64, 4, ScanRule::kDescent, Reduction::kSoftmaxSum},
+                   {4, 32, 1, ScanRule::kDescent, Reduction::kSoftmaxSum}};
+  config.max_first_chunks = 8;
+  return config;
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("several stages of sums follow a first one whose chunks double") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const bool is_preset = GENERATE(false, true);
+  HipConfig config = is_preset ? presets::infinite_hip_softmax_sum() : three_sums();
+  if (is_preset) config.max_first_chunks = 128;
+  CAPTURE(op, is_preset);
+  const std::int64_t rows = op == Operator::kDecode ? 2 : 20;
+  const std::vector<RequestSpec> specs =
+      is_preset ? std::vector<RequestSpec>{{40000, rows, 1}, {37001, rows, 2}}
+                : std::vector<RequestSpec>{
+                      {430, rows, 1}, {391, rows, 2}, {1011, rows, 3}, {750, rows, 4}};
+  const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, specs);
+  const auto result = run_attention(op, config, problem, {.device = device});
+  int decided = 0;
+  int units = 0;
+  for (const QueryBlock& block : query_blocks(problem, op, config)) {
+    for (std::int64_t head = 0; head < 2; ++head) {
+      const SearchResult expected = reference_select(problem, block, head, op, config);
+      REQUIRE(reference_chunk_size(config, 0, expected.w0) > config.stages[0].chunk_size);
+      ++units;
+      if (!expected.is_decided()) continue;
+      ++decided;
+      CAPTURE(block.request, block.p0, head);
+      CHECK(result.selection.unit(block.selection_row, head) == expected.blocks);
+    }
+  }
+  CAPTURE(units);
+  CHECK(3 * decided > units);
+}
+
 HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap are those of the logits that are summed") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
