@@ -71,7 +71,7 @@ TEST_CASE("landmarks beyond the 2^31st element are made and searched by") {
   const bool hopper = GENERATE(true, false);
   if (!hopper && (op == Operator::kDecode || device == kCpu)) return;  // the same kernels
   CAPTURE(op, hopper);
-  const HipConfig config = landmark_config();
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const Heads heads{4, 2, least_head_dim()};
   const std::vector<std::int64_t> chunk_sizes = {8, 32};
   const std::int64_t seq_len = 431;
