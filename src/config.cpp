@@ -57,9 +57,9 @@ HipConfig landmark_stages(std::int64_t max_len, std::int64_t sink, std::int64_t 
   }
   config.sink = std::max<std::int64_t>(sink, first);
   config.window = std::max<std::int64_t>(window, first);
-  // Its rule names the value.
-  if (max_len < 1 || max_len > detail::kMaxInt32)
-    config.window = std::min<std::int64_t>(max_len, 0);
+  // A max_len that no plan takes is handed to a field whose rule refuses it and names the value.
+  if (max_len < 1) config.window = max_len;
+  if (max_len > detail::kMaxInt32) config.stages.back().keep = max_len;
   return config;
 }
 

@@ -287,10 +287,12 @@ TEST_CASE("landmark of lengths that no plan takes fails validate and names the v
   CHECK(message_of(presets::landmark(-5)) == "config.window is -5; it must be at least 1");
   CHECK(message_of(presets::landmark_1k(kInt64Min)) ==
         "config.window is -9223372036854775808; it must be at least 1");
-  for (const std::int64_t max_len : {std::int64_t{kInt32Max} + 1, kInt64Max}) {
-    CHECK_FALSE(validate(presets::landmark(max_len)).ok());
-    CHECK_FALSE(validate(presets::landmark_1k(max_len)).ok());
-  }
+  CHECK(message_of(presets::landmark(std::int64_t{kInt32Max} + 1)) ==
+        "config.stages[1].keep is 2147483648; it must not be above the keep of the stage before it "
+        "(8192)");
+  CHECK(message_of(presets::landmark_1k(kInt64Max)) ==
+        "config.stages[1].keep is 9223372036854775807; it must be a positive multiple of that "
+        "stage's chunk_size (8), or 0");
 }
 
 TEST_CASE("a plan whose lengths give a landmark stage too many chunks names the preset that fits") {

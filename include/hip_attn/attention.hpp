@@ -80,10 +80,10 @@ struct AttentionPlan {
 
 /// Arguments of run_prefill and run_decode. All memory is on the plan's device. Data pointers and
 /// row strides are multiples of 16 bytes. Sizes marked B and total_q are this call's own.
-/// What is written has memory of its own. Where out or lse share it with q, keys, values, the
-/// workspace or each other, the call is refused (kOverlap; of views whose outer strides differ, all
-/// between first and last element counts). Of lengths, block tables, landmarks, selections,
-/// selection cache and counters this is not checked.
+/// What is written has memory of its own. Where out or lse share it with q, keys, values, landmarks
+/// that are read, the workspace or each other, the call is refused (kOverlap; of views whose outer
+/// strides differ, all between first and last element counts). Of lengths, block tables,
+/// selections, selection cache and counters this is not checked.
 ///
 /// T is the type of q and out, C that of the cache (StoredFor). The arithmetic is fp32 whatever
 /// they are: a float q over a 16-bit cache is used as it is on the CPU, keys and values are

@@ -144,8 +144,8 @@ HIP_ATTN_API HipConfig infinite_hip_softmax_sum();
 /// steps. For every factor of 4 that max_len has above 256k, begun or whole, one more landmark
 /// stage stands in front, which keeps 256 chunks: of 256 tokens above 256k, of 1024 above 1M, and
 /// so on. Sink and window are then at least one chunk of the first stage. landmark_chunk_sizes()
-/// says which levels to keep. max_len, from 1 to 2^31 - 1, is the plan's max_seq_len or more; other
-/// values fail validate().
+/// says which levels to keep. max_len, from 1 to 2^31 - 1, is the plan's max_seq_len or more; of
+/// other values the result fails validate(), whose message names them.
 HIP_ATTN_API HipConfig landmark(std::int64_t max_len);
 
 /// landmark with half the budget, about 1.7k keys per row: sink 128 and window 512, or one chunk of

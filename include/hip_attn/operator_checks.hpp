@@ -76,7 +76,7 @@ Status check_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T,
   HIP_ATTN_RETURN_IF_ERROR(check_plan(plan, op, kElementType<T>, kElementType<C>));
   HIP_ATTN_RETURN_IF_ERROR(check_args(plan, args));
   HIP_ATTN_RETURN_IF_ERROR(check_workspace(workspace, workspace_bytes));
-  return check_overlaps(args, workspace);
+  return check_overlaps(plan, args, workspace);
 }
 
 /// The same where the plan's own workspace_bytes says it.

@@ -208,6 +208,39 @@ TEST_CASE("outputs that share memory with what is read or written are refused by
         [](Call& c) { c.args.lse->data = reinterpret_cast<float*>(c.args.out.data); }}});
 }
 
+TEST_CASE("outputs that share memory with landmarks that are read are refused by name") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const auto problem = make_problem<T>({4, 2, least_head_dim()}, {{300, 2, 1}, {431, 3, 2}});
+  const AttentionPlan plan = make_plan<T>(op, landmark_config(), problem.shape(kCpu));
+  // The config reads those of 32 and 8 keys.
+  CallMemory<T> memory(plan, problem, {}, {.chunk_sizes = {8, 16, 32}});
+  const AttentionArgs<T> good = memory.args();
+  const auto run = [&](const AttentionArgs<T>& args) {
+    return run_operator<T>(plan, args, memory.workspace());
+  };
+  REQUIRE(run(good).ok());
+  const HostSelection searched = memory.read().selection;
+  const auto in_level = [&](int i) {
+    return const_cast<T*>(good.landmarks->levels[static_cast<std::size_t>(i)].rows.data);
+  };
+  for (const int level : {0, 2}) {
+    const std::string name = "with landmarks.levels[" + std::to_string(level) + "].rows";
+    AttentionArgs<T> args = good;
+    args.out.data = in_level(level);
+    check_refused(run(args), StatusCode::kOverlap, {"out", name});
+    args = good;
+    args.lse->data = reinterpret_cast<float*>(in_level(level));
+    check_refused(run(args), StatusCode::kOverlap, {"lse", name});
+  }
+  AttentionArgs<T> args = good;
+  args.out.data = in_level(1);
+  CHECK(run(args).ok());  // nobody reads it
+  const SelectionMemory given(kCpu, searched);
+  args.selection = given.view();
+  args.out.data = in_level(2);
+  CHECK(run(args).ok());
+}
+
 TEST_CASE("queries and outputs may be parts of the same rows") {
   Call call(Operator::kPrefill);
   const auto expected = [&] {

@@ -1,5 +1,5 @@
-// Decoding with a SelectionCache, against a model of DESIGN 1.5: brute force that remembers the
-// survivors of every stage and their W0.
+// Decoding with a SelectionCache, against a model of it: brute force that remembers the survivors
+// of every stage and their W0.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +46,7 @@ class Decoder {
         slot_bytes_(make_plan<P>(Operator::kDecode, config, shape_).selection_cache_slot_bytes),
         cache_(device, num_slots * static_cast<std::int64_t>(slot_bytes_), std::byte{0}) {}
 
-  /// Decodes one step and checks all that it gives.
+  /// Decodes one step and checks all that it gives, of units whose sums leave no doubt.
   void run(const std::vector<Step>& steps, bool with_slots = true) {
     std::vector<RequestSpec> specs;
     std::vector<std::int32_t> refresh_from;
@@ -56,7 +56,8 @@ class Decoder {
       refresh_from.push_back(step.refresh_from);
       slots.push_back(step.slot);
     }
-    const auto problem = make_problem<P>(heads_, specs, Values::kExact);
+    const auto problem =
+        make_problem<P>(heads_, specs, has_sums(config_) ? Values::kGaussian : Values::kExact);
     const DeviceBuffer<std::int32_t> refresh_memory(shape_.device, refresh_from);
     const DeviceBuffer<std::int32_t> slot_memory(shape_.device, slots);
     const auto batch = static_cast<std::int64_t>(steps.size());
@@ -72,10 +73,17 @@ class Decoder {
     check_other_slots(before, slots);
 
     ExpectedCounters counters(config_);
+    bool all_decided = true;
     for (const QueryBlock& block : query_blocks(problem, Operator::kDecode, config_)) {
       const Step& step = steps[block.request];
       for (std::int64_t head = 0; head < heads_.num_kv_heads; ++head) {
         const SearchResult& expected = model_step(problem, block, head, step);
+        ++searches_;
+        if (!expected.is_decided()) {
+          all_decided = false;
+          continue;
+        }
+        ++decided_;
         CAPTURE(block.request, head, block.p0, step.refresh_from);
         CHECK(result.selection.w0(block.request, head) == expected.w0);
         CHECK(result.selection.unit(block.request, head) == expected.blocks);
@@ -83,9 +91,12 @@ class Decoder {
         check_no_hole(expected, block);
       }
     }
-    CHECK(result.counters == counters.values);
+    if (all_decided) CHECK(result.counters == counters.values);
     check_attention(Operator::kDecode, config_, problem, result);
   }
+
+  /// Most of what the model says was compared: all of it, but where sums are within rounding.
+  void check_most_decided() const { CHECK(4 * decided_ >= 3 * searches_); }
 
   [[nodiscard]] std::int64_t remembered_w0(std::int32_t slot) const {
     return model_.at({slot, 0}).w0;
@@ -138,6 +149,8 @@ class Decoder {
   std::size_t slot_bytes_;
   DeviceBuffer<std::byte> cache_;
   std::map<std::pair<std::int32_t, std::int64_t>, SearchResult> model_;
+  std::int64_t searches_ = 0;  // of units
+  std::int64_t decided_ = 0;
 };
 
 Heads test_heads() { return {4, 2, least_head_dim()}; }
@@ -145,6 +158,12 @@ Heads test_heads() { return {4, 2, least_head_dim()}; }
 HipConfig single_stage_with_intervals() {
   HipConfig config = doubling_config();
   config.refresh_interval = {5};
+  return config;
+}
+
+HipConfig small_config_of_sums() {
+  HipConfig config = small_config();
+  for (ScanStage& stage : config.stages) stage.reduction = Reduction::kSoftmaxSum;
   return config;
 }
 
@@ -157,8 +176,9 @@ HipConfig without_sink() {
 HIP_ATTN_OPERATOR_TEST_CASE(
     "decoding with staggered refreshes is what the model says at every step") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = GENERATE(small_config(), single_stage_with_intervals(), without_sink(),
-                                    with_maxima(landmark_config()));
+  const HipConfig config =
+      GENERATE(small_config(), single_stage_with_intervals(), without_sink(),
+               with_maxima(landmark_config()), landmark_config(), small_config_of_sums());
   CAPTURE(describe(config));
   Decoder<TestType> decoder(device, config, test_heads(), 3, 5);
   const std::int64_t lengths[] = {20, 150, 333};
@@ -173,6 +193,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
     }
     decoder.run(steps);
   }
+  decoder.check_most_decided();
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("a selection that is reused keeps its W0, and the window grows") {
@@ -195,8 +216,8 @@ HIP_ATTN_OPERATOR_TEST_CASE("a selection that is reused keeps its W0, and the wi
 
 HIP_ATTN_OPERATOR_TEST_CASE(
     "stages from refresh_from on search the survivors of the stage before") {
-  const HipConfig config =
-      GENERATE(small_config(), doubling_config(), with_maxima(landmark_config()));
+  const HipConfig config = GENERATE(small_config(), doubling_config(),
+                                    with_maxima(landmark_config()), landmark_config());
   Decoder<TestType> decoder(kCpu, config, test_heads(), 1, 1);
   Choices choices(1);
   decoder.run({{{300, 1, 1}, 0, 0}});
@@ -207,6 +228,7 @@ HIP_ATTN_OPERATOR_TEST_CASE(
                   static_cast<std::int32_t>(choices.between(0, config.num_stages())),
                   0}});
   }
+  decoder.check_most_decided();
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("an entry of zeroed memory refreshes itself whole") {

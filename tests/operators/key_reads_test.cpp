@@ -71,7 +71,7 @@ double prefill_reads(const HipConfig& config, std::int64_t from, std::int64_t to
 
 constexpr std::int64_t kMillion = std::int64_t{1} << 20;
 
-TEST_CASE("a decode step at one million tokens reads what DESIGN 1.4 says") {
+TEST_CASE("a decode step at one million tokens reads what the algorithm page says") {
   // A million candidates between the sink of 256 and the window of 1024.
   const auto reads = key_reads(presets::infinite_hip(), kMillion + 256 + 1024 - 1, 1);
   CHECK(reads == std::vector<std::int64_t>{4096 * 16, 1024 * 10, 1024 * 6, 3328});
@@ -133,7 +133,7 @@ HIP_ATTN_TYPED_TEST_CASE(
 TEST_CASE("key reads of a prompt grow no faster than T log T") {
   const HipConfig config = GENERATE(presets::infinite_hip(), presets::infinite_hip_5k(),
                                     presets::hip_classic(131072, 512, 32));
-  // DESIGN 1.4: at most max_first_chunks * 2 * log2(chunk) keys per block in the first stage, and a
+  // At most max_first_chunks * 2 * log2(chunk) keys per block in the first stage, and a
   // fixed number in the others.
   double other_stages = 0;
   for (std::size_t s = 1; s < config.stages.size(); ++s) {

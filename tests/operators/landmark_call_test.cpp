@@ -38,10 +38,11 @@ void check_same(const RunResult<P>& a, const RunResult<P>& b) {
 HIP_ATTN_OPERATOR_TEST_CASE("where landmarks lie changes nothing") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, some_specs(op));
   const std::vector<std::int64_t> sizes = {8, 32};
   const auto expected =
-      run_attention(op, landmark_config(), problem,
+      run_attention(op, config, problem,
                     {.device = device, .landmarks = {.chunk_sizes = sizes, .tables = false}});
   const LandmarkLayout layouts[] = {
       {.chunk_sizes = sizes, .by_head = false, .tables = false},
@@ -56,7 +57,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("where landmarks lie changes nothing") {
     for (const std::int64_t page_size : {1, 16, 256}) {
       CAPTURE(op, layout.landmarks_per_page, layout.by_head, layout.tables, page_size);
       check_same(run_attention(
-                     op, landmark_config(), problem,
+                     op, config, problem,
                      {.device = device, .memory = {.page_size = page_size}, .landmarks = layout}),
                  expected);
     }
@@ -66,18 +67,19 @@ HIP_ATTN_OPERATOR_TEST_CASE("where landmarks lie changes nothing") {
 HIP_ATTN_OPERATOR_TEST_CASE("requests with a prefix in common share its landmarks") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const std::int64_t rows = op == Operator::kDecode ? 2 : 18;
   // Requests of one seed have the same keys.
   const auto problem =
       make_problem<TestType>({4, 2, least_head_dim()}, {{400, rows, 1}, {312, rows, 1}});
-  const auto apart = run_attention(op, landmark_config(), problem, {.device = device});
+  const auto apart = run_attention(op, config, problem, {.device = device});
   // Those of the longer one alone, in one page that both tables name.
   const Problem<TestType> longer{problem.heads, {problem.requests[0]}};
   LandmarkMemory<TestType> shared(device, longer,
                                   {.chunk_sizes = {8, 32}, .spread = 1.f, .tables = false});
   shared.write_reference(longer);
   const DeviceBuffer<std::int32_t> table(device, std::vector<std::int32_t>{0, 0});
-  const AttentionPlan plan = make_plan<TestType>(op, landmark_config(), problem.shape(device));
+  const AttentionPlan plan = make_plan<TestType>(op, config, problem.shape(device));
   CallMemory<TestType> memory(plan, problem, {});
   auto landmarks = shared.view();
   for (int i = 0; i < landmarks.num_levels; ++i) {
@@ -91,12 +93,13 @@ HIP_ATTN_OPERATOR_TEST_CASE("requests with a prefix in common share its landmark
 HIP_ATTN_OPERATOR_TEST_CASE("NaN and infinity in one request's landmarks never touch another") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const float poison = GENERATE(kNaN, kInfinity, -kInfinity);
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, some_specs(op));
   auto spoilt = problem;
   for (auto& key : spoilt.requests[2].k) key = from_float<CacheType<TestType>>(poison);
-  const auto expected = run_attention(op, landmark_config(), problem, {.device = device});
-  const AttentionPlan plan = make_plan<TestType>(op, landmark_config(), problem.shape(device));
+  const auto expected = run_attention(op, config, problem, {.device = device});
+  const AttentionPlan plan = make_plan<TestType>(op, config, problem.shape(device));
   CallMemory<TestType> memory(plan, problem, {});
   memory.landmarks().write_reference(spoilt);  // the keys stay good
   REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
@@ -120,7 +123,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("NaN and infinity in one request's landmarks never t
 HIP_ATTN_OPERATOR_TEST_CASE("what lies behind the last landmark read is not looked at") {
   // The last complete chunks lie in the window: they may be stale, such as after a rollback.
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = landmark_config();
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, {{447, 1, 1}});
   const auto expected = run_attention(Operator::kDecode, config, problem, {.device = device});
   const AttentionPlan plan = make_plan<TestType>(Operator::kDecode, config, problem.shape(device));
@@ -138,7 +141,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("what lies behind the last landmark read is not look
 HIP_ATTN_OPERATOR_TEST_CASE(
     "a cache of sums that is refreshed from any stage gives the same bits") {
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = landmark_config();
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, {{400, 2, 1}, {150, 1, 2}});
   const auto expected = run_attention(Operator::kDecode, config, problem, {.device = device});
   const AttentionPlan plan = make_plan<TestType>(Operator::kDecode, config, problem.shape(device));
@@ -168,6 +171,49 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   CHECK(same_bits(back.out, fresh.out));
   CHECK(back.selection.blocks == fresh.selection.blocks);
   CHECK(back.counters == fresh.counters);
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("a request that takes over pages is searched by landmarks of its own") {
+  using C = CacheType<TestType>;
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
+  const auto next = make_problem<TestType>({4, 2, least_head_dim()}, {{300, 3, 1}, {431, 3, 2}});
+  const auto former = make_problem<TestType>({4, 2, least_head_dim()}, {{300, 3, 3}, {431, 3, 4}});
+  auto before = next;  // its queries, the former requests' cache
+  for (std::size_t b = 0; b < 2; ++b) {
+    before.requests[b].k = former.requests[b].k;
+    before.requests[b].v = former.requests[b].v;
+  }
+  const auto expected = run_attention(op, config, next, {.device = device});
+  const AttentionPlan plan = make_plan<TestType>(op, config, next.shape(device));
+  CallMemory<TestType> memory(plan, before, {});
+
+  std::vector<C> k;
+  std::vector<C> v;
+  std::vector<std::int64_t> slots;
+  for (std::int64_t b = 0; b < 2; ++b) {
+    const auto& request = next.requests[b];
+    k.insert(k.end(), request.k.begin(), request.k.end());
+    v.insert(v.end(), request.v.begin(), request.v.end());
+    for (std::int64_t t = 0; t < request.seq_len; ++t) slots.push_back(memory.kv().slot(b, t));
+  }
+  const DeviceBuffer<C> k_memory(device, k);
+  const DeviceBuffer<C> v_memory(device, v);
+  const DeviceBuffer<std::int64_t> slot_memory(device, slots);
+  AppendKvArgs<C> append;
+  append.k = {k_memory.data(), {slot_memory.size(), 2, least_head_dim()}};
+  append.v = {v_memory.data(), append.k.sizes};
+  append.slot_mapping = {slot_memory.data(), {slot_memory.size()}};
+  append.pages = memory.kv().pages();
+  REQUIRE(append_kv<C>(device, append).ok());
+  REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
+  CHECK(memory.read().selection.blocks != expected.selection.blocks);  // by the former landmarks
+  REQUIRE(memory.landmarks().update(memory.kv().view(), next).ok());
+  REQUIRE(run_operator<TestType>(plan, memory.args(), memory.workspace()).ok());
+  const auto result = memory.read();
+  CHECK(same_bits(result.out, expected.out));
+  CHECK(result.selection.blocks == expected.selection.blocks);
 }
 
 // ---- What is refused ----------------------------------------------------------------------------
@@ -277,7 +323,10 @@ TEST_CASE("entries of a landmark table that are no pages are refused when they a
     entries[table.sizes[1] + 1] = bad;  // landmarks 5 to 9 of request 1
     const DeviceBuffer<std::int32_t> changed(kCpu, entries);
     table.data = changed.data();
-    check_refused(call.run(), StatusCode::kInvalidPage, {"landmarks", "1", std::to_string(bad)});
+    const std::string pages = std::to_string(call.landmarks().levels[1].num_pages() - 1);
+    check_refused(call.run(), StatusCode::kInvalidPage,
+                  {"landmarks.levels[1].block_table[1][1] is " + std::to_string(bad) +
+                   "; pages are 0 to " + pages});
   }
 }
 

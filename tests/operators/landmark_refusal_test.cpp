@@ -29,7 +29,7 @@ using Ints = std::vector<std::int32_t>;
 /// Good arguments of either operator to spoil: two requests of 150 and 90 keys in pages of 16, of
 /// which append_kv brings the last 40 and 30.
 struct Upkeep {
-  Upkeep() {
+  explicit Upkeep(Device device_ = kCpu) : device(device_) {
     update.kv = kv.view();
     update.from = array({0, 10});
     update.to = array({150, 90});
@@ -43,7 +43,7 @@ struct Upkeep {
   }
 
   TensorView<const std::int32_t, 1> array(const Ints& values) {
-    arrays.push_back(std::make_unique<DeviceBuffer<std::int32_t>>(kCpu, values));
+    arrays.push_back(std::make_unique<DeviceBuffer<std::int32_t>>(device, values));
     return {arrays.back()->data(), {arrays.back()->size()}};
   }
   /// A table of these entries for both requests.
@@ -52,11 +52,12 @@ struct Upkeep {
     return {values.data, {2, values.sizes[0]}, {0, 1}};
   }
 
+  Device device;
   Problem<T> problem = make_problem<T>({2, 2, least_head_dim()}, {{150, 0, 1}, {90, 0, 2}});
-  KvMemory<T> kv{kCpu, problem, {}};
-  LandmarkMemory<T> landmarks{kCpu, problem, {.chunk_sizes = {8, 32}}};
-  DeviceBuffer<T> rows{kCpu, 70 * 2 * least_head_dim(), from_float<T>(1.f)};
-  DeviceBuffer<std::int64_t> slots{kCpu, 70, -1};
+  KvMemory<T> kv{device, problem, {}};
+  LandmarkMemory<T> landmarks{device, problem, {.chunk_sizes = {8, 32}}};
+  DeviceBuffer<T> rows{device, 70 * 2 * least_head_dim(), from_float<T>(1.f)};
+  DeviceBuffer<std::int64_t> slots{device, 70, -1};
   std::vector<std::unique_ptr<DeviceBuffer<std::int32_t>>> arrays;
   UpdateLandmarksArgs<T> update;
   AppendKvArgs<T> append;
@@ -269,6 +270,53 @@ TEST_CASE("wrong landmarks of append_kv are refused by name") {
   };
   refusals.insert(refusals.end(), own.begin(), own.end());
   check_refusals(refusals, [](const Upkeep& u) { return append_kv<T>(kCpu, u.append); });
+}
+
+/// Lengths of an append, and the requests whose landmarks it makes where they are not refused.
+struct Lengths {
+  Ints seq_lens;
+  Ints cu_seqlens;
+  StatusCode code;  ///< on the CPU
+  std::array<bool, 2> made;
+};
+
+TEST_CASE("appended rows whose lengths do not hold are refused, or make no landmarks") {
+  const Device device = GENERATE(from_range(data_devices()));
+  constexpr std::int32_t kLeast = std::numeric_limits<std::int32_t>::min();
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  constexpr auto kInvalid = StatusCode::kInvalidLength;
+  const Lengths cases[] = {
+      {{39, 90}, {0, 40, 70}, kInvalid, {false, true}},
+      {{-150, 90}, {0, 40, 70}, kInvalid, {false, true}},
+      {{kLeast, kLeast}, {0, 40, 70}, kInvalid, {false, false}},
+      {{kMost, 90}, {0, 40, 70}, StatusCode::kSeqLenBeyondBlockTable, {false, true}},
+      {{150, 90}, {kLeast, 40, 70}, kInvalid, {false, true}},
+      {{150, 90}, {0, 1000, 70}, kInvalid, {false, false}},
+      {{150, 90}, {0, kMost, kMost}, kInvalid, {false, false}},
+      {{150, 90}, {0, 60, 30}, kInvalid, {true, false}},
+      {{150, 90}, {0, 40, 71}, kInvalid, {true, false}},
+  };
+  for (const Lengths& each : cases) {
+    CAPTURE(each.seq_lens, each.cu_seqlens);
+    Upkeep upkeep(device);
+    // What an append before this one has made.
+    REQUIRE(upkeep.landmarks.update(upkeep.kv.view(), {0, 0}, {110, 60}).ok());
+    const auto before = upkeep.landmarks.read();
+    upkeep.append.landmarks->seq_lens = upkeep.array(each.seq_lens);
+    upkeep.append.landmarks->cu_seqlens = upkeep.array(each.cu_seqlens);
+    const Status status = append_kv<T>(device, upkeep.append);
+    if (device == kCpu) {
+      check_refused(status, each.code, {"landmarks."});
+      CHECK(upkeep.landmarks.difference(before) == "");
+    } else {
+      REQUIRE(status.ok());
+      const Ints to = {each.made[0] ? 150 : 110, each.made[1] ? 90 : 60};
+      CHECK(upkeep.landmarks.difference(
+                upkeep.landmarks.expected(upkeep.problem, before, {110, 60}, to)) == "");
+    }
+    CHECK(upkeep.landmarks.guards_intact());
+    CHECK(upkeep.kv.guards_intact());
+  }
 }
 
 }  // namespace

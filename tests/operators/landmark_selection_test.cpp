@@ -36,10 +36,11 @@ HIP_ATTN_OPERATOR_TEST_CASE("landmarks of every spread select what brute force s
   // More levels than the config reads: the finest one decides what the others hold.
   const std::vector<std::int64_t> levels =
       GENERATE(std::vector<std::int64_t>{8, 32}, std::vector<std::int64_t>{4, 8, 16, 32, 64});
-  CAPTURE(op, spread, levels.size());
+  const HipConfig config = GENERATE(landmark_config(), dense_landmark_config());
+  CAPTURE(op, spread, levels.size(), describe(config));
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, specs_of(op, 3));
   run_and_check_selection(
-      op, landmark_config(), problem,
+      op, config, problem,
       {.device = device, .landmarks = {.chunk_sizes = levels, .spread = spread}});
 }
 
@@ -47,15 +48,34 @@ HIP_ATTN_OPERATOR_TEST_CASE("landmark searches of every number of rows are those
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const std::int64_t group = GENERATE(1, 3, 4, 7, 16, 32, 64);
-  const bool sums = GENERATE(true, false);
-  if (op == Operator::kDecode && device != kCpu && group > 16) return;  // refused by the plan
+  const HipConfig config =
+      GENERATE(landmark_config(), with_maxima(landmark_config()), dense_landmark_config());
   for (std::int64_t rows = 1; rows <= kMaxDecodeRows; rows += group > 7 ? 7 : 1) {
-    CAPTURE(op, group, sums, rows);
+    CAPTURE(op, group, rows, describe(config));
     const auto problem =
         make_problem<TestType>({group, 1, least_head_dim()}, specs_of(op, rows), Values::kExact);
-    run_and_check_selection(op, sums ? landmark_config() : with_maxima(landmark_config()), problem,
+    run_and_check_selection(op, config, problem,
                             {.device = device, .scale = exact_scale<TestType>()});
   }
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("every key of chunks of every size selects what brute force selects") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const std::int32_t chunk_size = GENERATE(1, 4, 8, 16, 32, 64);
+  CAPTURE(op, chunk_size);
+  HipConfig config;
+  config.sink = 64;
+  config.window = 70;
+  config.block_q = 16;
+  config.stages = {{64, 1024, 4, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {chunk_size, 192, 2, ScanRule::kEveryKey, Reduction::kSoftmaxSum}};
+  // W0 is cut to blocks: the last chunk of a landmark stage may be a part of one.
+  const std::int64_t rows = op == Operator::kDecode ? 3 : 90;
+  const auto problem = make_problem<TestType>(
+      {6, 2, least_head_dim()}, {{2301, rows, 1}, {1000, rows, 2}, {300, rows, 3}}, Values::kExact);
+  run_and_check_selection(op, config, problem,
+                          {.device = device, .scale = exact_scale<TestType>()});
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of every rule select what brute force selects") {
@@ -92,14 +112,58 @@ HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of chunks that double select what brut
                           {.device = device, .scale = exact_scale<TestType>()});
 }
 
+/// infinite_hip_softmax_sum at a sixteenth of its sizes.
+HipConfig three_sums() {
+  HipConfig config;
+  config.sink = 8;
+  config.window = 10;
+  config.block_q = 8;
+  config.stages = {{32, 256, 4, ScanRule::kDescent, Reduction::kSoftmaxSum},
+                   {8, 64, 4, ScanRule::kDescent, Reduction::kSoftmaxSum},
+                   {4, 32, 1, ScanRule::kDescent, Reduction::kSoftmaxSum}};
+  config.max_first_chunks = 8;
+  return config;
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("several stages of sums follow a first one whose chunks double") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const bool is_preset = GENERATE(false, true);
+  HipConfig config = is_preset ? presets::infinite_hip_softmax_sum() : three_sums();
+  if (is_preset) config.max_first_chunks = 128;
+  CAPTURE(op, is_preset);
+  const std::int64_t rows = op == Operator::kDecode ? 2 : 20;
+  const std::vector<RequestSpec> specs =
+      is_preset ? std::vector<RequestSpec>{{40000, rows, 1}, {37001, rows, 2}}
+                : std::vector<RequestSpec>{
+                      {430, rows, 1}, {391, rows, 2}, {1011, rows, 3}, {750, rows, 4}};
+  const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, specs);
+  const auto result = run_attention(op, config, problem, {.device = device});
+  int decided = 0;
+  int units = 0;
+  for (const QueryBlock& block : query_blocks(problem, op, config)) {
+    for (std::int64_t head = 0; head < 2; ++head) {
+      const SearchResult expected = reference_select(problem, block, head, op, config);
+      REQUIRE(reference_chunk_size(config, 0, expected.w0) > config.stages[0].chunk_size);
+      ++units;
+      if (!expected.is_decided()) continue;
+      ++decided;
+      CAPTURE(block.request, block.p0, head);
+      CHECK(result.selection.unit(block.selection_row, head) == expected.blocks);
+    }
+  }
+  CAPTURE(units);
+  CHECK(3 * decided > units);
+}
+
 HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap are those of the logits that are summed") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  HipConfig config = landmark_config();
-  if (GENERATE(false, true)) {
-    for (ScanStage& stage : config.stages) stage.rule = ScanRule::kDescent;
-  }
-  const LogitOptions options[] = {{{}, {}},    {0.01f, {}}, {0.5f, {}},  {0.f, {}},
+  HipConfig descent = landmark_config();
+  for (ScanStage& stage : descent.stages) stage.rule = ScanRule::kDescent;
+  const HipConfig config = GENERATE_COPY(landmark_config(), dense_landmark_config(), descent);
+  // 1: some logits are tens above those that were read before them.
+  const LogitOptions options[] = {{{}, {}},    {0.01f, {}}, {0.5f, {}},  {1.f, {}},   {0.f, {}},
                                   {-0.2f, {}}, {{}, 0.7f},  {0.2f, 3.f}, {-0.1f, 2.f}};
   const auto problem = make_problem<TestType>({6, 2, least_head_dim()}, specs_of(op, 2));
   for (const LogitOptions& each : options) {
@@ -193,15 +257,16 @@ HIP_ATTN_OPERATOR_TEST_CASE("the landmark presets select what brute force select
 HIP_ATTN_OPERATOR_TEST_CASE("where all masses tie, the lower positions are selected") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  const HipConfig config = landmark_config();
-  // W0 is 32 + 96: whole chunks.
+  const bool is_dense = GENERATE(false, true);
+  const HipConfig config = is_dense ? dense_landmark_config() : landmark_config();
   const auto problem =
       make_problem<TestType>({4, 2, least_head_dim()}, {{448 + 40, 1, 1}}, Values::kTies);
   const auto result =
       run_attention(op, config, problem, {.device = device, .scale = exact_scale<TestType>()});
   for (std::int64_t head = 0; head < 2; ++head) {
     CHECK(result.selection.unit(0, head) ==
-          std::vector<std::int32_t>{8, 9, 10, 11, 12, 13, 14, 15});
+          (is_dense ? std::vector<std::int32_t>{4, 5, 6, 7}
+                    : std::vector<std::int32_t>{8, 9, 10, 11, 12, 13, 14, 15}));
   }
 }
 

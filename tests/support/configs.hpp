@@ -66,6 +66,13 @@ inline HipConfig landmark_config() {
   return config;
 }
 
+/// The same with blocks of 8 keys, the least that CUDA's dense search takes.
+inline HipConfig dense_landmark_config() {
+  HipConfig config = landmark_config();
+  config.stages.back().chunk_size = 8;
+  return config;
+}
+
 /// The same stages where maxima decide.
 inline HipConfig with_maxima(HipConfig config) {
   for (ScanStage& stage : config.stages) stage.reduction = Reduction::kMaximum;

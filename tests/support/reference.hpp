@@ -1,5 +1,5 @@
-/// The specification again, by brute force and straight from its text (DESIGN part 1): shares
-/// nothing with the library but the config.
+/// The specification again, by brute force and straight from its text (docs/guide/algorithm.md):
+/// shares nothing with the library but the config.
 #pragma once
 
 #include <algorithm>
@@ -29,6 +29,10 @@ struct SearchResult {
   std::vector<std::vector<Chunk>> survivors;  ///< of each stage
   std::vector<std::int64_t> key_reads;        ///< of each stage
   std::vector<std::int32_t> blocks;
+  double margin = kInfinity;  ///< the least of all stages' (StageResult)
+
+  /// No rounding exchanges a chunk for another.
+  [[nodiscard]] bool is_decided() const { return margin > 1e-4; }
 };
 
 inline std::int64_t reference_window_start(const HipConfig& config, std::int64_t p0) {
@@ -179,6 +183,9 @@ struct StageResult {
   std::vector<double> scores;  ///< of each; none where nothing can be dropped
   std::int64_t reads = 0;
   std::vector<Chunk> survivors;
+  /// Of sums: how far the best chunk that is dropped lies below the worst that is kept, relative to
+  /// the latter.
+  double margin = kInfinity;
 };
 
 /// Stage s of a search over the candidates before w0. `entering`: the survivors of the stage
@@ -203,6 +210,11 @@ StageResult reference_stage(const HipConfig& config, int s, std::int64_t w0,
   std::stable_sort(order.begin(), order.end(), [&](std::size_t x, std::size_t y) {
     return result.scores[x] > result.scores[y];
   });
+  if (stage.reduction == Reduction::kSoftmaxSum) {
+    const double threshold = result.scores[order[keep - 1]];
+    const double dropped = result.scores[order[keep]];
+    result.margin = threshold > 0 ? (threshold - dropped) / threshold : 0;
+  }
   order.resize(keep);
   std::sort(order.begin(), order.end());
   result.survivors.clear();
@@ -233,6 +245,7 @@ SearchResult reference_search(const HipConfig& config, std::int64_t w0, const Sc
     const StageResult stage = reference_stage(config, s, result.w0, chunks, scorer);
     result.key_reads[s] = stage.reads;
     result.survivors[s] = chunks = stage.survivors;
+    result.margin = std::min(result.margin, stage.margin);
   }
   result.blocks.clear();
   for (const Chunk& block : cut(chunks, config.block_k())) {

@@ -16,8 +16,8 @@
 
 namespace hip_attn::test {
 
-/// Relative distance of two scores of softmax sums that rounding may take for equal. CUDA's fast
-/// kernels keep a row's logits as float16: a logit below 32 is wrong by less than 2^-6.
+/// Relative distance of two scores of softmax sums that rounding may take for equal. CUDA's dense
+/// search keeps the mass that a row gives a chunk as bfloat16, wrong by up to 2^-9.
 inline double sum_tolerance(Device device) {
   return device.type == DeviceType::kCpu ? 1e-4 : 0x1p-6;
 }

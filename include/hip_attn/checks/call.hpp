@@ -286,9 +286,10 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   return args.cache ? check_cache(plan, *args.cache, batch) : Status{};
 }
 
-/// Outputs have memory of their own.
+/// Outputs have memory of their own. Of landmarks those count that the search reads.
 template <Element T, StoredFor<T> C>
-Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
+Status check_overlaps(const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                      Workspace workspace) {
   const TensorView<std::byte, 1> scratch(workspace.data(),
                                          {static_cast<std::int64_t>(workspace.size())});
   const auto check_output = [&](const Extent& output) -> Status {
@@ -296,6 +297,13 @@ Status check_overlaps(const AttentionArgs<T, C>& args, Workspace workspace) {
          {extent_of("q", args.q), extent_of("kv.pages.k", args.kv.pages.k),
           extent_of("kv.pages.v", args.kv.pages.v), extent_of("workspace", scratch)}) {
       HIP_ATTN_RETURN_IF_ERROR(check_disjoint(output, input));
+    }
+    if (args.selection || !plan.config.uses_landmarks()) return {};
+    for (const ScanStage& stage : plan.config.stages) {
+      if (stage.rule != ScanRule::kLandmark) break;
+      const LandmarkLevel<const C>& level = *args.landmarks->find(stage.chunk_size);
+      const Name name("landmarks.levels", &level - args.landmarks->levels.data(), ".rows");
+      HIP_ATTN_RETURN_IF_ERROR(check_disjoint(output, extent_of(name, level.rows)));
     }
     return {};
   };

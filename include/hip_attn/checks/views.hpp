@@ -24,20 +24,21 @@ namespace hip_attn::detail {
 inline constexpr std::size_t kAlignment = 16;  ///< bytes, of data and rows
 
 /// The name of an argument, put together only when a message needs it: checks that pass allocate
-/// nothing. Written "prefix" + "field" + "[index]".
+/// nothing. Written "prefix" + "[index]" + "field".
 struct Name {
   std::string_view prefix;
-  std::string_view field;
   std::int64_t index = -1;  // -1: none
+  std::string_view field;
 
   // NOLINTNEXTLINE(google-explicit-constructor): a literal is a name
   constexpr Name(const char* name) : prefix(name) {}
   constexpr Name(std::string_view prefix_, std::string_view field_)
       : prefix(prefix_), field(field_) {}
-  constexpr Name(std::string_view prefix_, std::int64_t index_) : prefix(prefix_), index(index_) {}
+  constexpr Name(std::string_view prefix_, std::int64_t index_, std::string_view field_ = {})
+      : prefix(prefix_), index(index_), field(field_) {}
 
   [[nodiscard]] std::string str() const {
-    return index < 0 ? message(prefix, field) : message(prefix, "[", index, "]");
+    return index < 0 ? message(prefix, field) : message(prefix, "[", index, "]", field);
   }
 };
 

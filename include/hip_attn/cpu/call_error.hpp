@@ -18,12 +18,13 @@ class CallError {
         request_(other.request_),
         kv_head_(other.kv_head_),
         where_(other.where_),
-        value_(other.value_) {}
+        value_(other.value_),
+        level_(other.level_) {}
   CallError& operator=(const CallError&) = delete;
 
   enum class Kind : int {
     kPage,             ///< block_table(request, where) is value
-    kLandmarkPage,     ///< that of a level of landmarks
+    kLandmarkPage,     ///< landmarks.levels[level].block_table(request, where) is value
     kSelectionCount,   ///< selection.counts(where, kv_head) is value
     kSelectionWindow,  ///< selection.window_start(where, kv_head) is value
     kSelectionBlock,   ///< a block of selection.blocks(where, kv_head) is value
@@ -31,13 +32,14 @@ class CallError {
   };
 
   void report(Kind kind, std::int64_t request, std::int64_t kv_head, std::int64_t where,
-              std::int64_t value) noexcept {
+              std::int64_t value, int level = 0) noexcept {
     if (found_.exchange(true)) return;
     kind_ = kind;
     request_ = request;
     kv_head_ = kv_head;
     where_ = where;
     value_ = value;
+    level_ = level;
   }
 
   // To be read, and copied, once the call is complete.
@@ -47,6 +49,7 @@ class CallError {
   [[nodiscard]] std::int64_t kv_head() const noexcept { return kv_head_; }
   [[nodiscard]] std::int64_t where() const noexcept { return where_; }
   [[nodiscard]] std::int64_t value() const noexcept { return value_; }
+  [[nodiscard]] int level() const noexcept { return level_; }
 
  private:
   std::atomic<bool> found_ = false;
@@ -55,6 +58,7 @@ class CallError {
   std::int64_t kv_head_ = 0;
   std::int64_t where_ = 0;
   std::int64_t value_ = 0;
+  int level_ = 0;
 };
 
 }  // namespace hip_attn::cpu

@@ -14,14 +14,16 @@ namespace hip_attn::cpu {
 template <typename T>
 class LandmarkRows {
  public:
-  /// zeros: [D] elements of T.
-  LandmarkRows(const LandmarkLevel<const T>& level, std::int64_t request, std::int64_t kv_head,
-               const T* zeros, CallError& error) noexcept
-      : level_(level),
-        head_(level.rows.data + kv_head * level.rows.strides[2]),
-        chunk_shift_(std::countr_zero(static_cast<std::uint64_t>(level.chunk_size))),
-        table_(level.block_table ? level.block_table->data + request * level.block_table->strides[0]
-                                 : nullptr),
+  /// Of the level of this chunk size, which there is. zeros: [D] elements of T.
+  LandmarkRows(const Landmarks<const T>& landmarks, std::int64_t chunk_size, std::int64_t request,
+               std::int64_t kv_head, const T* zeros, CallError& error) noexcept
+      : level_(*landmarks.find(chunk_size)),
+        number_(static_cast<int>(&level_ - landmarks.levels.data())),
+        head_(level_.rows.data + kv_head * level_.rows.strides[2]),
+        chunk_shift_(std::countr_zero(static_cast<std::uint64_t>(chunk_size))),
+        table_(level_.block_table
+                   ? level_.block_table->data + request * level_.block_table->strides[0]
+                   : nullptr),
         request_(request),
         kv_head_(kv_head),
         zeros_(zeros),
@@ -34,7 +36,7 @@ class LandmarkRows {
       const std::int64_t column = landmark / level_.landmarks_per_page();
       const std::int64_t page = table_ ? table_[column] : request_;
       if (page < 0 || page >= level_.num_pages()) {
-        error_.report(CallError::Kind::kLandmarkPage, request_, kv_head_, column, page);
+        error_.report(CallError::Kind::kLandmarkPage, request_, kv_head_, column, page, number_);
         hi[i] = lo[i] = zeros_;
         continue;
       }
@@ -46,6 +48,7 @@ class LandmarkRows {
 
  private:
   const LandmarkLevel<const T>& level_;
+  int number_;  // of the level in Landmarks::levels
   const T* head_;
   int chunk_shift_;
   const std::int32_t* table_;

@@ -22,7 +22,9 @@
 
 namespace hip_attn::cpu {
 
-inline Status to_status(const CallError& error, std::int64_t num_pages) {
+/// What a call with these arguments met, in words.
+template <Element T, StoredFor<T> C>
+Status to_status(const CallError& error, const AttentionArgs<T, C>& args) {
   using Kind = CallError::Kind;
   if (!error.found()) return {};
   const std::int64_t value = error.value();
@@ -30,11 +32,13 @@ inline Status to_status(const CallError& error, std::int64_t num_pages) {
     case Kind::kPage:
       return {StatusCode::kInvalidPage,
               detail::message("kv.block_table[", error.request(), "][", error.where(), "] is ",
-                              value, "; pages are 0 to ", num_pages - 1)};
+                              value, "; pages are 0 to ", args.kv.pages.num_pages() - 1)};
     case Kind::kLandmarkPage:
       return {StatusCode::kInvalidPage,
-              detail::message("a block table of landmarks holds ", value, " in [", error.request(),
-                              "][", error.where(), "], which is no page of its level")};
+              detail::message(
+                  "landmarks.levels[", error.level(), "].block_table[", error.request(), "][",
+                  error.where(), "] is ", value, "; pages are 0 to ",
+                  args.landmarks->levels[static_cast<std::size_t>(error.level())].num_pages() - 1)};
     case Kind::kSelectionCount:
       return {StatusCode::kInvalidSelection,
               detail::message("selection.counts[", error.where(), "][", error.kv_head(), "] is ",
@@ -112,7 +116,7 @@ Status run_call(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C
   HIP_ATTN_RETURN_IF_ERROR(check_call(op, plan, args, workspace));
   HIP_ATTN_RETURN_IF_ERROR(check_traits<Traits>(plan));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_lengths(plan, args));
-  return to_status(run_attention<Traits>(plan, args, workspace.data()), args.kv.pages.num_pages());
+  return to_status(run_attention<Traits>(plan, args, workspace.data()), args);
 }
 
 /// One part of a team.
@@ -142,7 +146,7 @@ Status run_part(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C
   if (!mine.status().ok()) return mine.status();
   auto& call = *static_cast<Call<Traits, T, C>*>(mine.call());
   call.work(part);
-  return to_status(call.error(), args.kv.pages.num_pages());
+  return to_status(call.error(), args);
 }
 
 /// hip_attn::plan_prefill and plan_decode for kernels of these traits.

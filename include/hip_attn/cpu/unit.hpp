@@ -181,8 +181,7 @@ class Unit {
   }
 
   void use_landmarks(std::int64_t chunk_size) {
-    landmarks_.emplace(*args_.landmarks->find(chunk_size), block_.request, kv_head_, zeros_,
-                       error_);
+    landmarks_.emplace(*args_.landmarks, chunk_size, block_.request, kv_head_, zeros_, error_);
     split_queries(memory_.queries, queries_.layout().size(), memory_.parts);
   }
 

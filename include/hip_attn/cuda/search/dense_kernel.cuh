@@ -1,7 +1,8 @@
 /// The search of prefill for configurations of landmark and every-key stages with softmax sums, on
 /// compute capability 9.0. Each stage is a dense scan by the warpgroups of a thread block, or of a
 /// cluster where there are few units (dense_scan.cuh), and sums over rows (dense_masses.cuh). Two
-/// blocks share a multiprocessor, so that one selects while the other multiplies.
+/// blocks share a multiprocessor up to head dim 128, so that one selects while the other
+/// multiplies.
 #pragma once
 
 #include <cstddef>
@@ -151,9 +152,9 @@ class DenseStages {
     atomicAdd(work.params.counters + s, static_cast<unsigned long long>(reads));
   }
 
-  std::byte* ring_;
-  std::uint16_t* present_;
-  float* normalisers_;  ///< of the pooled rows
+  std::byte* ring_;         ///< tiles of all warpgroups; between scans queries or scores
+  std::uint16_t* present_;  ///< [warpgroups][kDenseSlots][4]
+  float* normalisers_;      ///< of the pooled rows
   std::int32_t* lists_[2];
   int pooled_by_ = 0;  ///< what queries_ are pooled by; 0: nothing, or one tile of several
   DenseQueries<kHeadDim> queries_;
@@ -193,7 +194,7 @@ inline bool is_dense_search(const SearchPlan& plan) {
   return plan.num_stages > 0;
 }
 
-/// What its stages leave in the workspace of a team at most.
+/// What a stage leaves in the workspace of a team, at most.
 inline std::size_t dense_mass_bytes(const SearchPlan& plan, const ScanSize* scans) {
   std::size_t most = 0;
   for (int s = 0; s < plan.num_stages; ++s) {

@@ -1,10 +1,11 @@
 /// What a dense scan leaves behind of a stage (dense_scan.cuh), in the workspace, and the scores
 /// that are made of it: the softmax sum (docs/guide/algorithm.md, "From rows to a score").
 ///
-/// Logits are in units of log 2. A row has no logit of a chunk but a mass, 2^(logit - reference),
-/// and a reference for each step of the scan, its largest logit there: 16 bits then hold a mass to
-/// 1 part in 512 however small it is. Sums are taken in an order that depends neither on the number
-/// of thread blocks nor on other units.
+/// Logits are in units of log 2. What is kept of a row and a chunk is not the logit but a mass,
+/// 2^(logit - reference), as bfloat16: to 1 part in 512 whatever its size. The reference is the
+/// row's largest logit in the first step of a sum tile. It is raised where a later step of the tile
+/// has a logit far above it, and each step keeps the one that its masses were made with. Sums are
+/// taken in an order that depends neither on the number of thread blocks nor on other units.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,8 @@ namespace hip_attn::cuda {
 /// Rows of a tile of products, and rows of keys or landmarks of one step.
 inline constexpr int kDenseRowShift = 6;
 inline constexpr int kDenseRows = 1 << kDenseRowShift;
-/// log2 of the chunks whose masses a row adds up at once, in ascending order of these tiles.
+/// A sum tile is the chunks whose masses a row adds up by themselves; tiles are then added up in
+/// ascending order. log2 of its chunks.
 inline constexpr int kSumTileShift = 6;
 static_assert(kSumTileChunks == 1 << kSumTileShift);
 
@@ -39,7 +41,7 @@ struct DenseMasses {
   float2* states;         ///< [sum tiles][rows]: reference, sum of masses
   int rows;               ///< padded to tiles
 
-  /// Of a stage with so many rows and chunks, which have at least chunks / steps to a step.
+  /// For a stage of so many padded rows, chunks and steps, or fewer.
   __host__ __device__ static std::size_t bytes(std::int64_t rows, std::int64_t chunks,
                                                std::int64_t steps) {
     return static_cast<std::size_t>(rows) *
@@ -87,14 +89,15 @@ __device__ void merge_dense_states(const DenseMasses& masses, int count, std::in
 }
 
 /// The score of every chunk of the steps of this warp, which is one of `num_warps`:
-/// put(chunk, score). kGroups: four chunks each, that a step has.
+/// put(chunk, score). A step has up to kGroups groups of four chunks. Eight lanes share a chunk,
+/// each has eight rows of every tile of 64.
 template <int kGroups, typename Put>
 __device__ void score_dense_steps(const DenseMasses& masses, const float* normalisers,
                                   std::int32_t chunks, int chunks_per_step, int warp, int num_warps,
                                   Put&& put) {
   constexpr std::uint32_t kAll = 0xffffffffu;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int part = lane % 8;  // which eight rows of a tile
+  const int part = lane % 8;
 #pragma unroll 1
   for (std::int32_t step = warp; step * chunks_per_step < chunks; step += num_warps) {
     const std::int32_t first = step * chunks_per_step + lane / 8;

@@ -13,11 +13,10 @@
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/wgmma.cuh"
-#include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
 #include "hip_attn/cuda/rows/tile_loader.cuh"
-#include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/dense_masses.cuh"
+#include "hip_attn/cuda/search/dense_sources.cuh"
 
 namespace hip_attn::cuda {
 
@@ -38,105 +37,11 @@ struct DenseQueries {
   }
 };
 
-/// max(q, 0) or min(q, 0) of two elements; a NaN stays one.
-template <typename Element, bool kPositive>
-__device__ std::uint32_t part_of(std::uint32_t pair) {
-  std::uint32_t result;
-  if constexpr (std::is_same_v<Element, float16>) {
-    if constexpr (kPositive) {
-      asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
-    } else {
-      asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
-    }
-  } else {
-    if constexpr (kPositive) {
-      asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
-    } else {
-      asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(pair), "r"(0u));
-    }
-  }
-  return result;
-}
-
 /// Rows of a tile that a warpgroup copies at once, eight lanes to each.
 inline constexpr int kDensePassRows = 16;
 inline constexpr int kDensePasses = kDenseRows / kDensePassRows;
 /// Tiles of a ring.
 inline constexpr int kDenseSlots = 3;
-
-/// A row by position (of a key, or number of a landmark) and its page, -1 where there is none.
-struct DensePlace {
-  std::int32_t position;
-  std::int32_t page;
-};
-
-/// Landmarks of a list of chunks: a step's tile has hi of 32 chunks, then lo.
-template <typename Stored>
-class LandmarkSource {
- public:
-  static constexpr bool kIsLandmarks = true;
-
-  __device__ LandmarkSource(const LandmarkTensor<Stored>& landmarks, int request, int kv_head,
-                            const ChunkList& chunks)
-      : rows_(landmarks, request, kv_head), chunks_(chunks) {}
-
-  /// log2 of the chunks of a step.
-  __device__ int step_shift() const { return kLandmarkStepShift; }
-
-  /// Where row `row` of a tile is.
-  __device__ DensePlace look_up(std::int32_t step, int row) const {
-    const std::int32_t chunk = (step << kLandmarkStepShift) + row % kLandmarksPerStep;
-    const bool exists = chunk < chunks_.count;
-    const std::int32_t number = exists ? chunks_.start(chunk) >> chunks_.chunk_shift : 0;
-    return {number, rows_.pages.page_where(number, exists)};
-  }
-  /// Null: it has no page.
-  __device__ const Stored* row(const DensePlace& place, int row) const {
-    const RowSlot slot = rows_.pages.slot(place.position, place.page);
-    if (slot.page < 0) return nullptr;
-    return rows_.hi.row(slot) + (row < kLandmarksPerStep ? 0 : rows_.lo_offset);
-  }
-
- private:
-  LandmarkRows<Stored> rows_;
-  const ChunkList& chunks_;
-};
-
-/// Every key of a list of chunks of 8 to 64 keys, 64 keys to a step. A lane of a product has
-/// columns 2 t and 2 t + 1 of every eight; keys are put where a lane then has neighbours, 8 t to 8
-/// t + 7 of each half of a step.
-template <typename Stored>
-class KeySource {
- public:
-  static constexpr bool kIsLandmarks = false;
-
-  __device__ KeySource(const KvTensors<Stored>& kv, int request, int kv_head,
-                       const ChunkList& chunks, std::int32_t end)
-      : pages_(kv.map, request), keys_(kv.k, kv_head), chunks_(chunks), end_(end) {}
-
-  /// log2 of the chunks of a step.
-  __device__ int step_shift() const { return kDenseRowShift - chunks_.chunk_shift; }
-
-  __device__ DensePlace look_up(std::int32_t step, int row) const {
-    // Column 8 j + 2 t + b of the product has key 8 t + 2 (j % 4) + b of half j / 4.
-    const int key = row / 32 * 32 + row % 8 / 2 * 8 + row / 8 % 4 * 2 + row % 2;
-    const int shift = chunks_.chunk_shift;
-    const std::int32_t chunk = (step << step_shift()) + (key >> shift);
-    const bool has_chunk = chunk < chunks_.count;
-    const std::int32_t position = has_chunk ? chunks_.start(chunk) + (key & ((1 << shift) - 1)) : 0;
-    return {position, pages_.page_where(position, has_chunk && position < end_)};
-  }
-  __device__ const Stored* row(const DensePlace& place, int /*row*/) const {
-    const RowSlot slot = pages_.slot(place.position, place.page);
-    return slot.page < 0 ? nullptr : keys_.row(slot);
-  }
-
- private:
-  RequestPages pages_;
-  PagedRows<Stored> keys_;
-  const ChunkList& chunks_;
-  std::int32_t end_;
-};
 
 /// Scans the sum tiles `first`, `first` + `stride`, ... of a stage for one tile of query rows with
 /// one warpgroup, and leaves their masses.
@@ -154,7 +59,7 @@ class DenseScan {
   static constexpr int kColumns = kIsLandmarks ? kLandmarksPerStep : kDenseRows;
 
   /// warpgroup: this one, the same value in a register of all lanes. ring: kDenseSlots tiles of it;
-  /// present: [kDenseSlots][4].
+  /// present: [kDenseSlots][4 warps], which rows of a tile are there.
   __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
                        std::int32_t num_chunks, int row_tile, const Stored* fallback_row,
                        int warpgroup, std::uint32_t ring, std::uint16_t* present)
@@ -195,7 +100,8 @@ class DenseScan {
     for (std::int32_t i = 0; i < steps; ++i) {
       wait_for_groups<1>();
       sm90::fence_for_tensor_cores();
-      // All have copied their rows of this step, and are done with the step before.
+      // The warpgroup has copied the rows of this step and is done with the slot of the step
+      // before, which the copies below fill.
       sm90::sync_warpgroup(warpgroup_);
       float c[kColumns / 2];
       multiply(queries, slot, c, [&] {
@@ -221,7 +127,7 @@ class DenseScan {
 
   // ---- Copies -----------------------------------------------------------------------------------
 
-  /// Of this warpgroup's steps.
+  /// The steps of this warpgroup.
   __device__ std::int32_t count_steps(int first, int stride) const {
     const std::int32_t per_step = 1 << (kSumTileShift - tile_shift_);
     const std::int32_t all = (num_chunks_ + per_step - 1) / per_step;
@@ -240,7 +146,7 @@ class DenseScan {
 
   __device__ void look_up(std::int32_t step) { place_ = source_.look_up(step, own_row()); }
 
-  /// Once the page that was looked up is there.
+  /// Waits for the page that was looked up, and makes addresses of it.
   __device__ void find_row() {
     const Stored* const row = source_.row(place_, own_row());
     address_ = reinterpret_cast<unsigned long long>(row ? row : fallback_row_);
@@ -314,7 +220,10 @@ class DenseScan {
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
 #pragma unroll
-      for (int w = 0; w < 4; ++w) part[i][w] = part_of<Element, kPositive>(queries.words[i][w]);
+      for (int w = 0; w < 4; ++w) {
+        const std::uint32_t pair = queries.words[i][w];
+        part[i][w] = kPositive ? positive_pair<Element>(pair) : negative_pair<Element>(pair);
+      }
     }
     sm90::wgmma_begin();
 #pragma unroll
@@ -326,8 +235,9 @@ class DenseScan {
 
   // ---- Masses -----------------------------------------------------------------------------------
 
-  /// Logits made of products where a factor alone does not do it: some are missing, capped, or the
-  /// scale is negative. kBounded: none is NaN, which counts as -inf, or +inf.
+  /// Turns products into logits where multiplying by the scale alone does not: some rows of the
+  /// tile are missing, logits are capped, or the scale is not positive. kBounded: a NaN becomes
+  /// -inf, as it counts, and +inf a finite number.
   template <bool kBounded>
   __device__ void prepare(float (&c)[kColumns / 2], uint2 present, float scale,
                           bool is_capped) const {
@@ -340,14 +250,15 @@ class DenseScan {
           logit =
               logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f));
         }
-        if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), 3.4e38f);
+        if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), kMostLogit);
         c[4 * j + i] = is_present(present, j, i % 2) ? logit : -INFINITY;
       }
     }
   }
   static constexpr float kTwoLog2e = 2.88539008f;
+  static constexpr float kMostLogit = 3.4e38f;
 
-  /// Takes in a step's products; begins: a sum tile.
+  /// Takes in a step's products. begins: it is the first of a sum tile.
   __device__ void take(float (&c)[kColumns / 2], std::int32_t step, uint2 present, bool begins) {
     float scale = logits_.scale_log2;
     const bool is_capped = logits_.softcap_log2 > 0.f;
@@ -360,7 +271,7 @@ class DenseScan {
       references_[0] = references_[1] = -INFINITY;
       sums_[0] = sums_[1] = 0.f;
     }
-    // Of a tile's first step, as a rule.
+    // Rows have no reference in a tile's first step, and later only while they have no logit.
     if (__any_sync(kAll, fminf(references_[0], references_[1]) == -INFINITY)) {
       float max[2];
       largest(c, scale, max);
@@ -383,7 +294,7 @@ class DenseScan {
     }
   }
 
-  /// The rows' largest logits of a step.
+  /// The largest logit of each row of the lane in a step.
   __device__ static void largest(const float (&c)[kColumns / 2], float scale, float (&max)[2]) {
     max[0] = max[1] = -INFINITY;
 #pragma unroll
@@ -398,9 +309,10 @@ class DenseScan {
     }
   }
 
-  /// False, and nothing done: a logit is NaN, or too large for its row's reference.
+  /// False where a logit of the warp's rows is NaN, or too large for its row's reference; then
+  /// nothing is kept.
   __device__ bool add_masses(const float (&c)[kColumns / 2], std::int32_t step, float scale) {
-    // Of the lane's columns of each chunk, or of each half of a step's keys.
+    // Masses of this lane: of its eight chunks, or of its eight keys in each half of a step.
     constexpr int kParts = kIsLandmarks ? 8 : 2;
     float masses[2][kParts];
     float sums[2];
@@ -452,7 +364,9 @@ class DenseScan {
     store(masses, step);
     return true;
   }
-  static constexpr float kMostMass = 1e30f;  ///< sums of a tile stay finite, and so do bfloat16s
+  /// About 2^40. Masses and sums of a tile stay finite, and a chunk whose factor is lost to
+  /// underflow (score_dense_steps) has less than 2^-86 of its row.
+  static constexpr float kMostMass = 1e12f;
 
   __device__ void store(const float (&masses)[2][8], std::int32_t step) const {
 #pragma unroll
@@ -513,7 +427,7 @@ class DenseScan {
   const DenseMasses& masses_;
   LogitScale logits_;
   std::int32_t num_chunks_;
-  int row_;  ///< place of this lane's two rows
+  int row_;  ///< place (dense_row) of the first of this lane's two rows
   const Stored* fallback_row_;
   int warpgroup_;
   std::uint32_t ring_;
