@@ -24,8 +24,9 @@ namespace hip_attn::cuda {
 ///   landmarks, whose lower bounds lie behind the upper ones;
 /// - position(group, within, i): where row i < 16 stands among the rows of `pages`, -1 if nowhere;
 /// - row(slot): of a slot that has a page; with kHalves 2, lower(row);
-/// - gather(values, sums): what 16 rows' logits, this lane's of rows g and g + 8 (g = lane / 4),
-///   come to for their chunks; called by the whole warp;
+/// - gather(values, sums): what 16 rows' logits come to for their chunks, values[half][i] this
+///   lane's of row g + 8 half (g = lane / 4) and query row 2 t + i (t = lane % 4); called by the
+///   whole warp;
 /// - chunk(group, half): the chunk that this lane writes down of row g + 8 * half, -1: none;
 /// - add(a, b, sums): from two tiles of a group.
 
@@ -38,7 +39,7 @@ struct RowsOfChunks {
   const ChunkList& chunks;
 
   __device__ std::int32_t num_groups() const { return (chunks.count + 15) / 16; }
-  __device__ static void gather(float (&)[2], bool /*sums*/) {}
+  __device__ static void gather(float (&)[2][2], bool /*sums*/) {}
   __device__ std::int32_t chunk(std::int32_t group, int half) const {
     const std::int32_t i = group * 16 + half * 8 + tile_scan::lane() / 4;
     return i < chunks.count ? i : -1;
@@ -122,34 +123,50 @@ struct EveryKeyTiles : KeysOfChunks<Stored> {
   }
 
   /// Every lane of a chunk gets the largest of its keys' logits, or the log of their sum.
-  __device__ void gather(float (&values)[2], bool sums) const {
+  __device__ void gather(float (&values)[2][2], bool sums) const {
     constexpr std::uint32_t kAll = 0xffffffffu;
     const bool both = chunks.chunk_shift > 3;  // rows g and g + 8 are of one chunk
-    const int shift = min(chunks.chunk_shift, 3);
-    float max[2] = {values[0], values[1]};
-    if (both) max[0] = max[1] = fmaxf(max[0], max[1]);
+    const int end = 4 << min(chunks.chunk_shift, 3);
+    float max[2][2];
 #pragma unroll
-    for (int step = 0; step < 3; ++step) {
-      if (step >= shift) break;
+    for (int i = 0; i < 2; ++i) {
+      const float of_both = fmaxf(values[0][i], values[1][i]);
+      max[0][i] = both ? of_both : values[0][i];
+      max[1][i] = both ? of_both : values[1][i];
+    }
+#pragma unroll 1
+    for (int lanes = 4; lanes < end; lanes *= 2) {
 #pragma unroll
-      for (float& each : max) each = fmaxf(each, __shfl_xor_sync(kAll, each, 4 << step));
+      for (int i = 0; i < 4; ++i) {
+        float& each = max[i / 2][i % 2];
+        each = fmaxf(each, __shfl_xor_sync(kAll, each, lanes));
+      }
     }
     if (sums) {
-      float sum[2] = {mass_of(values[0], max[0]), mass_of(values[1], max[1])};
-      if (both) sum[0] = sum[1] = sum[0] + sum[1];
+      float sum[2][2];
 #pragma unroll
-      for (int step = 0; step < 3; ++step) {
-        if (step >= shift) break;
+      for (int i = 0; i < 2; ++i) {
+        const float lower = mass_of(values[0][i], max[0][i]);
+        const float upper = mass_of(values[1][i], max[1][i]);
+        sum[0][i] = both ? lower + upper : lower;
+        sum[1][i] = both ? lower + upper : upper;
+      }
+#pragma unroll 1
+      for (int lanes = 4; lanes < end; lanes *= 2) {
 #pragma unroll
-        for (float& each : sum) each += __shfl_xor_sync(kAll, each, 4 << step);
+        for (int i = 0; i < 4; ++i) {
+          float& each = sum[i / 2][i % 2];
+          each += __shfl_xor_sync(kAll, each, lanes);
+        }
       }
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (max[half] != kNoLogit) max[half] += __log2f(sum[half]);
+      for (int i = 0; i < 4; ++i) {
+        float& each = max[i / 2][i % 2];
+        if (each != kNoLogit) each += __log2f(sum[i / 2][i % 2]);
       }
     }
-    values[0] = max[0];
-    values[1] = max[1];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[i / 2][i % 2] = max[i / 2][i % 2];
   }
 
   __device__ std::int32_t chunk(std::int32_t group, int half) const {
@@ -306,30 +323,27 @@ class TileScan {
   __device__ void take(const Tiles& tiles, const Cursor& at, std::uint32_t exist,
                        std::byte* slot) const {
     const bool exists[2] = {(exist >> lane() / 4 & 1u) != 0, (exist >> (lane() / 4 + 8) & 1u) != 0};
-    float best[2] = {kNoLogit, kNoLogit};
+    float best[2][2] = {{kNoLogit, kNoLogit}, {kNoLogit, kNoLogit}};
 #pragma unroll 1
     for (int first = 0; first < num_rows; first += kRowsPerTile) {
       float c[4];
       multiply<Tiles::kHalves>(first, slot, c);
+      float values[2][2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float values[2];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          values[half] = exists[half] ? logits(c[2 * half + i]) : kNoLogit;
-          best[half] = fmaxf(best[half], values[half]);
-        }
-        if (!logits.sums) continue;
-        tiles.gather(values, true);
-        const int row = first + lane() % 4 * 2 + i;
-        if (row < num_rows) put(tiles, at, row, values);
+      for (int i = 0; i < 4; ++i) {
+        float& value = values[i / 2][i % 2];
+        value = exists[i / 2] ? logits(c[i]) : kNoLogit;
+        best[i / 2][0] = fmaxf(best[i / 2][0], value);
       }
+      if (!logits.sums) continue;
+      tiles.gather(values, true);
+      put(tiles, at, first + lane() % 4 * 2, values);
     }
     if (logits.sums) return;
 #pragma unroll
-    for (float& each : best) {
-      each = fmaxf(each, __shfl_xor_sync(kAll, each, 1));
-      each = fmaxf(each, __shfl_xor_sync(kAll, each, 2));
+    for (auto& each : best) {
+      each[0] = fmaxf(each[0], __shfl_xor_sync(kAll, each[0], 1));
+      each[0] = fmaxf(each[0], __shfl_xor_sync(kAll, each[0], 2));
     }
     tiles.gather(best, false);
     if (lane() % 4 == 0) put(tiles, at, 0, best);
@@ -360,15 +374,25 @@ class TileScan {
     }
   }
 
+  /// values[half][i], of rows `row` + i of the logits, as far as there are so many.
   template <typename Tiles>
   __device__ void put(const Tiles& tiles, const Cursor& at, int row,
-                      const float (&values)[2]) const {
+                      const float (&values)[2][2]) const {
+    if (row >= logits.rows.num_rows) return;
+    const bool has_second = row + 1 < logits.rows.num_rows;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const std::int32_t chunk = tiles.chunk(at.group, half);
       if (chunk < 0) continue;
       float* const place = logits.rows.at(row, chunk);
-      *place = at.within == 0 ? values[half] : tiles.add(*place, values[half], logits.sums);
+      float* const second = place + logits.rows.stride;
+      if (at.within == 0) {
+        *place = values[half][0];
+        if (has_second) *second = values[half][1];
+      } else {
+        *place = tiles.add(*place, values[half][0], logits.sums);
+        if (has_second) *second = tiles.add(*second, values[half][1], logits.sums);
+      }
     }
   }
 };
