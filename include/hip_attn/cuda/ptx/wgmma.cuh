@@ -103,14 +103,14 @@ template <typename T>
 __device__ inline void wgmma_64x32(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b,
                                    bool accumulate) {
 #if HIP_ATTN_SM90A
-#define HIP_ATTN_WGMMA_REGISTERS(type)                                                 \
-  asm volatile(                                                                        \
-      "{\n .reg .pred p;\n setp.ne.b32 p, %21, 0;\n"                                   \
-      " wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                     \
-      " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, "  \
-      "%20, p, 1, 1, 0;\n}"                                                            \
-      : HIP_ATTN_D8(d, 0), HIP_ATTN_D8(d, 8)                                           \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                            \
+#define HIP_ATTN_WGMMA_REGISTERS(type)                                                \
+  asm volatile(                                                                       \
+      "{\n .reg .pred p;\n setp.ne.b32 p, %21, 0;\n"                                  \
+      " wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                    \
+      " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, " \
+      "%20, p, 1, 1, 0;\n}"                                                           \
+      : HIP_ATTN_D8(d, 0), HIP_ATTN_D8(d, 8)                                          \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),                           \
         "r"(static_cast<std::int32_t>(accumulate)))
   if constexpr (std::is_same_v<T, float16>) {
     HIP_ATTN_WGMMA_REGISTERS("f16");
