@@ -190,8 +190,8 @@ TEST_CASE("engine: forks select by the landmarks of their own prefix") {
 }
 
 TEST_CASE("engine: decode steps complete landmarks that later ones select by") {
-  constexpr std::int64_t kPrompt = 1000;
-  constexpr std::int64_t kLength = 1500;
+  constexpr std::int64_t kPrompt = 1100;
+  constexpr std::int64_t kLength = 1450;
   const auto tokens = haystack_tokens(kLength);
   Engine engine(bundled_model(), hip_attention(landmark_config()), options_for(kLength));
   Sequence sequence = engine.new_sequence();
@@ -244,9 +244,10 @@ TEST_CASE("engine: landmarks of more chunk sizes than a cache can have are refus
 }
 
 TEST_CASE("engine: a text longer than a landmark preset was made for is refused by name") {
-  require_error(ErrorCode::kAttention, "landmark", [] {
-    Engine engine(bundled_model(), hip_attention(hip_attn::presets::landmark(1 << 18)),
-                  options_for(1 << 19));
+  hip_attn::HipConfig config = hip_attn::presets::landmark(1 << 12);
+  config.max_first_chunks = 128;
+  require_error(ErrorCode::kAttention, "landmark", [&] {
+    Engine engine(bundled_model(), hip_attention(config), options_for(1 << 14));
   });
 }
 

@@ -62,7 +62,7 @@ TEST_CASE("config: what does not change the result is accepted") {
                                                    {"is_causal", true},
                                                    {"quantization_config", nullptr},
                                                    {"sliding_window", nullptr},
-                                                   {"sliding_window", 32768},
+                                                   {"sliding_window", 131072},
                                                    {"layer_types", Json(6, "full_attention")},
                                                    {"no_such_key", {1, 2}}};
   for (const auto& [key, value] : kNeutral) {

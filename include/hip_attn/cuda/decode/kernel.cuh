@@ -76,17 +76,19 @@ __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
 template <typename Traits, typename Team, bool kAtOnce, DecodeSearchKind kSearch>
 __global__ void __launch_bounds__(kDecodeThreads, 1)
     decode_kernel(const __grid_constant__ DecodeParams<StoredOf<Traits>> params) {
-  extern __shared__ __align__(128) std::byte shared_memory[];
-  Team team(params, shared_memory);
-  if constexpr (kAtOnce) {
-    team.wait_for_upstream(params, [&] { KeysAhead<Traits, Team>(params, team).ask(); });
-  } else {
-    team.wait_for_upstream(params);
+  if constexpr (Team::kIsBuilt) {
+    extern __shared__ __align__(128) std::byte shared_memory[];
+    Team team(params, shared_memory);
+    if constexpr (kAtOnce) {
+      team.wait_for_upstream(params, [&] { KeysAhead<Traits, Team>(params, team).ask(); });
+    } else {
+      team.wait_for_upstream(params);
+    }
+    team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
+      DecodeUnit<Traits, Team> unit(params, team, team_number, request, kv_head, shared_memory);
+      decode_unit<kAtOnce, kSearch>(unit);
+    });
   }
-  team.for_each_unit(params, [&](int team_number, int request, int kv_head) {
-    DecodeUnit<Traits, Team> unit(params, team, team_number, request, kv_head, shared_memory);
-    decode_unit<kAtOnce, kSearch>(unit);
-  });
 }
 
 }  // namespace hip_attn::cuda

@@ -1,8 +1,6 @@
 /// Thread blocks that work on one unit together: they meet at barriers and send one another floats.
 #pragma once
 
-#include <cooperative_groups.h>
-
 #include <cstddef>
 #include <cstdint>
 
@@ -24,10 +22,17 @@ class ClusterTeam {
   /// cluster kernels up to 3 % (H200, docs/lab/decode.md).
   static constexpr bool kFloatRows = false;
 
+  /// Whether the architecture being compiled has clusters. Kernels for others are never launched,
+  /// and empty.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  static constexpr bool kIsBuilt = true;
+#else
+  static constexpr bool kIsBuilt = false;
+#endif
+
   __device__ void sync() {
     await_blocks();
-    cooperative_groups::this_cluster().sync();
+    asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
   }
 
   /// `memory`: the block's shared memory.
@@ -145,22 +150,6 @@ class ClusterTeam {
     }
     parity_ ^= 1;
   }
-#else  // compiled for every architecture, launched on none that lacks clusters
-  template <typename T>
-  __device__ ClusterTeam(const DecodeParams<T>& params, std::byte* memory)
-      : inbox_(reinterpret_cast<float*>(memory + params.layout.inbox)) {}
-  template <typename... Arguments>
-  __device__ static void wait_for_upstream(const Arguments&...) {}
-  __device__ static bool upstream_has_ended() { return true; }
-  __device__ static void sync() { __trap(); }
-  __device__ void await_blocks() const {}
-  __device__ void expect(int) const {}
-  struct Mailbox {};
-  __device__ Mailbox mailbox(int, int) const { return {}; }
-  template <typename V>
-  __device__ static void send(Mailbox, V) {}
-  __device__ void receive() {}
-#endif
   __device__ int size() const { return size_; }
   __device__ int rank() const { return rank_; }
 
@@ -213,6 +202,7 @@ class ClusterTeam {
 class GridTeam {
  public:
   static constexpr bool kFloatRows = true;  ///< q and out may be floats
+  static constexpr bool kIsBuilt = true;
 
   template <typename T>
   __device__ GridTeam(const DecodeParams<T>& params, std::byte*)
