@@ -26,7 +26,9 @@ inline LandmarkOptions landmarks_of(const RunOptions& options) {
   return {options.landmarks.chunk_sizes, options.landmarks.spread};
 }
 
-/// The survivors of stage s, which the call reports as blocks: what follows drops nothing.
+/// The survivors of stage s, which the call reports as blocks: what follows drops nothing. Its rule
+/// and reduction stay, so that the same kernels run: others may decide otherwise between chunks
+/// within sum_tolerance, and the stages after would start from other survivors.
 template <TestedTypes P>
 RunResult<P> run_until_stage(Operator op, const HipConfig& config, int s, const Problem<P>& problem,
                              RunOptions options) {
@@ -36,7 +38,6 @@ RunResult<P> run_until_stage(Operator op, const HipConfig& config, int s, const 
   if (s + 1 < config.num_stages()) {
     ScanStage cut = config.stages.back();
     cut.keep = shorter.stages.back().keep;
-    cut.rule = ScanRule::kCentre;
     shorter.stages.push_back(cut);
   }
   options.landmarks = with_levels_of(config, options.landmarks);
