@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "cuda_bench_support.hpp"
+#include "cuda_benchmark_main.hpp"
 #include "cuda_decode_graph.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
@@ -193,15 +194,4 @@ void register_benchmarks() {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  check(check_device(cuda_device()));
-  cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  benchmark::AddCustomContext("hip_attn", version());
-  benchmark::AddCustomContext("gpu", properties.name);
-  register_benchmarks();
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
+int main(int argc, char** argv) { return run_benchmarks(argc, argv, register_benchmarks); }

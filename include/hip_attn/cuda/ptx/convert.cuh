@@ -50,6 +50,7 @@ __device__ inline std::uint32_t positive_pair(std::uint32_t pair) {
   }
   return pair;
 }
+
 /// The negative ones likewise.
 template <typename T>
 __device__ inline std::uint32_t negative_pair(std::uint32_t pair) {
