@@ -45,10 +45,11 @@ __device__ TileOf<kHeadDim> load_tile(std::byte* memory, const TileSource& from)
   const int m = lane / 8;
   typename Tile::Rows rows{{row(2 * m), row(2 * m + 1), row(2 * m + 8), row(2 * m + 9)}};
   if (from.listed) {
-    const std::uint32_t list = cuda::shared_address(memory);  // where the copies will go
-    if (lane < kTileRows) cuda::store_shared_8(list + lane * 8, row(lane));
+    // Where the copies will go; the second tile is this one.
+    const std::uint32_t list =
+        Tile::list(memory, lane < kTileRows ? from.rows : row(lane - kTileRows));
     __syncwarp();
-    rows = Tile::Rows::from_list(list);
+    rows = Tile::Rows::from_list(list, 1);
     __syncwarp();
   }
   const Tile tile(memory);

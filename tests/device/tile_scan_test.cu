@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "device/device_test.cuh"
@@ -44,7 +43,7 @@ struct ScanCall {
   bool sums;
   float* logits;
   std::int64_t stride;
-  int room;  ///< tiles of rows
+  int slots;
   unsigned* rows_read;
 };
 
@@ -52,7 +51,7 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(kWarps * 32) scan_kernel(ScanCall call) {
   using Traits = cuda::AttentionTraits<T, kHeadDim>;
   extern __shared__ __align__(128) std::byte memory[];
-  auto* const queries = reinterpret_cast<T*>(memory + call.room * cuda::kTileBytes<kHeadDim>);
+  auto* const queries = reinterpret_cast<T*>(memory + call.slots * cuda::slot_bytes(kHeadDim));
   for (int i = static_cast<int>(threadIdx.x);
        i < cuda::padded_rows(call.num_rows) * cuda::kQueryPitch<kHeadDim>; i += kWarps * 32) {
     queries[i] = call.queries[i];
@@ -60,12 +59,11 @@ __global__ void __launch_bounds__(kWarps * 32) scan_kernel(ScanCall call) {
   __syncthreads();
   const cuda::KvRows<T> kv(call.kv, 0, 0);
   const auto scan = [&](const auto& tiles) {
-    constexpr int kHalves = std::remove_reference_t<decltype(tiles)>::kHalves;
-    constexpr int kBytes = kHalves * cuda::kTileBytes<kHeadDim>;
+    constexpr int kBytes = cuda::slot_bytes(kHeadDim);
     const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int room = call.room / kHalves;
-    if (warp >= room) return;
-    const int warps = min(room, kWarps);
+    if (warp >= call.slots) return;
+    const int warps = min(call.slots, kWarps);
+    std::byte* const slot = memory + warp * kBytes;
     const cuda::TileScan<Traits> scan{
         call.kv.k.data,
         queries,
@@ -73,9 +71,8 @@ __global__ void __launch_bounds__(kWarps * 32) scan_kernel(ScanCall call) {
         {{call.logits, call.stride, call.sums ? call.num_rows : 1}, call.sums, {kScale, 0.f}},
         warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x),
         warps * static_cast<int>(gridDim.x),
-        memory + warp * kBytes,
-        kWarps * kBytes,
-        min((room - warp + kWarps - 1) / kWarps, cuda::TileScan<Traits>::kMostTiles / kHalves)};
+        slot,
+        warp + kWarps < call.slots ? slot + kWarps * kBytes : nullptr};
     atomicAdd(call.rows_read, scan.run(tiles));
   };
   if (call.rule == ScanRule::kLandmark) {
@@ -95,7 +92,7 @@ struct Shape {
   int page_size;
   int num_rows;
   bool sums;
-  int room;
+  int slots;
   int blocks;
 };
 
@@ -110,7 +107,7 @@ template <int kHeadDim>
 void check_scan(const Shape& of) {
   const bool is_landmark = of.rule == ScanRule::kLandmark;
   CAPTURE(kHeadDim, static_cast<int>(of.rule), of.chunk_shift, of.num_chunks, of.cut, of.page_size,
-          of.num_rows, of.sums, of.room, of.blocks);
+          of.num_rows, of.sums, of.slots, of.blocks);
   const int size = 1 << of.chunk_shift;
   // Every second chunk from the second on is a candidate.
   std::vector<std::int32_t> starts(of.num_chunks);
@@ -211,11 +208,11 @@ void check_scan(const Shape& of) {
   call.sums = of.sums;
   call.logits = logits.data();
   call.stride = of.num_chunks;
-  call.room = of.room;
+  call.slots = of.slots;
   call.rows_read = read.data();
   run_kernel(
       scan_kernel<kHeadDim>, of.blocks, kWarps * 32,
-      static_cast<std::size_t>(of.room * cuda::kTileBytes<kHeadDim>) + queries.size() * sizeof(T),
+      static_cast<std::size_t>(of.slots * cuda::slot_bytes(kHeadDim)) + queries.size() * sizeof(T),
       call);
   REQUIRE(logits.guards_intact());
   CHECK(read.read()[0] == rows_read);
@@ -235,14 +232,14 @@ TEST_CASE("Decode's scan by tiles gives what a plain loop does", "[cuda][device]
   const bool sums = GENERATE(false, true);
   const int page_size = GENERATE(1, 3, 16, 64);
   const int num_rows = GENERATE(1, 4, 8, 17);
-  const int room = GENERATE(2, 6, 16);
+  const int slots = GENERATE(1, 3, 8);
   for (const int num_chunks : {1, 15, 16, 37, 140}) {
-    check_scan<128>({ScanRule::kLandmark, 4, num_chunks, 0, page_size, num_rows, sums, room, 2});
+    check_scan<128>({ScanRule::kLandmark, 4, num_chunks, 0, page_size, num_rows, sums, slots, 2});
     for (const int chunk_shift : {0, 1, 3, 4, 5, 7}) {
       const int cut = chunk_shift < 2 ? 0 : (1 << chunk_shift) / 4 + 1;
       for (const ScanRule rule : {ScanRule::kEveryKey, ScanRule::kCustom}) {
         if (num_chunks << chunk_shift > 4096) continue;
-        check_scan<128>({rule, chunk_shift, num_chunks, cut, page_size, num_rows, sums, room, 2});
+        check_scan<128>({rule, chunk_shift, num_chunks, cut, page_size, num_rows, sums, slots, 2});
       }
     }
   }
@@ -252,9 +249,9 @@ TEST_CASE("Decode's scan by tiles takes every head dim", "[cuda][device]") {
   REQUIRE_CUDA_DEVICE();
   const bool sums = GENERATE(false, true);
   for (const ScanRule rule : {ScanRule::kLandmark, ScanRule::kEveryKey}) {
-    check_scan<64>({rule, 3, 100, 0, 16, 4, sums, 16, 1});
-    check_scan<96>({rule, 3, 100, 0, 16, 4, sums, 16, 1});
-    check_scan<256>({rule, 3, 100, 0, 16, 9, sums, 8, 3});
+    check_scan<64>({rule, 3, 100, 0, 16, 4, sums, 8, 1});
+    check_scan<96>({rule, 3, 100, 0, 16, 4, sums, 8, 1});
+    check_scan<256>({rule, 3, 100, 0, 16, 9, sums, 4, 3});
   }
 }
 
@@ -266,7 +263,7 @@ __global__ void tile_masses_kernel(cuda::RowLogits logits, std::int32_t num_chun
   for (std::int32_t tile = 0; tile < tiles; ++tile) {
     for (std::int32_t row = 0; row < logits.num_rows; row += 4) {
       cuda::MassSum masses[4];
-      cuda::tile_masses_of_4(logits, row, num_chunks, tile, masses);
+      cuda::tile_masses_of_4(cuda::LogitsOf4::read(logits, row, num_chunks, tile), masses);
       for (int i = 0; i < 4 && row + i < logits.num_rows; ++i) {
         const std::int32_t at = (row + i) * tiles + tile;
         const cuda::MassSum mass = cuda::tile_mass(logits.at(row + i, 0), num_chunks, tile);

@@ -238,22 +238,23 @@ class DecodeAttention {
     if (pass.tile >= end) return;
     const bool second = pass.slots == 2 && pass.tile + pass.to_second < end;
     // The rows of both are known before copies occupy the memory pipe.
-    using Rows = typename Warp::Rows;
+    using Tile = typename Warp::Tile;
+    using Rows = typename Tile::Rows;
     const auto place = Warp::place_of(unit_.kv, lookup_);
-    const std::uint32_t list = Warp::list(pass.slot, place.key);
+    const std::uint32_t list = Tile::list(pass.slot, place.key);
     std::uint32_t value_list = list;
     std::ptrdiff_t to_value = 0;
     if constexpr (kAtOnce) {
       to_value = reinterpret_cast<const std::byte*>(params_.tensors.kv.v.data) -
                  reinterpret_cast<const std::byte*>(params_.tensors.kv.k.data);
     } else {
-      value_list = Warp::list(pass.slot + Warp::kListBytes, place.value);
+      value_list = Tile::list(pass.slot + Tile::kListBytes, place.value);
     }
     __syncwarp();
-    const Rows keys = Warp::rows_of(list, 0);
-    const Rows values = Warp::rows_of(value_list, 0) + to_value;
-    const Rows second_keys = Warp::rows_of(list, 1);
-    const Rows second_values = Warp::rows_of(value_list, 1) + to_value;
+    const Rows keys = Rows::from_list(list, 0);
+    const Rows values = Rows::from_list(value_list, 0) + to_value;
+    const Rows second_keys = Rows::from_list(list, 1);
+    const Rows second_values = Rows::from_list(value_list, 1) + to_value;
     __syncwarp();
     Warp::copy(keys, values, keys_from(pass.tile), pass.slot);
     commit_copies();

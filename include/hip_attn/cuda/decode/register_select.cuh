@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/decode/params.hpp"
+#include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/search/select.cuh"
 
 namespace hip_attn::cuda {
@@ -87,10 +88,6 @@ class RegisterSelect {
 
   /// A warp holds neighbouring scores, each 32 of them by its lanes.
   __device__ std::int32_t index(int i) const { return (warp() * kItems + i) * 32 + lane(); }
-
-  /// As integers the bits of floats are ordered as they are, but for negative ones; its own
-  /// inverse.
-  __device__ static int bits_in_order(int bits) { return bits ^ (bits >> 31 & 0x7fffffff); }
 
   /// Counts the scores in bins; false: there is no range to divide.
   __device__ bool fill_bins() {

@@ -224,6 +224,7 @@ class DecodeSearch {
   }
 
   static constexpr int kTiles = kTileBytes<kHeadDim>;
+  static constexpr int kSlotBytes = slot_bytes(kHeadDim);
 
   /// visit(scan, memory, second memory) in each warp for which there is room for a tile of keys.
   /// Returns the keys that this lane has counted.
@@ -286,17 +287,15 @@ class DecodeSearch {
   template <typename Tiles>
   __device__ std::uint32_t scan_tiles(const Tiles& tiles, int pooled,
                                       const StageLogits& logits) const {
-    constexpr int kBytes = Tiles::kHalves * kTiles;
     const int warp = thread() / 32;
-    const int room = params_.layout.slots * 2 / Tiles::kHalves;
+    const int room = params_.layout.slots;
     if (warp >= room) return 0;
-    const int depth = min((room - warp + kDecodeWarps - 1) / kDecodeWarps,
-                          TileScan<Traits>::kMostTiles / Tiles::kHalves);
-    const TileScan<Traits> scan{params_.tensors.kv.k.data, unit_.shared.queries, pooled, logits,
-                                // Blocks first: few tiles are spread over all of them.
-                                warp * unit_.team.size() + unit_.team.rank(),
-                                min(room, kDecodeWarps) * unit_.team.size(),
-                                unit_.shared.slots + warp * kBytes, kDecodeWarps * kBytes, depth};
+    std::byte* const slot = unit_.shared.slots + warp * kSlotBytes;
+    const TileScan<Traits> scan{
+        params_.tensors.kv.k.data, unit_.shared.queries, pooled, logits,
+        // Blocks first: few bundles are spread over all of them.
+        warp * unit_.team.size() + unit_.team.rank(), min(room, kDecodeWarps) * unit_.team.size(),
+        slot, warp + kDecodeWarps < room ? slot + kDecodeWarps * kSlotBytes : nullptr};
     return scan.run(tiles);
   }
 

@@ -93,19 +93,6 @@ class WarpAttention {
     return {kv.keys.row(slot), kv.values.row(slot)};
   }
 
-  /// Lanes tell one another the rows that they looked up, in kListBytes of shared memory, complete
-  /// after __syncwarp(). Returns where.
-  static constexpr int kListBytes = 32 * 8;
-  __device__ static std::uint32_t list(std::byte* memory, const Stored* row) {
-    const std::uint32_t rows = shared_address(memory);
-    store_shared_8(rows + lane() * 8, row);
-    return rows;
-  }
-  /// What this lane copies of the tile of slot s.
-  __device__ static Rows rows_of(std::uint32_t list, int s) {
-    return Rows::from_list(list + s * kKeysPerTile * 8);
-  }
-
   /// Starts to copy a tile to `slot`, of which the first `count` keys exist: the values of the
   /// others become zeros, which their weight, 0, alone would not make of infinity and NaN.
   __device__ static void copy(const Rows& keys, const Rows& values, std::int32_t count,
@@ -117,11 +104,11 @@ class WarpAttention {
   /// Starts to copy the tile of slot s, of which `count` keys exist, to `slot`.
   __device__ static void request(const Place& place, int s, std::int32_t count, std::byte* slot) {
     // Lists lie where the copies will go.
-    const std::uint32_t key_list = list(slot, place.key);
-    const std::uint32_t value_list = list(slot + kListBytes, place.value);
+    const std::uint32_t key_list = Tile::list(slot, place.key);
+    const std::uint32_t value_list = Tile::list(slot + Tile::kListBytes, place.value);
     __syncwarp();
-    const Rows keys = rows_of(key_list, s);
-    const Rows values = rows_of(value_list, s);
+    const Rows keys = Rows::from_list(key_list, s);
+    const Rows values = Rows::from_list(value_list, s);
     __syncwarp();
     copy(keys, values, count, slot);
   }

@@ -69,4 +69,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+/// As integers the bits of floats are ordered as they are, but for negative ones; its own inverse.
+__device__ inline int bits_in_order(int bits) { return bits ^ (bits >> 31 & 0x7fffffff); }
+
+/// The largest value of a whole warp, none of which is NaN, in every lane.
+__device__ inline float warp_max(float x) {
+  return __int_as_float(
+      bits_in_order(__reduce_max_sync(0xffffffffu, bits_in_order(__float_as_int(x)))));
+}
+
 }  // namespace hip_attn::cuda

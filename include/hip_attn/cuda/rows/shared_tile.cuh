@@ -42,8 +42,9 @@ class SharedTile {
   struct Rows {
     const Stored* row[4];
 
-    /// From a list of all 16 in shared memory.
-    __device__ static Rows from_list(std::uint32_t list) {
+    /// Of tile `tile` of a list.
+    __device__ static Rows from_list(std::uint32_t list, int tile) {
+      list += tile * kKeysPerTile * 8;
       const int m = static_cast<int>(threadIdx.x % 32) / 8;
       Rows rows;
 #pragma unroll
@@ -63,6 +64,15 @@ class SharedTile {
       return moved;
     }
   };
+
+  /// Lanes tell one another the rows that they looked up, 16 for each of two tiles, in kListBytes
+  /// of shared memory, complete after __syncwarp(). Returns where.
+  static constexpr int kListBytes = 32 * 8;
+  __device__ static std::uint32_t list(std::byte* memory, const Stored* row) {
+    const std::uint32_t rows = shared_address(memory);
+    store_shared_8(rows + threadIdx.x % 32 * 8, row);
+    return rows;
+  }
 
   /// Starts to copy whole rows, of which each exists. Eight lanes copy 128 bytes of a row at once,
   /// which is what one request to L2 can bring: with 64 bytes for each, decode of 1M tokens took 92

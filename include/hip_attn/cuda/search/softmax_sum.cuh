@@ -54,11 +54,7 @@ __device__ inline MassSum tile_mass(const float* logits, std::int32_t num_chunks
   logits += std::int64_t{tile} * kSumTileChunks;
   const float lower = lane < left ? not_nan(logits[lane]) : kNoLogit;
   const float upper = lane + 32 < left ? not_nan(logits[lane + 32]) : kNoLogit;
-  float max = fmaxf(lower, upper);
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    max = fmaxf(max, __shfl_xor_sync(kAll, max, distance));
-  }
+  const float max = warp_max(fmaxf(lower, upper));
   if (max == kNoLogit) return {kNoLogit, 0.f};
   float sum = __fadd_rn(mass_of(lower, max), mass_of(upper, max));
 #pragma unroll
@@ -76,10 +72,7 @@ __device__ RowWeight row_weight(std::int32_t num_tiles, TileAt&& tile_at) {
   const auto lane = static_cast<int>(threadIdx.x % 32);
   float max = kNoLogit;
   for (std::int32_t tile = lane; tile < num_tiles; tile += 32) max = fmaxf(max, tile_at(tile).max);
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    max = fmaxf(max, __shfl_xor_sync(kAll, max, distance));
-  }
+  max = warp_max(max);
   if (max == kNoLogit) return {kNoLogit, 0.f};
   float sum = 0.f;
 #pragma unroll 1
