@@ -2,8 +2,8 @@
 
 from report_cells import Measured, Ratio, Source, Table
 from report_names import (
-    DECODE_SHAPES,
     LONG,
+    DECODE_SHAPES,
     PREFILL_LENGTHS,
     attend,
     attend_floor,
@@ -43,8 +43,7 @@ SOURCES = {
         [
             "cuda_prefill_bench",
             "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/"
-            "(1x8192|1x16384|1x131072|8x16384|1x4194304)/"
-            "|/landmark(_stages?[0-9]+)?/1x(32768|262144|1048576)/|/landmark_stage1/1x131072/",
+            "(1x8192|1x16384|1x131072|8x16384|1x4194304)/",
         ],
         machine="H200",
     ),
@@ -221,38 +220,6 @@ TABLES["landmark-prefill-h200"] = Table(
 
 OF_SHAPES = "landmark-prefill-shapes-h200"
 
-
-def of_landmark(length, cell, preset="landmark"):
-    return cell(PREFILL_LENGTHS[length], source=OF_SHAPES, preset=preset)
-
-
-def stage(length, from_last):
-    """Time of one stage; 1 is the last, which reads every key."""
-    stages = landmark_stages(PREFILL_LENGTHS[length])
-    number = stages + 1 - from_last
-    if number < 1:
-        return None
-    searches = ["landmark_stage1", "landmark_stages12"][: stages - 1] + ["landmark"]
-    until = of_landmark(length, search, searches[number - 1])
-    return until if number == 1 else until - of_landmark(length, search, searches[number - 2])
-
-
-TABLES["landmark-search-h200"] = Table(
-    "ms",
-    ["part of the search of `landmark`, ms", *LONG],
-    [
-        [label] + [stage(length, from_last) for length in LONG]
-        for label, from_last in {
-            "landmarks of 256 keys": 3,
-            "landmarks of 64 keys": 2,
-            "every key": 1,
-        }.items()
-    ]
-    + [
-        [label] + [of_landmark(length, cell) for length in LONG]
-        for label, cell in {"sum": search, "floor": search_floor}.items()
-    ],
-)
 
 WHOLE_128K = "1x131072/131072"
 LANDMARK_PREFILL_OTHERS = {
