@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
 #include "hip_attn/build_info.hpp"
@@ -74,6 +75,24 @@ Status check_args(const AppendKvArgs<T>& args) {
     HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(pages, extent_of("v", args.v)));
   }
   return args.landmarks ? check_landmark_args(args, *args.landmarks) : Status{};
+}
+
+template <Element T>
+Status check_store_args(Device device, const AppendKvArgs<T>& args, const AppendStore& of) {
+  const std::int64_t batch = of.seq_lens.sizes[0];
+  HIP_ATTN_RETURN_IF_ERROR(check_array("store.seq_lens", of.seq_lens));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("store.cu_seqlens", of.cu_seqlens));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("store.cu_seqlens.sizes[0]", of.cu_seqlens.sizes[0],
+                                      "size of store.seq_lens + 1", batch + 1));
+  HIP_ATTN_RETURN_IF_ERROR(check_array("store.block_table", of.block_table));
+  HIP_ATTN_RETURN_IF_ERROR(check_size("store.block_table.sizes[0]", of.block_table.sizes[0],
+                                      "size of store.seq_lens", batch));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_store(of.store, device, batch));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_home(of.store, "pages", args.pages));
+  if (!of.cache || device.type == DeviceType::kCpu) return {};
+  return check_tensor("store.cache.data",
+                      TensorView<std::int32_t, 1>(static_cast<std::int32_t*>(of.cache->data),
+                                                  {of.cache->num_slots}));
 }
 
 // The positions that request b gains: none where its length says that it is absent.
@@ -164,10 +183,15 @@ Status append_on_cpu(const AppendKvArgs<T>& args) {
 template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, [[maybe_unused]] Stream stream) {
   HIP_ATTN_RETURN_IF_ERROR(check_args(args));
+  if (args.store) HIP_ATTN_RETURN_IF_ERROR(check_store_args(device, args, *args.store));
   if (device.type == DeviceType::kCpu) return append_on_cpu(args);
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
-  return cuda::append_kv(device, args, stream);
+  HIP_ATTN_RETURN_IF_ERROR(cuda::append_kv(device, args, stream));
+  if constexpr (!std::same_as<T, float>) {  // which plan_kv_store refuses
+    if (args.store) return cuda::admit_to_store(device, args, stream);
+  }
+  return {};
 #else
   return {};
 #endif

@@ -16,6 +16,17 @@ Status check_device(Device device);
 template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
 
+// Behind append_kv of the same arguments.
+template <Element T>
+Status admit_to_store(Device device, const AppendKvArgs<T>& args, Stream stream);
+
+Status clear_store(const KvStore& store, Stream stream);
+Status bind_store(const BindKvStoreArgs& args, Stream stream);
+Status read_counts(const KvStore& store, std::uint64_t (&counts)[kKvCounts], Stream stream);
+
+Status pin_host_memory(Device device, void* data, std::size_t bytes);
+void unpin_host_memory(void* data) noexcept;
+
 template <Element T>
 Status update_landmarks(Device device, const UpdateLandmarksArgs<T>& args, Stream stream);
 

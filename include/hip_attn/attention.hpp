@@ -109,6 +109,9 @@ struct AttentionArgs {
   /// stage's chunk_size, with the landmarks of all complete chunks of every request, the rows of
   /// this call included (update_landmarks). Other levels are not looked at.
   std::optional<Landmarks<const C>> landmarks;
+  /// Where blocks of `kv`, which are kv_home_pages then, lie on the device as well. On the CPU it
+  /// is checked and not used.
+  std::optional<KvStore> store;
   /// int64 [num_stages + 2], added to: what the search of each stage reads, summed over units,
   /// which is landmarks in a landmark stage and keys in any other; keys read by attention, summed
   /// over units; (row, KV head, key) triples attended.

@@ -9,6 +9,7 @@
 #include "hip_attn/kv.hpp"
 #include "hip_attn/landmarks.hpp"
 #include "hip_attn/merge.hpp"
+#include "hip_attn/offload.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn/selection.hpp"
 #include "hip_attn/status.hpp"

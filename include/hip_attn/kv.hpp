@@ -8,6 +8,8 @@
 
 #include "hip_attn/export.hpp"
 #include "hip_attn/landmarks.hpp"
+#include "hip_attn/offload.hpp"
+#include "hip_attn/selection.hpp"
 #include "hip_attn/status.hpp"
 #include "hip_attn/types.hpp"
 
@@ -48,6 +50,18 @@ constexpr KvPages<T> kv_pages_hnd(T* k, T* v, std::int64_t num_pages, std::int64
   return {TensorView<T, 4>(k, sizes, strides), TensorView<T, 4>(v, sizes, strides)};
 }
 
+/// The cache of a layer in host memory, [num_blocks, Hk, {K, V}, 8, D]: a block of one KV head lies
+/// in a run. As pages of kKvBlockTokens tokens it is a cache like any other: on CUDA operators also
+/// read it without a store, over the link.
+template <typename T>
+constexpr KvPages<T> kv_home_pages(T* home, std::int64_t num_blocks, std::int64_t num_kv_heads,
+                                   std::int64_t head_dim) {
+  const std::array<std::int64_t, 4> sizes{num_blocks, kKvBlockTokens, num_kv_heads, head_dim};
+  const std::int64_t half = kKvBlockTokens * head_dim;
+  const std::array<std::int64_t, 4> strides{2 * half * num_kv_heads, head_dim, 2 * half, 1};
+  return {TensorView<T, 4>(home, sizes, strides), TensorView<T, 4>(home + half, sizes, strides)};
+}
+
 /// What an operator reads: pages and the table that gives each request its own.
 template <typename T>
 struct PagedKv {
@@ -79,6 +93,21 @@ struct AppendLandmarks {
   TensorView<const std::int32_t, 1> cu_seqlens;
 };
 
+/// A store whose blocks an append keeps hot, and what says which.
+struct AppendStore {
+  KvStore store;
+  /// [B, columns] home blocks, as in PagedKv.
+  TensorView<const std::int32_t, 2> block_table;
+  /// [B] keys of each request, those of this call included.
+  TensorView<const std::int32_t, 1> seq_lens;
+  /// [B + 1] ascending from 0 to num_tokens: as in AppendLandmarks.
+  TensorView<const std::int32_t, 1> cu_seqlens;
+  /// That of decode; refresh_from is not looked at. Where its last search has begun anew since the
+  /// call before, the blocks that its last stage looks at become hot. Absent: only sink and window
+  /// do.
+  std::optional<SelectionCache> cache = std::nullopt;
+};
+
 template <Element T>
 struct AppendKvArgs {
   TensorView<const T, 3> k;  ///< [num_tokens, Hk, D] new keys
@@ -88,6 +117,9 @@ struct AppendKvArgs {
   KvPages<T> pages;  ///< written
   /// Absent: none are kept.
   std::optional<AppendLandmarks<T>> landmarks = std::nullopt;
+  /// `pages` are kv_home_pages, written in any case, and the store's device copies too. Absent: no
+  /// store, or one on the CPU.
+  std::optional<AppendStore> store = std::nullopt;
 };
 
 /// Writes row t of k and v to slot slot_mapping(t) of the cache, which k and v are no part of.

@@ -11,6 +11,7 @@
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/checks/message.hpp"
+#include "hip_attn/checks/store.hpp"
 #include "hip_attn/checks/views.hpp"
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/landmarks.hpp"
@@ -245,6 +246,10 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
       check_size("q.sizes[2]", args.q.sizes[2], "head_dim of the plan", plan.shape.head_dim));
   HIP_ATTN_RETURN_IF_ERROR(check_sizes("out.sizes", args.out.sizes, "as q", args.q.sizes));
   HIP_ATTN_RETURN_IF_ERROR(check_kv(plan, args.kv, batch));
+  if (args.store) {
+    HIP_ATTN_RETURN_IF_ERROR(check_store(*args.store, plan.shape.device, batch));
+    HIP_ATTN_RETURN_IF_ERROR(check_home(*args.store, "kv.pages", args.kv.pages));
+  }
   if (!args.selection) {
     HIP_ATTN_RETURN_IF_ERROR(check_call_landmarks<C>(plan, args.landmarks, batch));
   }

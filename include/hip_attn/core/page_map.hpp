@@ -20,6 +20,9 @@ struct PageMap {
   const std::int32_t* block_table;  ///< [B, max_pages], null: page b for request b
   std::int64_t table_row_stride;    ///< 0 without a table
   std::int64_t table_columns;       ///< 1 without a table
+  std::int64_t table_head_stride;   ///< from the table of a KV head to the next; 0: all share one
+  const std::int32_t* table_rows;   ///< [B] the table's row of request b; null: row b
+  std::int32_t num_table_rows;      ///< rows that table_rows may name; any other has no page
 
   /// position / page_size: the column of the block table that has the position's page.
   HIP_ATTN_HOST_DEVICE std::int32_t column(std::int32_t position) const {

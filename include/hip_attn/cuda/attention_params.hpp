@@ -4,18 +4,22 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "hip_attn/core/page_map.hpp"
 
 namespace hip_attn::cuda {
 
-/// Rows of a paged cache: where row `offset` of a page lies for one KV head.
+/// Rows of a paged cache: where row `offset` of a page lies for one KV head. Pages from near_pages
+/// on lie elsewhere, with the same strides: those of a KvStore that are in host memory.
 template <typename Stored>
 struct PagedTensor {
   const Stored* data;
   std::int64_t page_stride;
   std::int64_t token_stride;
   std::int64_t head_stride;
+  const Stored* far_data = nullptr;  ///< where page 0 would lie among the far ones
+  std::int32_t near_pages = std::numeric_limits<std::int32_t>::max();
 };
 
 /// The cache that a call reads. `Stored` is the type of its elements.

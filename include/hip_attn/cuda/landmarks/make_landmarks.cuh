@@ -57,7 +57,7 @@ struct CachedKeys {
 
   __device__ CachedKeys(const PagedTensor<Stored>& k, const PageMap& key_map, int request,
                         int kv_head)
-      : map(key_map), pages(key_map, request), rows(k, kv_head) {}
+      : map(key_map), pages(key_map, request, kv_head), rows(k, kv_head) {}
 
   /// Null: it has no page.
   __device__ const Stored* row(std::int32_t position) const {

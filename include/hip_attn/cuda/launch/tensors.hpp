@@ -12,6 +12,7 @@
 #include "hip_attn/attention.hpp"
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/offload/params.hpp"
 
 namespace hip_attn::cuda {
 
@@ -73,6 +74,48 @@ KvTensors<T> kv_tensors(const PagedKv<T>& kv) {
           page_map(kv.pages.page_size(), kv.pages.num_pages(), kv.block_table)};
 }
 
+/// What the kernels of a store are told of it. `home` are its pages.
+template <typename T>
+KvStoreParams store_params(const KvStore& store, const KvPages<T>& home) {
+  const KvStoreShape& shape = store.plan->shape;
+  KvStoreParams params{};
+  params.layout = kv_store_layout(*store.plan, static_cast<std::byte*>(store.memory));
+  params.home = reinterpret_cast<const std::byte*>(home.k.data);
+  params.rows = store.rows ? store.rows->data : nullptr;
+  params.num_rows = static_cast<std::int32_t>(shape.max_requests);
+  params.num_kv_heads = static_cast<std::int32_t>(shape.num_kv_heads);
+  params.near_pages = static_cast<std::int32_t>(params.layout.num_pages());
+  params.num_home_blocks = static_cast<std::int32_t>(home.num_pages());
+  return params;
+}
+
+/// A page is a block of one KV head, and each head has a table of its own.
+template <typename T>
+KvTensors<T> kv_tensors(const KvStore& store, const KvPages<const T>& home) {
+  const KvStoreParams params = store_params(store, home);
+  const std::int64_t head_dim = home.head_dim();
+  const std::int64_t block = 2 * kKvBlockTokens * head_dim;
+  const auto tensor = [&](std::int64_t offset) {
+    PagedTensor<T> of{reinterpret_cast<const T*>(params.layout.blocks) + offset, block, head_dim,
+                      0};
+    // As a number: no such element exists.
+    of.far_data = reinterpret_cast<const T*>(
+        reinterpret_cast<std::uintptr_t>(home.k.data + offset) -
+        static_cast<std::uintptr_t>(params.near_pages * block) * sizeof(T));
+    of.near_pages = params.near_pages;
+    return of;
+  };
+  const std::int64_t heads = params.num_kv_heads;
+  const std::int64_t columns = params.layout.columns;
+  const TensorView<const std::int32_t, 2> table(params.layout.table, {params.num_rows + 1, columns},
+                                                {heads * columns, 1});
+  PageMap map = page_map(kKvBlockTokens, params.near_pages + home.num_pages() * heads, table);
+  map.table_head_stride = columns;
+  map.table_rows = params.rows;
+  map.num_table_rows = params.num_rows;
+  return {tensor(0), tensor(kKvBlockTokens * head_dim), map};
+}
+
 template <Element T, StoredFor<T> C>
 AttentionTensors<C> attention_tensors(const AttentionArgs<T, C>& args) {
   constexpr bool kFloat = std::same_as<T, float> && !std::same_as<C, float>;
@@ -80,7 +123,7 @@ AttentionTensors<C> attention_tensors(const AttentionArgs<T, C>& args) {
           {args.out.data, args.out.strides[0], args.out.strides[1], kFloat},
           args.lse ? args.lse->data : nullptr,
           args.lse ? args.lse->strides[0] : 0,
-          kv_tensors(args.kv),
+          args.store ? kv_tensors(*args.store, args.kv.pages) : kv_tensors(args.kv),
           args.seq_lens.data,
           args.cu_seqlens_q.data,
           saturated(args.q.sizes[0]),

@@ -19,8 +19,11 @@ struct RowSlot {
 /// turn into NaN (attention) or -inf (search): no memory outside the pages is read.
 class RequestPages {
  public:
-  __device__ RequestPages(const PageMap& map, int request)
-      : map_(map), table_(map.block_table + request * map.table_row_stride), request_(request) {}
+  __device__ RequestPages(const PageMap& map, int request, int kv_head)
+      : map_(map),
+        table_(map.block_table + row_of(map, request) * map.table_row_stride +
+               kv_head * map.table_head_stride),
+        request_(request) {}
 
   /// Where the table begins is found now, and not again at every use.
   __device__ void stay_in_registers() { table_ = in_register(table_); }
@@ -48,6 +51,14 @@ class RequestPages {
   }
 
  private:
+  /// Behind the rows that may be named there is one without pages.
+  __device__ static std::int32_t row_of(const PageMap& map, int request) {
+    if (!map.table_rows) [[likely]]
+      return request;
+    const auto row = static_cast<std::uint32_t>(map.table_rows[request]);
+    return static_cast<std::int32_t>(min(row, static_cast<std::uint32_t>(map.num_table_rows)));
+  }
+
   const PageMap& map_;
   const std::int32_t* table_;
   int request_;
@@ -64,7 +75,8 @@ class PagedRows {
 
   /// Of a slot that has a page.
   __device__ const Stored* row(RowSlot slot) const {
-    return head_ + (slot.page * tensor_.page_stride + slot.offset * tensor_.token_stride);
+    const Stored* const base = slot.page < tensor_.near_pages ? head_ : tensor_.far_data;
+    return base + (slot.page * tensor_.page_stride + slot.offset * tensor_.token_stride);
   }
 
  private:
@@ -80,7 +92,7 @@ struct KvRows {
   PagedRows<Stored> values;
 
   __device__ KvRows(const KvTensors<Stored>& kv, int request, int kv_head)
-      : pages(kv.map, request), keys(kv.k, kv_head), values(kv.v, kv_head) {}
+      : pages(kv.map, request, kv_head), keys(kv.k, kv_head), values(kv.v, kv_head) {}
 };
 
 /// The landmarks of one request and KV head, by number.
@@ -91,7 +103,9 @@ struct LandmarkRows {
   std::int64_t lo_offset;
 
   __device__ LandmarkRows(const LandmarkTensor<Stored>& landmarks, int request, int kv_head)
-      : pages(landmarks.map, request), hi(landmarks.hi, kv_head), lo_offset(landmarks.lo_offset) {}
+      : pages(landmarks.map, request, kv_head),
+        hi(landmarks.hi, kv_head),
+        lo_offset(landmarks.lo_offset) {}
 
   /// The row of hi, lo_offset before that of lo; null: it has no page.
   __device__ const Stored* find(std::int32_t number) const {

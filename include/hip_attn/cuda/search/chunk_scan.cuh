@@ -23,7 +23,7 @@ struct SearchKeys {
 
   __device__ SearchKeys(const KvTensors<Stored>& kv, int request, int kv_head,
                         const Stored* fallback_row_)
-      : pages(kv.map, request), keys(kv.k, kv_head), fallback_row(fallback_row_) {}
+      : pages(kv.map, request, kv_head), keys(kv.k, kv_head), fallback_row(fallback_row_) {}
 
   /// The key of a position on this page; the fallback row and true in `none` where there is none to
   /// read.

@@ -60,7 +60,7 @@ class KeySource {
 
   __device__ KeySource(const KvTensors<Stored>& kv, int request, int kv_head,
                        const ChunkList& chunks, std::int32_t end)
-      : pages_(kv.map, request), keys_(kv.k, kv_head), chunks_(chunks), end_(end) {}
+      : pages_(kv.map, request, kv_head), keys_(kv.k, kv_head), chunks_(chunks), end_(end) {}
 
   /// log2 of the chunks of a step.
   __device__ int step_shift() const { return kDenseRowShift - chunks_.chunk_shift; }

@@ -1,0 +1,351 @@
+// Decode with the cache in host memory: microseconds per layer and step, replayed from a CUDA graph
+// of append_kv and decode for every layer, with presets::landmark.
+//
+//   cuda_offload_bench --benchmark_filter='1x131072' --benchmark_out=offload.json
+//
+// Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
+// device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included.
+//
+// Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
+// random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
+// measured. "mean_us" is over whole cycles, "reused_us" over steps that reuse the selection,
+// "refreshed_us" over those that run every stage, "after_us" over those behind them, which make
+// blocks hot, and "p99_us" over all. "miss" is the share of blocks that were asked for and not hot.
+// "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two steps later.
+#include <benchmark/benchmark.h>
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda_bench_support.hpp"
+#include "cuda_benchmark_main.hpp"
+#include "cuda_decode_graph.hpp"
+#include "hip_attn/hip_attn.hpp"
+
+namespace {
+
+using namespace hip_attn;
+using namespace hip_attn::bench;
+
+using T = bfloat16;
+constexpr std::int64_t kMostSteps = 1024;  // that a request grows by
+
+// A layer's cache, on the device or at home, with landmarks and a store.
+struct Layer {
+  Layer(const Shape& s, const HipConfig& config, const std::vector<std::int32_t>& table,
+        const KvStorePlan* store_plan)
+      : blocks(static_cast<std::int64_t>(table.size())),
+        landmarks(landmark_chunk_sizes(config), s.batch, s.context, s.kv_heads, s.head_dim) {
+    const std::int64_t elements = blocks * s.kv_heads * 2 * kKvBlockTokens * s.head_dim;
+    T* data = nullptr;
+    if (store_plan) {
+      check(HostMemory::allocate(cuda_device(), elements * sizeof(T), home));
+      data = reinterpret_cast<T*>(home.data());
+      memory.emplace(static_cast<std::int64_t>(store_plan->memory_bytes));
+    } else {
+      device.emplace(elements);
+      data = device->get();
+    }
+    fill(data, elements, 1);
+    pages = kv_home_pages(data, blocks, s.kv_heads, s.head_dim);
+  }
+
+  std::int64_t blocks;
+  KvPages<T> pages;
+  LandmarkLayer<T> landmarks;
+  HostMemory home;
+  std::optional<Buffer<T>> device;
+  std::optional<Buffer<std::byte>> memory;
+};
+
+// Steps of one graph.
+class Steps {
+ public:
+  Steps(const Shape& s, bool with_store, double drift)
+      : shape_(s),
+        drift_(drift),
+        config_(presets::landmark(s.context)),
+        table_(shuffled(s.batch * s.context / kKvBlockTokens)),
+        table_on_device_(table_),
+        layers_count_(s.batch * s.context > 2000000  ? 1
+                      : s.batch * s.context > 300000 ? 2
+                                                     : 4),
+        refresh_(s.batch),
+        lengths_(s.batch),
+        slots_(s.batch),
+        cu_(multiples(s.batch + 1)),
+        appended_(2 * s.batch * s.kv_heads * s.head_dim),
+        q_(layers_count_ * s.batch * s.q_heads * s.head_dim),
+        out_(q_.size()),
+        queries_(static_cast<std::size_t>(q_.size())) {
+    check(plan_decode<T>(
+        config_, {cuda_device(), s.batch, s.batch, s.context, s.q_heads, s.kv_heads, s.head_dim},
+        plan_));
+    if (with_store) {
+      const std::int64_t kv_bytes =
+          s.batch * s.context * s.kv_heads * 2 * s.head_dim * std::int64_t{sizeof(T)};
+      std::int64_t landmark_bytes = 0;
+      for (const std::int64_t size : landmark_chunk_sizes(config_)) {
+        landmark_bytes += kv_bytes / size;
+      }
+      check(plan_kv_store(
+          config_, {cuda_device(), kElementType<T>, s.batch, s.context, s.kv_heads, s.head_dim},
+          static_cast<std::size_t>(kv_bytes / 8 - landmark_bytes), store_plan_));
+    }
+    for (int layer = 0; layer < layers_count_; ++layer) {
+      layers_.push_back(
+          std::make_unique<Layer>(s, config_, table_, with_store ? &store_plan_ : nullptr));
+      layers_.back()->landmarks.make({layers_.back()->pages, block_table()});
+    }
+    workspace_.emplace(static_cast<std::int64_t>(plan_.workspace_bytes));
+    const auto cache_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * s.batch;
+    caches_.emplace(layers_count_ * cache_bytes);
+    check(cudaMemset(caches_->get(), 0, caches_->size()), "cudaMemset");
+    fill(appended_.get(), appended_.size(), 4);
+    for (float& x : queries_) x = normal_(random_);
+    check(cudaStreamCreate(&stream_), "cudaStreamCreate");
+    forget();
+    prepare(0, 0);
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    for (int layer = 0; layer < layers_count_; ++layer) call(layer);
+    cudaGraph_t graph;
+    check(cudaStreamEndCapture(stream_, &graph), "capture");
+    check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(graph);
+  }
+  ~Steps() {
+    cudaGraphExecDestroy(graph_);
+    cudaStreamDestroy(stream_);
+  }
+
+  // Nothing is hot.
+  void forget() {
+    if (!layers_.front()->memory) return;
+    const std::vector<std::int32_t> lengths(static_cast<std::size_t>(shape_.batch),
+                                            static_cast<std::int32_t>(shape_.context - kMostSteps));
+    check(cudaMemcpy(lengths_.get(), lengths.data(), lengths.size() * sizeof(std::int32_t),
+                     cudaMemcpyHostToDevice),
+          "lengths");
+    for (const auto& layer : layers_) {
+      check(clear_kv_store(store(*layer), stream_));
+      check(bind_kv_store({store(*layer), layer->blocks, block_table(), lengths_view()}, stream_));
+    }
+    check(cudaStreamSynchronize(stream_), "bind");
+  }
+
+  // Seconds of a layer in step `step`, counted from the first.
+  double run(std::int64_t step, std::int32_t refresh_from) {
+    prepare(step % kMostSteps, refresh_from);
+    return seconds_of(stream_, [&] { check(cudaGraphLaunch(graph_, stream_), "launch"); }) /
+           layers_count_;
+  }
+
+  double miss() const {
+    KvStoreCounters all;
+    for (const auto& layer : layers_) {
+      KvStoreCounters counters;
+      check(read_kv_store_counters(store(*layer), counters, stream_));
+      all.hits += counters.hits;
+      all.misses += counters.misses;
+    }
+    return static_cast<double>(all.misses - misses_before_) /
+           static_cast<double>(
+               std::max<std::int64_t>(1, all.hits - hits_before_ + all.misses - misses_before_));
+  }
+  void count_from_here() {
+    hits_before_ = misses_before_ = 0;
+    for (const auto& layer : layers_) {
+      KvStoreCounters counters;
+      check(read_kv_store_counters(store(*layer), counters, stream_));
+      hits_before_ += counters.hits;
+      misses_before_ += counters.misses;
+    }
+  }
+  const HipConfig& config() const { return config_; }
+  const KvStorePlan& store_plan() const { return store_plan_; }
+
+ private:
+  static std::vector<std::int32_t> multiples(std::int64_t n) {
+    std::vector<std::int32_t> values(static_cast<std::size_t>(n));
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  }
+  TensorView<const std::int32_t, 2> block_table() const {
+    return {table_on_device_.get(), {shape_.batch, shape_.context / kKvBlockTokens}};
+  }
+  TensorView<const std::int32_t, 1> lengths_view() const {
+    return {lengths_.get(), {shape_.batch}};
+  }
+  TensorView<const std::int32_t, 1> cu() const { return {cu_.get(), {shape_.batch + 1}}; }
+  KvStore store(const Layer& layer) const { return {&store_plan_, layer.memory->get(), {}}; }
+
+  void prepare(std::int64_t step, std::int32_t refresh_from) {
+    const Shape& s = shape_;
+    const std::int64_t position = s.context - kMostSteps + step;
+    std::vector<std::int32_t> refresh(static_cast<std::size_t>(s.batch), refresh_from);
+    std::vector<std::int32_t> lengths(static_cast<std::size_t>(s.batch),
+                                      static_cast<std::int32_t>(position + 1));
+    std::vector<std::int64_t> slots;
+    for (std::int64_t b = 0; b < s.batch; ++b) {
+      const std::int64_t column = (b * s.context + position) / kKvBlockTokens;
+      slots.push_back(std::int64_t{table_[static_cast<std::size_t>(column)]} * kKvBlockTokens +
+                      position % kKvBlockTokens);
+    }
+    const float stay = std::sqrt(static_cast<float>(1 - drift_ * drift_));
+    std::vector<T> q;
+    for (float& x : queries_) {
+      x = stay * x + static_cast<float>(drift_) * normal_(random_);
+      q.push_back(from_float<T>(x));
+    }
+    const auto copy = [&](auto* to, const auto& from) {
+      check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice,
+                            stream_),
+            "step");
+    };
+    copy(refresh_.get(), refresh);
+    copy(lengths_.get(), lengths);
+    copy(slots_.get(), slots);
+    copy(q_.get(), q);
+    check(cudaStreamSynchronize(stream_), "step");
+  }
+
+  void call(int number) {
+    const Shape& s = shape_;
+    const Layer& layer = *layers_[static_cast<std::size_t>(number)];
+    const auto cache_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * s.batch;
+    const SelectionCache cache{
+        caches_->get() + number * cache_bytes, s.batch, {refresh_.get(), {s.batch}}, {}};
+    AppendKvArgs<T> append;
+    append.k = {appended_.get(), {s.batch, s.kv_heads, s.head_dim}};
+    append.v = {appended_.get() + appended_.size() / 2, {s.batch, s.kv_heads, s.head_dim}};
+    append.slot_mapping = {slots_.get(), {s.batch}};
+    append.pages = layer.pages;
+    append.landmarks =
+        AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths_view(), cu()};
+    if (layer.memory) {
+      append.store = AppendStore{store(layer), block_table(), lengths_view(), cu(), cache};
+    }
+    check(append_kv(cuda_device(), append, stream_));
+
+    const std::int64_t first = number * s.batch * s.q_heads * s.head_dim;
+    AttentionArgs<T> args;
+    args.q = {q_.get() + first, {s.batch, s.q_heads, s.head_dim}};
+    args.out = {out_.get() + first, {s.batch, s.q_heads, s.head_dim}};
+    args.kv = {layer.pages, block_table()};
+    args.landmarks = layer.landmarks.view();
+    args.seq_lens = lengths_view();
+    args.cu_seqlens_q = cu();
+    args.cache = cache;
+    if (layer.memory) args.store = store(layer);
+    check(run_decode(plan_, args, {workspace_->get(), static_cast<std::size_t>(workspace_->size())},
+                     stream_));
+  }
+
+  Shape shape_;
+  double drift_;
+  HipConfig config_;
+  std::vector<std::int32_t> table_;
+  Buffer<std::int32_t> table_on_device_;
+  int layers_count_;
+  Buffer<std::int32_t> refresh_;
+  Buffer<std::int32_t> lengths_;
+  Buffer<std::int64_t> slots_;
+  Buffer<std::int32_t> cu_;
+  Buffer<T> appended_;
+  Buffer<T> q_;
+  Buffer<T> out_;
+  std::vector<float> queries_;
+  std::mt19937 random_{5};
+  std::normal_distribution<float> normal_;
+  AttentionPlan plan_;
+  KvStorePlan store_plan_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::optional<Buffer<std::byte>> workspace_;
+  std::optional<Buffer<std::byte>> caches_;
+  cudaStream_t stream_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;
+  std::int64_t hits_before_ = 0;
+  std::int64_t misses_before_ = 0;
+};
+
+void offload(benchmark::State& state, const Shape& shape, bool with_store, double drift) {
+  Steps steps(shape, with_store, drift);
+  const HipConfig& config = steps.config();
+  const std::int32_t stages = config.num_stages();
+  const std::int64_t cycle = config.refresh_interval.front();
+  std::int64_t step = 0;
+  const double cold = steps.run(step++, 0);
+  static_cast<void>(steps.run(step++, stages));
+  const double warm = steps.run(step++, 0);
+  for (; step < 2 * cycle; ++step) {
+    static_cast<void>(steps.run(step, refresh_from_at(config, step)));
+  }
+  if (with_store) steps.count_from_here();
+  std::vector<double> times;
+  std::vector<double> of_kind[3];  // reused, refreshed whole, the step behind
+  for (auto _ : state) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < cycle; ++i, ++step) {
+      const std::int32_t from = refresh_from_at(config, step);
+      const double seconds = steps.run(step, from);
+      times.push_back(seconds);
+      sum += seconds;
+      if (i == 1) of_kind[2].push_back(seconds);
+      if (i != 1 && from == stages) of_kind[0].push_back(seconds);
+      if (from == 0) of_kind[1].push_back(seconds);
+    }
+    state.SetIterationTime(sum / static_cast<double>(cycle));
+  }
+  const auto mean = [](const std::vector<double>& all) {
+    return 1e6 * std::accumulate(all.begin(), all.end(), 0.) / static_cast<double>(all.size());
+  };
+  state.counters["mean_us"] = mean(times);
+  state.counters["reused_us"] = mean(of_kind[0]);
+  state.counters["refreshed_us"] = mean(of_kind[1]);
+  state.counters["after_us"] = mean(of_kind[2]);
+  std::sort(times.begin(), times.end());
+  state.counters["p99_us"] = 1e6 * times[times.size() * 99 / 100];
+  state.counters["cold_us"] = 1e6 * cold;
+  state.counters["warm_us"] = 1e6 * warm;
+  if (!with_store) return;
+  state.counters["miss"] = steps.miss();
+  state.counters["slots"] = static_cast<double>(steps.store_plan().slots);
+  state.counters["device_MB"] = static_cast<double>(steps.store_plan().memory_bytes) * 1e-6;
+}
+
+void register_benchmarks() {
+  std::vector<Shape> shapes;
+  for (const std::int64_t context : {65536, 131072, 524288, 1048576}) {
+    shapes.push_back({.context = context});
+  }
+  shapes.push_back({.batch = 8, .context = 131072});
+  shapes.push_back({.context = 4194304, .q_heads = 8, .kv_heads = 2});
+  for (const Shape& shape : shapes) {
+    for (const int percent : {2, 5, 10}) {
+      for (const bool with_store : {false, true}) {
+        const std::string name = fmt::format(
+            "offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context, shape.q_heads,
+            shape.kv_heads, shape.head_dim, with_store ? "1of8" : "device", percent);
+        benchmark::RegisterBenchmark(
+            name.c_str(),
+            [=](benchmark::State& state) { offload(state, shape, with_store, percent * 0.01); })
+            ->UseManualTime()
+            ->Iterations(12)
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_benchmarks(argc, argv, register_benchmarks); }

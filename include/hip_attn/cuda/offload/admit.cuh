@@ -1,0 +1,335 @@
+/// Keeps the hot set of a store: makes blocks hot that will be asked for, and writes new rows into
+/// those that are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hip_attn/cuda/offload/params.hpp"
+#include "hip_attn/cuda/ptx/global_memory.cuh"
+
+namespace hip_attn::cuda {
+
+inline constexpr int kAdmitThreads = 1024;
+/// Blocks of a unit that one call makes hot at most; others stay at home.
+inline constexpr int kMostAdmitted = 4096;
+
+/// One thread block has a unit for itself: its slots are nobody else's, so nothing here is shared.
+///
+/// A slot is taken from the block that was not asked for longest, counted in refreshes of the first
+/// stage (a unit's epochs). Blocks of sink and window, and those asked for in this epoch, stay. So
+/// nothing is overwritten that the step behind this call reads from a slot: it finds the block's
+/// new place in the table, or that it is at home.
+class UnitAdmission {
+ public:
+  static constexpr int kAges = 64;
+
+  struct Shared {
+    std::int32_t wanted[kMostAdmitted];  ///< columns of blocks that are not hot
+    std::int32_t slots[kMostAdmitted];   ///< that they get
+    std::int32_t ages[kAges];            ///< slots of each age
+    std::int32_t num_wanted;
+    std::int32_t num_taken;
+    std::int32_t num_oldest;  ///< taken so far of the age of which not all are
+    std::int32_t hits;
+    std::int32_t misses;  ///< that were copied from home
+    std::int32_t evictions;
+  };
+
+  __device__ UnitAdmission(const AdmitParams& params, Shared& shared, int request, int kv_head)
+      : params_(params), store_(params.store), shared_(shared), kv_head_(kv_head) {
+    const KvStoreLayout& layout = store_.layout;
+    const std::int32_t row = store_.rows ? store_.rows[request] : request;
+    first_row_ = params.cu_seqlens[request];
+    const std::int32_t added = params.cu_seqlens[request + 1] - first_row_;
+    end_ = params.seq_lens[request];
+    begin_ = end_ - added;
+    holds_ = row >= 0 && row < store_.num_rows && first_row_ >= 0 && added >= 0 &&
+             first_row_ + std::int64_t{added} <= params.num_tokens && begin_ >= 0 && end_ > 0 &&
+             end_ <= params.table_columns * kKvBlockTokens &&
+             end_ <= layout.columns * kKvBlockTokens;
+    unit_ = std::int64_t{row} * store_.num_kv_heads + kv_head;
+    homes_ = params.block_table + request * params.table_row_stride;
+    if (params.cache) {
+      const auto slot =
+          static_cast<std::uint32_t>(params.cache_slots ? params.cache_slots[request] : request);
+      if (slot < params.num_cache_slots) {
+        entry_ = params.cache + slot * params.cache_slot_words + kv_head * params.cache_head_words;
+      }
+    }
+  }
+
+  template <int kRowVectors>
+  __device__ void run() {
+    if (!holds_) return;
+    const KvStoreLayout& layout = store_.layout;
+    table_ = layout.table + unit_ * layout.columns;
+    owners_ = layout.owners + unit_ * layout.slots;
+    first_slot_ = static_cast<std::int32_t>(unit_ * layout.slots);
+    const KvStoreUnit before = layout.unit[unit_];
+    find_window(before);
+    now_ = before.epoch + (begins_anew_ ? 1 : 0);
+    if (thread() == 0) {
+      shared_.num_wanted = shared_.num_taken = shared_.num_oldest = 0;
+      shared_.hits = shared_.misses = shared_.evictions = 0;
+    }
+    __syncthreads();
+    want_new_blocks();
+    __syncthreads();  // new blocks come first
+    if (begins_anew_) want_what_is_read();
+    __syncthreads();
+    const std::int32_t wanted = min(shared_.num_wanted, kMostAdmitted);
+    if (wanted > 0) {
+      find_slots(wanted);
+      const std::int32_t admitted = min(shared_.num_taken, wanted);
+      admit(admitted);
+      __syncthreads();
+      copy_from_home<kRowVectors>(admitted);
+      __syncthreads();
+    }
+    write_new_rows<kRowVectors>();
+    if (thread() != 0) return;
+    count();
+    if (begins_anew_) layout.unit[unit_] = {now_, window_start_};
+  }
+
+ private:
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ bool is_hot(std::int32_t page) const {
+    return static_cast<std::uint32_t>(page) < static_cast<std::uint32_t>(store_.near_pages);
+  }
+  __device__ std::int32_t column_of(std::int32_t position) const {
+    return position >> kKvBlockShift;
+  }
+  __device__ std::int32_t last_column() const { return column_of(end_ - 1); }
+  /// The first block of which nothing existed before this call.
+  __device__ std::int32_t first_new_column() const {
+    return static_cast<std::int32_t>((begin_ + kKvBlockTokens - 1) >> kKvBlockShift);
+  }
+
+  /// W0 of what decode reads next, and whether a search began anew since the call before.
+  __device__ void find_window(const KvStoreUnit& before) {
+    const std::int32_t newest = max(params_.sink, end_ - params_.window);
+    window_start_ = newest;
+    candidates_ = 0;
+    begins_anew_ = before.window_start == 0;
+    if (!entry_ || entry_[CacheLayout::kFilled] == 0) return;
+    const std::int32_t w0 = entry_[CacheLayout::kWindowStart];
+    if (w0 < 0 || w0 > newest) return;
+    window_start_ = w0;
+    begins_anew_ = w0 != before.window_start;
+    if (params_.most_candidates == 0) return;
+    const std::int32_t count = entry_[params_.candidates_word];
+    if (count >= 0 && count <= params_.most_candidates) candidates_ = count;
+  }
+
+  /// Blocks that begin with a row of this call are at the place that the block table says now.
+  __device__ void want_new_blocks() {
+    const std::int32_t last = last_column();
+    // The block that goes on, and of many new ones the last.
+    const std::int32_t least =
+        max(column_of(begin_), last + 1 - min(kMostAdmitted, static_cast<int>(slots())));
+    for (std::int32_t c = column_of(begin_) + thread(); c <= last; c += kAdmitThreads) {
+      std::int32_t page = table_[c];
+      if (c >= first_new_column()) {
+        if (is_hot(page)) {
+          owners_[page - first_slot_].home = homes_[c];
+        } else {
+          page = table_[c] = store_.far_page(homes_[c], kv_head_);
+        }
+      }
+      if (c >= least && page >= 0 && !is_hot(page)) want(c);
+    }
+  }
+
+  /// Sink, window, and what the last stage looks at.
+  __device__ void want_what_is_read() {
+    const std::int32_t end = column_of(begin_);  // from there on they are wanted already
+    const auto ask = [&](std::int32_t c) {
+      if (c >= end) return;
+      const std::int32_t page = table_[c];
+      if (is_hot(page)) {
+        owners_[page - first_slot_].epoch = now_;
+        atomicAdd(&shared_.hits, 1);
+      } else if (page >= 0) {
+        want(c);
+      }
+    };
+    const auto sink_columns =
+        static_cast<std::int32_t>((min(params_.sink, end_) + kKvBlockTokens - 1) >> kKvBlockShift);
+    for (std::int32_t c = thread(); c < sink_columns; c += kAdmitThreads) ask(c);
+    const std::int32_t window_column = max(sink_columns, column_of(window_start_));
+    for (std::int32_t c = window_column + thread(); c < end; c += kAdmitThreads) ask(c);
+    // Chunks are a whole number of blocks, or parts of one: then a block is asked for once.
+    const std::int32_t chunk_shift =
+        params_.max_first_chunks > 0
+            ? first_chunk_shift(params_.chunk_shift, params_.max_first_chunks,
+                                max(window_start_ - params_.sink, 0))
+            : params_.chunk_shift;
+    const int shift = max(chunk_shift - kKvBlockShift, 0);
+    const std::int32_t* const starts = entry_ + params_.candidates_word + 1;
+    for (std::int32_t i = thread(); i < candidates_ << shift; i += kAdmitThreads) {
+      const std::int32_t number = i >> shift;
+      const std::int32_t start = starts[number];
+      if (start < 0 || start >= window_start_) continue;
+      const std::int32_t c = column_of(start) + (i & ((1 << shift) - 1));
+      if (c < sink_columns || c >= window_column) continue;
+      if (number > 0 && shift == 0 && column_of(starts[number - 1]) == c) continue;
+      ask(c);
+    }
+  }
+
+  __device__ void want(std::int32_t column) {
+    const std::int32_t i = atomicAdd(&shared_.num_wanted, 1);
+    if (i < kMostAdmitted) shared_.wanted[i] = column;
+  }
+
+  __device__ std::int64_t slots() const { return store_.layout.slots; }
+
+  /// 0: it stays; kAges - 1: it is free.
+  __device__ int age_of(const KvStoreOwner& owner) const {
+    if (owner.column < 0) return kAges - 1;
+    const bool is_read =
+        owner.column < column_of(params_.sink + kKvBlockTokens - 1) ||
+        (owner.column >= column_of(window_start_) && owner.column <= last_column());
+    return is_read ? 0 : min(max(now_ - owner.epoch, 0), kAges - 2);
+  }
+
+  /// As many slots as there are for `wanted` blocks, the oldest first.
+  __device__ void find_slots(std::int32_t wanted) {
+    if (thread() < kAges) shared_.ages[thread()] = 0;
+    __syncthreads();
+    for (std::int64_t s = thread(); s < slots(); s += kAdmitThreads) {
+      atomicAdd(&shared_.ages[age_of(owners_[s])], 1);
+    }
+    __syncthreads();
+    int age = kAges - 1;
+    std::int32_t left = wanted;
+    for (; age > 0 && shared_.ages[age] <= left; --age) left -= shared_.ages[age];
+    for (std::int64_t s = thread(); s < slots(); s += kAdmitThreads) {
+      const int of_slot = age_of(owners_[s]);
+      if (of_slot < age || of_slot == 0) continue;
+      if (of_slot == age && atomicAdd(&shared_.num_oldest, 1) >= left) continue;
+      shared_.slots[atomicAdd(&shared_.num_taken, 1)] = static_cast<std::int32_t>(s);
+    }
+    __syncthreads();
+  }
+
+  __device__ void admit(std::int32_t admitted) {
+    for (std::int32_t i = thread(); i < admitted; i += kAdmitThreads) {
+      const std::int32_t column = shared_.wanted[i];
+      const std::int32_t slot = shared_.slots[i];
+      KvStoreOwner& owner = owners_[slot];
+      if (owner.column >= 0) {
+        table_[owner.column] = store_.far_page(owner.home, kv_head_);
+        atomicAdd(&shared_.evictions, 1);
+      }
+      const std::int32_t home =
+          (table_[column] - store_.near_pages - kv_head_) / store_.num_kv_heads;  // of a far page
+      // While they are in the window, new blocks stay in any case.
+      owner = {column, home, column < column_of(begin_) ? now_ : now_ - 1};
+      table_[column] = first_slot_ + slot;
+      if (column < first_new_column()) atomicAdd(&shared_.misses, 1);
+    }
+  }
+
+  template <int kRowVectors>
+  __device__ uint4* block_of(std::int32_t slot) const {
+    return reinterpret_cast<uint4*>(store_.layout.blocks) +
+           (std::int64_t{first_slot_} + slot) * kBlockVectors<kRowVectors>;
+  }
+  template <int kRowVectors>
+  static constexpr int kBlockVectors = 2 * static_cast<int>(kKvBlockTokens) * kRowVectors;
+
+  /// A warp takes a block, whose vectors are all on their way at once.
+  template <int kRowVectors>
+  __device__ void copy_from_home(std::int32_t admitted) const {
+    constexpr int kEach = kBlockVectors<kRowVectors> / 32;
+    const int lane = thread() % 32;
+    for (std::int32_t i = thread() / 32; i < admitted; i += kAdmitThreads / 32) {
+      if (shared_.wanted[i] >= first_new_column()) continue;  // nothing is there yet
+      const std::int32_t slot = shared_.slots[i];
+      const std::int64_t page = std::int64_t{owners_[slot].home} * store_.num_kv_heads + kv_head_;
+      const uint4* const from =
+          reinterpret_cast<const uint4*>(store_.home) + page * kBlockVectors<kRowVectors>;
+      uint4* const to = block_of<kRowVectors>(slot);
+      uint4 vectors[kEach];
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) vectors[n] = __ldcg(from + n * 32 + lane);
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) to[n * 32 + lane] = vectors[n];
+    }
+  }
+
+  template <int kRowVectors>
+  __device__ void write_new_rows() const {
+    const std::int64_t vectors = std::int64_t{end_ - begin_} * 2 * kRowVectors;
+    for (std::int64_t i = thread(); i < vectors; i += kAdmitThreads) {
+      const auto vector = static_cast<int>(i % kRowVectors);
+      const auto is_v = static_cast<int>(i / kRowVectors % 2);
+      const auto token = static_cast<std::int32_t>(i / (2 * kRowVectors));
+      const std::int32_t position = begin_ + token;
+      const std::int32_t page = table_[column_of(position)];
+      if (!is_hot(page)) continue;
+      const AddedRows& rows = is_v ? params_.v : params_.k;
+      const auto within = static_cast<int>(position % kKvBlockTokens);
+      block_of<kRowVectors>(page -
+                            first_slot_)[(is_v * kKvBlockTokens + within) * kRowVectors + vector] =
+          static_cast<const uint4*>(
+              rows.data)[(first_row_ + std::int64_t{token}) * rows.token_stride +
+                         kv_head_ * rows.head_stride + vector];
+    }
+  }
+
+  __device__ void count() const {
+    const auto add = [&](KvStoreCount which, std::int32_t number) {
+      if (number == 0) return;
+      atomicAdd(reinterpret_cast<unsigned long long*>(store_.layout.counts + which),
+                static_cast<unsigned long long>(number));
+    };
+    add(kKvHits, shared_.hits);
+    add(kKvMisses, shared_.misses);
+    add(kKvEvictions, shared_.evictions);
+  }
+
+  const AdmitParams& params_;
+  const KvStoreParams& store_;
+  Shared& shared_;
+  int kv_head_;
+  bool holds_;
+  std::int32_t first_row_;  ///< of the call, in k
+  std::int32_t begin_;      ///< position of that row
+  std::int32_t end_;
+  std::int64_t unit_;
+  const std::int32_t* homes_;
+  const std::int32_t* entry_ = nullptr;  ///< of the selection cache
+  std::int32_t* table_ = nullptr;
+  KvStoreOwner* owners_ = nullptr;
+  std::int32_t first_slot_ = 0;
+  std::int32_t window_start_ = 0;
+  std::int32_t candidates_ = 0;
+  std::int32_t now_ = 0;
+  bool begins_anew_ = false;
+};
+
+/// One thread block for each KV head and request, in x and y. It may start beside the append before
+/// it, which writes the same rows at home: no row is read from there that it writes.
+template <int kRowVectors>
+__global__ void __launch_bounds__(kAdmitThreads)
+    admit_kernel(const __grid_constant__ AdmitParams params) {
+  __shared__ UnitAdmission::Shared shared;
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+  for (int request = static_cast<int>(blockIdx.y); request < params.batch;
+       request += static_cast<int>(gridDim.y)) {
+    __syncthreads();
+    UnitAdmission(params, shared, request, static_cast<int>(blockIdx.x)).run<kRowVectors>();
+  }
+#if __CUDA_ARCH__ >= 900
+  // Whoever waits for the end of this kernel waits for that of the append as well.
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+}  // namespace hip_attn::cuda

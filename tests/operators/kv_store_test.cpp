@@ -1,0 +1,330 @@
+// A store beside the same steps with a cache on the device: the same bits, whatever is hot.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "hip_attn/hip_attn.hpp"
+#include "hip_attn_instantiations.hpp"
+#include "support/built.hpp"
+#include "support/configs.hpp"
+#include "support/same_bits.hpp"
+#include "support/store_engine.hpp"
+
+namespace {
+
+using namespace hip_attn;
+using namespace hip_attn::test;
+
+HipConfig by_landmarks() {
+  return {.sink = 64,
+          .window = 128,
+          .stages = {{64, 512, 1, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                     {8, 128, 1, ScanRule::kEveryKey, Reduction::kSoftmaxSum}},
+          .refresh_interval = {4, 2}};
+}
+HipConfig by_descent() {
+  return {.sink = 16,
+          .window = 64,
+          .stages = {{64, 512, 1}, {16, 256, 1}, {4, 64, 1}},
+          .refresh_interval = {6, 4, 2}};
+}
+HipConfig of_one_stage() {
+  return {.sink = 8, .window = 32, .stages = {{8, 64, 1}}, .max_first_chunks = 64};
+}
+HipConfig of_window() { return {.sink = 8, .window = 100, .stages = {{8, 0, 1}}}; }
+
+std::size_t least_budget(const StoreEngineOptions& options, ElementType type) {
+  KvStorePlan plan;
+  const Status status =
+      plan_kv_store(options.config,
+                    {options.device, type, options.max_requests.value_or(options.batch),
+                     options.max_len, options.kv_heads, options.head_dim},
+                    std::size_t{1} << 40, plan);
+  INFO(status.message());
+  REQUIRE(status.ok());
+  return plan.least_budget;
+}
+
+template <Element T>
+struct Pair {
+  explicit Pair(const StoreEngineOptions& options, std::size_t budget)
+      : resident(options), stored([&] {
+          StoreEngineOptions with_store = options;
+          with_store.budget = budget;
+          return with_store;
+        }()) {}
+
+  template <typename Do>
+  void both(Do&& act) {
+    act(resident);
+    act(stored);
+  }
+  /// One decode of both; true when they agree.
+  bool step(const std::vector<std::int64_t>& rows, std::int32_t refresh_from, std::uint64_t at) {
+    const std::vector<std::int32_t> refresh(rows.size(), refresh_from);
+    const auto expected = resident.decode(rows, refresh, at);
+    const auto actual = stored.decode(rows, refresh, at);
+    return same_bits(expected.out, actual.out) && same_bits(expected.lse, actual.lse) &&
+           !std::isnan(to_float(expected.out.front()));
+  }
+
+  StoreEngine<T> resident;
+  StoreEngine<T> stored;
+};
+
+#define REQUIRE_CUDA_OR_SKIP()                                           \
+  if (const Status status = check_device(cuda_device()); !status.ok()) { \
+    HIP_ATTN_SKIP(status.message());                                     \
+  }                                                                      \
+  if (!is_built<T>()) HIP_ATTN_SKIP("this build lacks the element type")
+
+using T = bfloat16;
+
+TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for bit",
+          "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const HipConfig config =
+      GENERATE(by_landmarks(), by_descent(), of_one_stage(), of_window(), presets::dense());
+  const bool is_tight = GENERATE(true, false);
+  StoreEngineOptions options{cuda_device(), config};
+  options.head_dim = GENERATE(from_range(head_dims()));
+  const std::size_t least = least_budget(options, kElementType<T>);
+  CAPTURE(describe(config), options.head_dim, is_tight);
+  Pair<T> pair(options, is_tight ? least : 4 * least);
+  pair.both([](auto& engine) {
+    engine.bind();
+    engine.append({1900, 700});
+    engine.append({0, 333});
+  });
+  const auto cache_stages = static_cast<std::int32_t>(config.num_stages());
+  int wrong = 0;
+  for (std::uint64_t step = 0; step < 120; ++step) {
+    // Also rows of speculative decoding, and a request that pauses.
+    const std::vector<std::int64_t> added = step % 7 == 3    ? std::vector<std::int64_t>{4, 1}
+                                            : step % 11 == 5 ? std::vector<std::int64_t>{1, 0}
+                                                             : std::vector<std::int64_t>{1, 1};
+    pair.both([&](auto& engine) { engine.append(added); });
+    const std::int32_t from =
+        cache_stages == 0 ? 0 : refresh_from_at(config, static_cast<std::int64_t>(step));
+    wrong += !pair.step(added, from, step);
+  }
+  CHECK(wrong == 0);
+  const KvStoreCounters counters = pair.stored.counters();
+  if (config.is_dense()) return;  // everything fits
+  CHECK(counters.hits + counters.evictions > 0);
+  if (is_tight) CHECK(counters.evictions > 0);
+}
+
+TEST_CASE("A thousand steps that each make room are those of a cache on the device",
+          "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  HipConfig config = by_landmarks();
+  config.refresh_interval = {1, 1};
+  StoreEngineOptions options{cuda_device(), config};
+  options.head_dim = head_dims().front();
+  Pair<T> pair(options, least_budget(options, kElementType<T>));
+  pair.both([](auto& engine) {
+    engine.bind();
+    engine.append({2500, 2900});
+  });
+  int wrong = 0;
+  for (std::uint64_t step = 0; step < 1000; ++step) {
+    pair.both([](auto& engine) { engine.append({1, 1}); });
+    wrong += !pair.step({1, 1}, 0, 10 * step);  // queries that have nothing in common
+  }
+  CHECK(wrong == 0);
+  CHECK(pair.stored.counters().evictions > 1000);
+}
+
+TEST_CASE("What fits the budget is copied once and stays", "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  StoreEngineOptions options{cuda_device(), by_landmarks()};
+  options.head_dim = head_dims().front();
+  options.budget = std::size_t{1} << 30;
+  StoreEngine<T> engine(options);
+  engine.bind();
+  engine.append({1000, 2000});
+  for (std::uint64_t step = 0; step < 50; ++step) {
+    engine.append({1, 1});
+    static_cast<void>(engine.decode({1, 1}, {0, 0}, step));
+  }
+  const KvStoreCounters counters = engine.counters();
+  CHECK(counters.misses == 0);  // they were appended, so they are there
+  CHECK(counters.evictions == 0);
+  CHECK(counters.hits > 0);
+}
+
+TEST_CASE("Requests that share a prefix, end, begin in old rows and roll back, with a store",
+          "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const HipConfig config = GENERATE(by_landmarks(), by_descent());
+  StoreEngineOptions options{cuda_device(), config};
+  options.batch = 3;
+  options.head_dim = head_dims().front();
+  Pair<T> pair(options, least_budget(options, kElementType<T>));
+  constexpr std::int64_t kPrefix = 1024;
+  std::uint64_t at = 0;
+  const auto run = [&](int steps) {
+    int wrong = 0;
+    for (int i = 0; i < steps; ++i, ++at) {
+      pair.both([](auto& engine) { engine.append({1, 1, 1}); });
+      wrong += !pair.step({1, 1, 1}, refresh_from_at(config, i), at);
+    }
+    return wrong;
+  };
+  pair.both([](auto& engine) {
+    engine.bind();
+    engine.append({1500, 900, 800});
+  });
+  CHECK(run(20) == 0);
+  // Request 1 ends; another of the same seed begins in its row behind the prefix of request 0.
+  pair.both([](auto& engine) {
+    engine.member(1).seed = engine.member(0).seed;
+    engine.member(1).len = kPrefix;
+    for (std::int64_t c = 0; c < kPrefix / kKvBlockTokens; ++c) {
+      // Its own go to request 2 at once, for keys to come.
+      engine.block(2, 110 + c) = engine.block(1, c);
+      engine.block(1, c) = engine.block(0, c);
+    }
+    engine.share_landmarks(0, 1);
+    engine.bind();
+    engine.append({0, 300, 400});
+  });
+  CHECK(run(20) == 0);
+  // Request 0 ends while its prefix lives on.
+  pair.both([](auto& engine) {
+    engine.member(0).seed = 77;
+    engine.member(0).len = 0;
+    engine.take_fresh_blocks(0);
+    engine.bind();
+    engine.append({1200, 0, 0});
+  });
+  CHECK(run(20) == 0);
+  // Rolled back over the ends of blocks, and written again otherwise.
+  pair.both([](auto& engine) {
+    engine.member(1).len -= 21;
+    engine.append({0, 30, 0});
+  });
+  CHECK(run(20) == 0);
+}
+
+TEST_CASE("A store on the CPU changes nothing") {
+  StoreEngineOptions options{kCpu, GENERATE(by_landmarks(), by_descent())};
+  options.head_dim = head_dims().front();
+  options.max_len = 2048;
+  using Any = AnyElement;
+  StoreEngine<Any> plain(options);
+  options.budget = 0;  // nothing is needed
+  StoreEngine<Any> stored(options);
+  for (auto* engine : {&plain, &stored}) {
+    engine->bind();
+    engine->append({900, 700});
+  }
+  for (std::uint64_t step = 0; step < 5; ++step) {
+    for (auto* engine : {&plain, &stored}) engine->append({1, 1});
+    const std::vector<std::int32_t> refresh{step == 0 ? 0 : 9, 0};
+    const auto expected = plain.decode({1, 1}, refresh, step);
+    const auto actual = stored.decode({1, 1}, refresh, step);
+    CHECK(same_bits(expected.out, actual.out));
+    CHECK(same_bits(expected.lse, actual.lse));
+  }
+  CHECK(stored.counters().hits == 0);
+}
+
+// ---- Bad input ----------------------------------------------------------------------------------
+
+KvStoreShape cpu_shape() {
+  return {kCpu, kElementType<AnyElement>, 4, 1000, 2, head_dims().front()};
+}
+
+TEST_CASE("plan_kv_store says what is wrong") {
+  KvStorePlan plan;
+  const auto refused = [&](KvStoreShape shape, const HipConfig& config, StatusCode code,
+                           const std::string& text) {
+    const Status status = plan_kv_store(config, shape, 1000, plan);
+    INFO(status.message());
+    CHECK(status.code() == code);
+    CHECK(status.message().find(text) != std::string::npos);
+  };
+  KvStoreShape shape = cpu_shape();
+  shape.max_requests = 0;
+  refused(shape, by_landmarks(), StatusCode::kInvalidShape, "shape.max_requests is 0");
+  shape = cpu_shape();
+  shape.head_dim = 7;
+  refused(shape, by_landmarks(), StatusCode::kUnsupported, "head_dim is 7");
+  shape = cpu_shape();
+  shape.max_seq_len = -1;
+  refused(shape, by_landmarks(), StatusCode::kInvalidShape, "max_seq_len is -1");
+  HipConfig config = by_landmarks();
+  config.window = 0;
+  refused(cpu_shape(), config, StatusCode::kInvalidConfig, "window is 0");
+}
+
+TEST_CASE("A budget below what a step reads is refused with the least that is not",
+          "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const KvStoreShape shape{cuda_device(), kElementType<T>, 2, 8192, 2, head_dims().front()};
+  KvStorePlan plan;
+  REQUIRE(plan_kv_store(by_landmarks(), shape, std::size_t{1} << 30, plan).ok());
+  const std::size_t least = plan.least_budget;
+  const Status status = plan_kv_store(by_landmarks(), shape, least - 1, plan);
+  CHECK(status.code() == StatusCode::kBudgetTooSmall);
+  CHECK(status.message().find(std::to_string(least)) != std::string::npos);
+  REQUIRE(plan_kv_store(by_landmarks(), shape, least, plan).ok());
+  CHECK(plan.memory_bytes <= least);
+}
+
+TEST_CASE("Calls say what is wrong with a store") {
+  KvStorePlan plan;
+  REQUIRE(plan_kv_store(by_landmarks(), cpu_shape(), 0, plan).ok());
+  const std::vector<std::int32_t> lengths(5, 0);
+  const std::vector<std::int32_t> table(5, 0);
+  BindKvStoreArgs args{{&plan, nullptr, {}}, 9, {table.data(), {4, 1}}, {lengths.data(), {4}}};
+  REQUIRE(bind_kv_store(args).ok());
+  const auto refused = [&](const BindKvStoreArgs& bad, StatusCode code, const std::string& text) {
+    const Status status = bind_kv_store(bad);
+    INFO(status.message());
+    CHECK(status.code() == code);
+    CHECK(status.message().find(text) != std::string::npos);
+  };
+  BindKvStoreArgs bad = args;
+  bad.store.plan = nullptr;
+  refused(bad, StatusCode::kNullPointer, "store.plan is null");
+  const KvStorePlan empty;
+  bad.store.plan = &empty;
+  refused(bad, StatusCode::kInvalidShape, "store.plan is empty");
+  bad = args;
+  bad.seq_lens = {lengths.data(), {5}};
+  bad.block_table = {table.data(), {5, 1}};
+  refused(bad, StatusCode::kExceedsPlan, "the call has 5 requests");
+  bad = args;
+  bad.block_table = {table.data(), {3, 1}};
+  refused(bad, StatusCode::kInvalidShape, "block_table.sizes[0] is 3");
+  bad = args;
+  bad.num_home_blocks = -1;
+  refused(bad, StatusCode::kInvalidShape, "num_home_blocks is -1");
+  bad = args;
+  bad.store.rows = TensorView<const std::int32_t, 1>(lengths.data(), {3});
+  refused(bad, StatusCode::kInvalidShape, "store.rows.sizes[0] is 3");
+}
+
+TEST_CASE("Host memory that does not exist is refused, and what exists is given back in pieces") {
+  HostMemory memory;
+  const Status status = HostMemory::allocate(kCpu, std::size_t{1} << 62, memory);
+  CHECK(status.code() == StatusCode::kOutOfMemory);
+  CHECK(memory.data() == nullptr);
+  REQUIRE(HostMemory::allocate(kCpu, 2 * HostMemory::kPieceBytes + 100, memory).ok());
+  CHECK(memory.data()[memory.size() - 1] == std::byte{0});
+  CHECK(memory.release(1) == 2 * HostMemory::kPieceBytes);
+  CHECK(memory.data()[memory.size() - 1] == std::byte{0});
+  HostMemory other = std::move(memory);
+  CHECK(memory.data() == nullptr);  // NOLINT(bugprone-use-after-move)
+  CHECK(other.release(2 * HostMemory::kPieceBytes) == 0);
+  CHECK(other.data() == nullptr);
+}
+
+}  // namespace

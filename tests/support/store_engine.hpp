@@ -1,0 +1,275 @@
+/// An engine with one layer, whose cache lies on the device or, with a store, in host memory: the
+/// same steps of both are compared bit for bit.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "device_buffer.hpp"
+#include "hip_attn/hip_attn.hpp"
+#include "same_bits.hpp"
+#include "values.hpp"
+
+namespace hip_attn::test {
+
+struct StoreEngineOptions {
+  Device device = kCpu;
+  HipConfig config;
+  std::int64_t batch = 2;
+  std::int64_t max_len = 4096;  ///< of a request, a multiple of 64
+  std::int64_t q_heads = 8;
+  std::int64_t kv_heads = 2;
+  std::int64_t head_dim = 128;
+  std::optional<std::size_t> budget = {};  ///< of a store; absent: the cache is on the device
+  std::optional<std::int64_t> max_requests = {};
+};
+
+template <Element T>
+class StoreEngine {
+ public:
+  /// Of a request that stands in the batch: its row of the store, and what its values follow from.
+  struct Member {
+    std::int64_t row;
+    std::uint64_t seed;
+    std::int64_t len = 0;
+  };
+  struct Result {
+    std::vector<T> out;
+    std::vector<float> lse;
+  };
+
+  explicit StoreEngine(StoreEngineOptions options)
+      : options_(std::move(options)),
+        columns_(options_.max_len / kKvBlockTokens),
+        num_blocks_(2 * options_.batch * columns_ + 7),
+        table_(options_.device, options_.batch * columns_, std::int32_t{0}),
+        rows_(options_.device, options_.batch, std::int32_t{0}),
+        lengths_(options_.device, options_.batch, std::int32_t{0}),
+        cu_(options_.device, options_.batch + 1, std::int32_t{0}),
+        refresh_(options_.device, options_.batch, std::int32_t{0}),
+        landmarks_(
+            options_.device,
+            options_.batch * options_.max_len / 64 * options_.kv_heads * 2 * options_.head_dim,
+            from_float<T>(kNaN)) {
+    const AttentionShape shape{options_.device,  options_.batch,   options_.batch * kMaxDecodeRows,
+                               options_.max_len, options_.q_heads, options_.kv_heads,
+                               options_.head_dim};
+    require(plan_decode<T>(options_.config, shape, plan_));
+    workspace_.emplace(options_.device, static_cast<std::int64_t>(plan_.workspace_bytes),
+                       std::byte{0});
+    cache_.emplace(options_.device,
+                   options_.batch * static_cast<std::int64_t>(plan_.selection_cache_slot_bytes),
+                   std::byte{0});
+    const std::int64_t elements =
+        num_blocks_ * options_.kv_heads * 2 * kKvBlockTokens * options_.head_dim;
+    const std::vector<T> poison(static_cast<std::size_t>(elements), from_float<T>(kNaN));
+    if (options_.budget) {
+      const KvStoreShape store_shape{
+          options_.device,  kElementType<T>,   options_.max_requests.value_or(options_.batch),
+          options_.max_len, options_.kv_heads, options_.head_dim};
+      require(plan_kv_store(options_.config, store_shape, *options_.budget, store_plan_));
+      require(HostMemory::allocate(options_.device, poison.size() * sizeof(T), home_));
+      std::memcpy(home_.data(), poison.data(), home_.size());
+      store_memory_.emplace(options_.device, static_cast<std::int64_t>(store_plan_.memory_bytes),
+                            std::byte{0x7f});
+      require(clear_kv_store(store()));
+    } else {
+      resident_.emplace(options_.device, poison);
+    }
+    // Blocks in no order, shared by nobody.
+    for (std::int64_t i = 0; i < options_.batch * columns_; ++i) {
+      host_table_.push_back(static_cast<std::int32_t>(i * 7919 % (options_.batch * columns_) + 3));
+    }
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      members_.push_back({options_.batch - 1 - b, static_cast<std::uint64_t>(b + 1)});
+    }
+  }
+
+  [[nodiscard]] Member& member(std::int64_t b) { return members_[b]; }
+  [[nodiscard]] std::int32_t& block(std::int64_t b, std::int64_t column) {
+    return host_table_[b * columns_ + column];
+  }
+  /// Gives request b blocks that nobody has had.
+  void take_fresh_blocks(std::int64_t b) {
+    for (std::int64_t c = 0; c < columns_; ++c) {
+      block(b, c) = static_cast<std::int32_t>(options_.batch * columns_ + 5 + b * columns_ + c);
+    }
+  }
+  /// Request `to` has the landmarks of request `from` as well.
+  void share_landmarks(std::int64_t from, std::int64_t to) {
+    std::vector<T> all = landmarks_.read();
+    const std::int64_t request = options_.max_len / 64 * 2 * options_.head_dim;
+    for (std::int64_t head = 0; head < options_.kv_heads; ++head) {
+      const auto begin = all.begin() + head * options_.batch * request;
+      std::copy_n(begin + from * request, request, begin + to * request);
+    }
+    landmarks_.write(all);
+  }
+  [[nodiscard]] const KvStorePlan& store_plan() const { return store_plan_; }
+  [[nodiscard]] const AttentionPlan& plan() const { return plan_; }
+  [[nodiscard]] KvStore store() const {
+    return {&store_plan_, store_memory_ ? store_memory_->data() : nullptr,
+            TensorView<const std::int32_t, 1>(rows_.data(), {options_.batch})};
+  }
+  [[nodiscard]] KvStoreCounters counters() const {
+    KvStoreCounters counters;
+    require(read_kv_store_counters(store(), counters));
+    return counters;
+  }
+
+  /// Requests that begin, with as many keys as they have.
+  void bind() {
+    if (!options_.budget) return;
+    write_batch({});
+    require(bind_kv_store({store(), num_blocks_, table(), lengths()}));
+  }
+
+  /// Appends added[b] tokens to request b, which begin at its length.
+  void append(const std::vector<std::int64_t>& added) {
+    std::vector<T> k;
+    std::vector<T> v;
+    std::vector<std::int64_t> slots;
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      for (std::int64_t i = 0; i < added[b]; ++i) {
+        const std::int64_t position = members_[b].len++;
+        slots.push_back(std::int64_t{block(b, position / kKvBlockTokens)} * kKvBlockTokens +
+                        position % kKvBlockTokens);
+        const std::uint64_t of_token = mix(members_[b].seed, static_cast<std::uint64_t>(position));
+        for (std::int64_t e = 0; e < options_.kv_heads * options_.head_dim; ++e) {
+          k.push_back(from_float<T>(gaussian(mix(of_token, 2 * e))));
+          v.push_back(from_float<T>(gaussian(mix(of_token, 2 * e + 1))));
+        }
+      }
+    }
+    write_batch(added);
+    const auto tokens = static_cast<std::int64_t>(slots.size());
+    const DeviceBuffer<T> k_in(options_.device, k);
+    const DeviceBuffer<T> v_in(options_.device, v);
+    const DeviceBuffer<std::int64_t> slots_in(options_.device, slots);
+    AppendKvArgs<T> args{{k_in.data(), {tokens, options_.kv_heads, options_.head_dim}},
+                         {v_in.data(), {tokens, options_.kv_heads, options_.head_dim}},
+                         {slots_in.data(), {tokens}},
+                         pages()};
+    if (options_.config.uses_landmarks()) {
+      args.landmarks = AppendLandmarks<T>{landmark_view(), table(), lengths(), cu()};
+    }
+    if (options_.budget) args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
+    require(append_kv<T>(options_.device, args));
+    // What was launched reads the rows.
+    static_cast<void>(k_in.read());
+  }
+
+  /// The last rows[b] tokens of each request; what they ask for follows from `step`.
+  Result decode(const std::vector<std::int64_t>& rows,
+                const std::vector<std::int32_t>& refresh_from, std::uint64_t step) {
+    std::vector<T> q;
+    std::int64_t total = 0;
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      for (std::int64_t e = 0; e < rows[b] * options_.q_heads * options_.head_dim; ++e) {
+        // Queries that drift: mostly those of ten steps ago.
+        const std::uint64_t element = static_cast<std::uint64_t>(e) + 1000000u * members_[b].seed;
+        q.push_back(from_float<T>(gaussian(mix(step / 10, element)) +
+                                  0.5f * gaussian(mix(1000 + step, element))));
+      }
+      total += rows[b];
+    }
+    write_batch(rows);
+    refresh_.write(refresh_from);
+    const std::int64_t size = total * options_.q_heads * options_.head_dim;
+    const DeviceBuffer<T> q_in(options_.device, q);
+    const DeviceBuffer<T> out(options_.device, size, from_float<T>(7.f));
+    const DeviceBuffer<float> lse(options_.device, total * options_.q_heads, 7.f);
+    AttentionArgs<T> args;
+    args.q = {q_in.data(), {total, options_.q_heads, options_.head_dim}};
+    args.kv = {pages(), table()};
+    args.seq_lens = lengths();
+    args.cu_seqlens_q = cu();
+    args.out = {out.data(), {total, options_.q_heads, options_.head_dim}};
+    args.lse = TensorView<float, 2>(lse.data(), {total, options_.q_heads});
+    if (options_.config.num_stages() > 0) args.cache = cache();
+    if (options_.config.uses_landmarks()) args.landmarks = landmark_view();
+    if (options_.budget) args.store = store();
+    require(run_decode(
+        plan_, args, Workspace(workspace_->data(), static_cast<std::size_t>(workspace_->size()))));
+    Result result{out.read(), lse.read()};
+    CHECK(out.guards_intact());
+    if (store_memory_) CHECK(store_memory_->guards_intact());
+    return result;
+  }
+
+ private:
+  static void require(const Status& status) {
+    INFO(status.message());
+    REQUIRE(status.ok());
+  }
+
+  /// Lengths as they are, and rows of the call.
+  void write_batch(const std::vector<std::int64_t>& rows) {
+    std::vector<std::int32_t> lengths;
+    std::vector<std::int32_t> store_rows;
+    std::vector<std::int32_t> cu{0};
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      lengths.push_back(static_cast<std::int32_t>(members_[b].len));
+      store_rows.push_back(static_cast<std::int32_t>(members_[b].row));
+      cu.push_back(cu.back() + static_cast<std::int32_t>(rows.empty() ? 0 : rows[b]));
+    }
+    lengths_.write(lengths);
+    rows_.write(store_rows);
+    cu_.write(cu);
+    table_.write(host_table_);
+  }
+
+  [[nodiscard]] KvPages<T> pages() const {
+    T* const data = resident_ ? resident_->data() : reinterpret_cast<T*>(home_.data());
+    return kv_home_pages(data, num_blocks_, options_.kv_heads, options_.head_dim);
+  }
+  [[nodiscard]] TensorView<const std::int32_t, 2> table() const {
+    return {table_.data(), {options_.batch, columns_}};
+  }
+  [[nodiscard]] TensorView<const std::int32_t, 1> lengths() const {
+    return {lengths_.data(), {options_.batch}};
+  }
+  [[nodiscard]] TensorView<const std::int32_t, 1> cu() const {
+    return {cu_.data(), {options_.batch + 1}};
+  }
+  /// A slot for each row of the store, as for a request.
+  [[nodiscard]] SelectionCache cache() const {
+    return {cache_->data(), options_.batch, {refresh_.data(), {options_.batch}}, {}};
+  }
+  /// Of chunks of 64; request b owns page b.
+  [[nodiscard]] Landmarks<T> landmark_view() const {
+    Landmarks<T> view;
+    view.num_levels = 1;
+    view.levels[0] =
+        landmark_level_by_head(landmarks_.data(), 64, options_.batch, options_.max_len / 64,
+                               options_.kv_heads, options_.head_dim);
+    return view;
+  }
+
+  StoreEngineOptions options_;
+  std::int64_t columns_;
+  std::int64_t num_blocks_;
+  std::vector<Member> members_;
+  std::vector<std::int32_t> host_table_;
+  AttentionPlan plan_;
+  KvStorePlan store_plan_;
+  HostMemory home_;
+  std::optional<DeviceBuffer<T>> resident_;
+  std::optional<DeviceBuffer<std::byte>> store_memory_;
+  std::optional<DeviceBuffer<std::byte>> workspace_;
+  std::optional<DeviceBuffer<std::byte>> cache_;
+  DeviceBuffer<std::int32_t> table_;
+  DeviceBuffer<std::int32_t> rows_;
+  DeviceBuffer<std::int32_t> lengths_;
+  DeviceBuffer<std::int32_t> cu_;
+  DeviceBuffer<std::int32_t> refresh_;
+  DeviceBuffer<T> landmarks_;
+};
+
+}  // namespace hip_attn::test
