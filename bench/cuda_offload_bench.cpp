@@ -4,7 +4,9 @@
 //   cuda_offload_bench --benchmark_filter='1x131072' --benchmark_out=offload.json
 //
 // Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
-// device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included.
+// device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included,
+// and "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which
+// meets it at the end of the step.
 //
 // Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
 // random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
@@ -17,6 +19,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -24,6 +27,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_bench_support.hpp"
@@ -67,18 +71,19 @@ struct Layer {
   std::optional<Buffer<std::byte>> memory;
 };
 
+enum class Where { kDevice, kStore, kStoreBeside };
+
 // Steps of one graph.
 class Steps {
  public:
-  Steps(const Shape& s, bool with_store, double drift)
+  Steps(const Shape& s, Where where, double drift)
       : shape_(s),
+        where_(where),
         drift_(drift),
         config_(presets::landmark(s.context)),
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
         table_on_device_(table_),
-        layers_count_(s.batch * s.context > 2000000  ? 1
-                      : s.batch * s.context > 300000 ? 2
-                                                     : 4),
+        layers_count_(s.batch * s.context > 300000 ? 4 : 8),
         refresh_(s.batch),
         lengths_(s.batch),
         slots_(s.batch),
@@ -90,6 +95,7 @@ class Steps {
     check(plan_decode<T>(
         config_, {cuda_device(), s.batch, s.batch, s.context, s.q_heads, s.kv_heads, s.head_dim},
         plan_));
+    const bool with_store = where != Where::kDevice;
     if (with_store) {
       const std::int64_t kv_bytes =
           s.batch * s.context * s.kv_heads * 2 * s.head_dim * std::int64_t{sizeof(T)};
@@ -113,10 +119,15 @@ class Steps {
     fill(appended_.get(), appended_.size(), 4);
     for (float& x : queries_) x = normal_(random_);
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
+    check(cudaStreamCreate(&beside_), "cudaStreamCreate");
+    for (cudaEvent_t& event : events_) {
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    }
     forget();
     prepare(0, 0);
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
     for (int layer = 0; layer < layers_count_; ++layer) call(layer);
+    if (where == Where::kStoreBeside) meet(beside_, stream_);
     cudaGraph_t graph;
     check(cudaStreamEndCapture(stream_, &graph), "capture");
     check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
@@ -125,6 +136,13 @@ class Steps {
   ~Steps() {
     cudaGraphExecDestroy(graph_);
     cudaStreamDestroy(stream_);
+  }
+
+  // What comes next on `to` comes behind what is on `from`.
+  void meet(cudaStream_t from, cudaStream_t to) {
+    cudaEvent_t& event = events_[from == stream_ ? 0 : 1];
+    check(cudaEventRecord(event, from), "cudaEventRecord");
+    check(cudaStreamWaitEvent(to, event), "cudaStreamWaitEvent");
   }
 
   // Nothing is hot.
@@ -233,6 +251,7 @@ class Steps {
         AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths_view(), cu()};
     if (layer.memory) {
       append.store = AppendStore{store(layer), block_table(), lengths_view(), cu(), cache};
+      if (where_ == Where::kStoreBeside) append.store->cache.reset();
     }
     check(append_kv(cuda_device(), append, stream_));
 
@@ -248,9 +267,14 @@ class Steps {
     if (layer.memory) args.store = store(layer);
     check(run_decode(plan_, args, {workspace_->get(), static_cast<std::size_t>(workspace_->size())},
                      stream_));
+    if (where_ != Where::kStoreBeside) return;
+    meet(stream_, beside_);
+    check(admit_kv_store<T>({store(layer), layer.pages, block_table(), lengths_view(), cache},
+                            beside_));
   }
 
   Shape shape_;
+  Where where_;
   double drift_;
   HipConfig config_;
   std::vector<std::int32_t> table_;
@@ -272,13 +296,16 @@ class Steps {
   std::optional<Buffer<std::byte>> workspace_;
   std::optional<Buffer<std::byte>> caches_;
   cudaStream_t stream_ = nullptr;
+  cudaStream_t beside_ = nullptr;
+  std::array<cudaEvent_t, 2> events_{};
   cudaGraphExec_t graph_ = nullptr;
   std::int64_t hits_before_ = 0;
   std::int64_t misses_before_ = 0;
 };
 
-void offload(benchmark::State& state, const Shape& shape, bool with_store, double drift) {
-  Steps steps(shape, with_store, drift);
+void offload(benchmark::State& state, const Shape& shape, Where where, double drift) {
+  const bool with_store = where != Where::kDevice;
+  Steps steps(shape, where, drift);
   const HipConfig& config = steps.config();
   const std::int32_t stages = config.num_stages();
   const std::int64_t cycle = config.refresh_interval.front();
@@ -331,13 +358,16 @@ void register_benchmarks() {
   shapes.push_back({.context = 4194304, .q_heads = 8, .kv_heads = 2});
   for (const Shape& shape : shapes) {
     for (const int percent : {2, 5, 10}) {
-      for (const bool with_store : {false, true}) {
-        const std::string name = fmt::format(
-            "offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context, shape.q_heads,
-            shape.kv_heads, shape.head_dim, with_store ? "1of8" : "device", percent);
-        benchmark::RegisterBenchmark(
-            name.c_str(),
-            [=](benchmark::State& state) { offload(state, shape, with_store, percent * 0.01); })
+      for (const auto& [where, cache] : {std::pair{Where::kDevice, "device"},
+                                         {Where::kStore, "1of8"},
+                                         {Where::kStoreBeside, "1of8beside"}}) {
+        const std::string name =
+            fmt::format("offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context,
+                        shape.q_heads, shape.kv_heads, shape.head_dim, cache, percent);
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [shape, where = where, percent](benchmark::State& state) {
+                                       offload(state, shape, where, percent * 0.01);
+                                     })
             ->UseManualTime()
             ->Iterations(12)
             ->Unit(benchmark::kMicrosecond);

@@ -79,20 +79,10 @@ Status check_args(const AppendKvArgs<T>& args) {
 
 template <Element T>
 Status check_store_args(Device device, const AppendKvArgs<T>& args, const AppendStore& of) {
-  const std::int64_t batch = of.seq_lens.sizes[0];
-  HIP_ATTN_RETURN_IF_ERROR(check_array("store.seq_lens", of.seq_lens));
   HIP_ATTN_RETURN_IF_ERROR(check_array("store.cu_seqlens", of.cu_seqlens));
   HIP_ATTN_RETURN_IF_ERROR(check_size("store.cu_seqlens.sizes[0]", of.cu_seqlens.sizes[0],
-                                      "size of store.seq_lens + 1", batch + 1));
-  HIP_ATTN_RETURN_IF_ERROR(check_array("store.block_table", of.block_table));
-  HIP_ATTN_RETURN_IF_ERROR(check_size("store.block_table.sizes[0]", of.block_table.sizes[0],
-                                      "size of store.seq_lens", batch));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_store(of.store, device, batch));
-  HIP_ATTN_RETURN_IF_ERROR(detail::check_home(of.store, "pages", args.pages));
-  if (!of.cache || device.type == DeviceType::kCpu) return {};
-  return check_tensor("store.cache.data",
-                      TensorView<std::int32_t, 1>(static_cast<std::int32_t*>(of.cache->data),
-                                                  {of.cache->num_slots}));
+                                      "size of store.seq_lens + 1", of.seq_lens.sizes[0] + 1));
+  return detail::check_hot_set<T>("store.", device, of, args.pages);
 }
 
 // The positions that request b gains: none where its length says that it is absent.
@@ -189,7 +179,9 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, [[maybe_unused]] St
 #if HIP_ATTN_HAS_CUDA
   HIP_ATTN_RETURN_IF_ERROR(cuda::append_kv(device, args, stream));
   if constexpr (!std::same_as<T, float>) {  // which plan_kv_store refuses
-    if (args.store) return cuda::admit_to_store(device, args, stream);
+    if (args.store) {
+      return cuda::admit_to_store<T>(device, *args.store, args.pages, args.k, args.v, stream);
+    }
   }
   return {};
 #else
@@ -197,8 +189,30 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, [[maybe_unused]] St
 #endif
 }
 
-template Status append_kv(Device, const AppendKvArgs<float>&, Stream);
-template Status append_kv(Device, const AppendKvArgs<float16>&, Stream);
-template Status append_kv(Device, const AppendKvArgs<bfloat16>&, Stream);
+template <Element T>
+Status admit_kv_store(const AdmitKvStoreArgs<T>& args, [[maybe_unused]] Stream stream) {
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(kElementType<T>));
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("pages.k", args.pages.k));
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor("pages.v", args.pages.v));
+  const AppendStore of{args.store, args.block_table, args.seq_lens, {}, args.cache};
+  const Device device = args.store.plan ? args.store.plan->shape.device : kCpu;
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_hot_set<T>("", device, of, args.pages));
+  if (device.type == DeviceType::kCpu) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_device(device));
+#if HIP_ATTN_HAS_CUDA
+  if constexpr (!std::same_as<T, float>) {
+    return cuda::admit_to_store<T>(device, of, args.pages, {}, {}, stream);
+  }
+#endif
+  return {};
+}
+
+#define HIP_ATTN_INSTANTIATE(T)                                      \
+  template Status append_kv(Device, const AppendKvArgs<T>&, Stream); \
+  template Status admit_kv_store(const AdmitKvStoreArgs<T>&, Stream);
+HIP_ATTN_INSTANTIATE(float)
+HIP_ATTN_INSTANTIATE(float16)
+HIP_ATTN_INSTANTIATE(bfloat16)
+#undef HIP_ATTN_INSTANTIATE
 
 }  // namespace hip_attn

@@ -16,9 +16,11 @@ Status check_device(Device device);
 template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
 
-// Behind append_kv of the same arguments.
+// Behind append_kv of the same rows, or without rows.
 template <Element T>
-Status admit_to_store(Device device, const AppendKvArgs<T>& args, Stream stream);
+Status admit_to_store(Device device, const AppendStore& of, const KvPages<const T>& pages,
+                      const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
+                      Stream stream);
 
 Status clear_store(const KvStore& store, Stream stream);
 Status bind_store(const BindKvStoreArgs& args, Stream stream);

@@ -122,6 +122,22 @@ struct AppendKvArgs {
   std::optional<AppendStore> store = std::nullopt;
 };
 
+/// What a store is to make hot, apart from an append.
+template <Element T>
+struct AdmitKvStoreArgs {
+  KvStore store;
+  KvPages<const T> pages;                         ///< kv_home_pages
+  TensorView<const std::int32_t, 2> block_table;  ///< as in AppendStore
+  TensorView<const std::int32_t, 1> seq_lens;     ///< [B] keys that each request has
+  SelectionCache cache;                           ///< as in AppendStore
+};
+
+/// Does what append_kv with a store and a cache does besides writing rows. For a stream beside that
+/// of the model: between a decode of the layer and its next append, which has no cache then, blocks
+/// come over the link while other layers run. Errors: those of append_kv with a store.
+template <Element T>
+HIP_ATTN_API Status admit_kv_store(const AdmitKvStoreArgs<T>& args, Stream stream = nullptr);
+
 /// Writes row t of k and v to slot slot_mapping(t) of the cache, which k and v are no part of.
 /// Where rows share a slot, which is not checked, one of them is left in it. With landmarks also
 /// does what update_landmarks does for the new rows, in the same launch. Cost: 4 * num_tokens * Hk
@@ -158,6 +174,7 @@ HIP_ATTN_API Status update_landmarks(Device device, const UpdateLandmarksArgs<T>
 
 #define HIP_ATTN_EXTERN_(T)                                                                   \
   extern template HIP_ATTN_API Status append_kv(Device, const AppendKvArgs<T>&, Stream);      \
+  extern template HIP_ATTN_API Status admit_kv_store(const AdmitKvStoreArgs<T>&, Stream);     \
   extern template HIP_ATTN_API Status update_landmarks(Device, const UpdateLandmarksArgs<T>&, \
                                                        Stream);
 HIP_ATTN_EXTERN_(float)

@@ -66,8 +66,8 @@ struct Pair {
   /// One decode of both; true when they agree.
   bool step(const std::vector<std::int64_t>& rows, std::int32_t refresh_from, std::uint64_t at) {
     const std::vector<std::int32_t> refresh(rows.size(), refresh_from);
-    const auto expected = resident.decode(rows, refresh, at);
-    const auto actual = stored.decode(rows, refresh, at);
+    const auto expected = resident.attend(rows, refresh, at);
+    const auto actual = stored.attend(rows, refresh, at);
     return same_bits(expected.out, actual.out) && same_bits(expected.lse, actual.lse) &&
            !std::isnan(to_float(expected.out.front()));
   }
@@ -92,6 +92,7 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   const bool is_tight = GENERATE(true, false);
   StoreEngineOptions options{cuda_device(), config};
   options.head_dim = GENERATE(from_range(head_dims()));
+  options.admits_apart = GENERATE(false, true);
   const std::size_t least = least_budget(options, kElementType<T>);
   CAPTURE(describe(config), options.head_dim, is_tight);
   Pair<T> pair(options, is_tight ? least : 4 * least);
@@ -117,6 +118,27 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   if (config.is_dense()) return;  // everything fits
   CHECK(counters.hits + counters.evictions > 0);
   if (is_tight) CHECK(counters.evictions > 0);
+}
+
+TEST_CASE("CUDA prefill in pieces with a store is that of a cache on the device, bit for bit",
+          "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const HipConfig config = GENERATE(by_landmarks(), by_descent(), of_window(), presets::dense());
+  StoreEngineOptions options{cuda_device(), config};
+  options.is_prefill = true;
+  options.hopper = GENERATE(true, false);
+  options.head_dim = GENERATE(from_range(head_dims()));
+  CAPTURE(describe(config), options.head_dim, options.hopper);
+  Pair<T> pair(options, least_budget(options, kElementType<T>));
+  pair.both([](auto& engine) { engine.bind(); });
+  int wrong = 0;
+  std::uint64_t at = 0;
+  for (const std::vector<std::int64_t>& rows :
+       std::vector<std::vector<std::int64_t>>{{1800, 300}, {650, 1}, {3, 1500}, {1000, 70}}) {
+    pair.both([&](auto& engine) { engine.append(rows); });
+    wrong += !pair.step(rows, 0, at++);
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("A thousand steps that each make room are those of a cache on the device",
@@ -150,7 +172,7 @@ TEST_CASE("What fits the budget is copied once and stays", "[cuda][offload]") {
   engine.append({1000, 2000});
   for (std::uint64_t step = 0; step < 50; ++step) {
     engine.append({1, 1});
-    static_cast<void>(engine.decode({1, 1}, {0, 0}, step));
+    static_cast<void>(engine.attend({1, 1}, {0, 0}, step));
   }
   const KvStoreCounters counters = engine.counters();
   CHECK(counters.misses == 0);  // they were appended, so they are there
@@ -227,8 +249,8 @@ TEST_CASE("A store on the CPU changes nothing") {
   for (std::uint64_t step = 0; step < 5; ++step) {
     for (auto* engine : {&plain, &stored}) engine->append({1, 1});
     const std::vector<std::int32_t> refresh{step == 0 ? 0 : 9, 0};
-    const auto expected = plain.decode({1, 1}, refresh, step);
-    const auto actual = stored.decode({1, 1}, refresh, step);
+    const auto expected = plain.attend({1, 1}, refresh, step);
+    const auto actual = stored.attend({1, 1}, refresh, step);
     CHECK(same_bits(expected.out, actual.out));
     CHECK(same_bits(expected.lse, actual.lse));
   }

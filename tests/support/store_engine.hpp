@@ -12,6 +12,7 @@
 
 #include "catch.hpp"
 #include "device_buffer.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "same_bits.hpp"
 #include "values.hpp"
@@ -28,6 +29,9 @@ struct StoreEngineOptions {
   std::int64_t head_dim = 128;
   std::optional<std::size_t> budget = {};  ///< of a store; absent: the cache is on the device
   std::optional<std::int64_t> max_requests = {};
+  bool hopper = true;         ///< false: prefill by the kernels that every CUDA device has
+  bool is_prefill = false;    ///< calls are of prefill, without a cache of selections
+  bool admits_apart = false;  ///< by admit_kv_store behind every decode, not by append_kv
 };
 
 template <Element T>
@@ -57,15 +61,20 @@ class StoreEngine {
             options_.device,
             options_.batch * options_.max_len / 64 * options_.kv_heads * 2 * options_.head_dim,
             from_float<T>(kNaN)) {
-    const AttentionShape shape{options_.device,  options_.batch,   options_.batch * kMaxDecodeRows,
+    const std::int64_t rows = options_.is_prefill ? options_.max_len : kMaxDecodeRows;
+    const AttentionShape shape{options_.device,  options_.batch,   options_.batch * rows,
                                options_.max_len, options_.q_heads, options_.kv_heads,
                                options_.head_dim};
-    require(plan_decode<T>(options_.config, shape, plan_));
+    require(options_.is_prefill ? plan_prefill<T>(options_.config, shape, plan_)
+                                : plan_decode<T>(options_.config, shape, plan_));
+    plan_.dense_until = 0;
+    if (!options_.hopper) cuda::use_portable_kernels(plan_);
     workspace_.emplace(options_.device, static_cast<std::int64_t>(plan_.workspace_bytes),
                        std::byte{0});
-    cache_.emplace(options_.device,
-                   options_.batch * static_cast<std::int64_t>(plan_.selection_cache_slot_bytes),
-                   std::byte{0});
+    cache_.emplace(
+        options_.device,
+        options_.batch * static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) + 16,
+        std::byte{0});
     const std::int64_t elements =
         num_blocks_ * options_.kv_heads * 2 * kKvBlockTokens * options_.head_dim;
     const std::vector<T> poison(static_cast<std::size_t>(elements), from_float<T>(kNaN));
@@ -159,14 +168,17 @@ class StoreEngine {
     if (options_.config.uses_landmarks()) {
       args.landmarks = AppendLandmarks<T>{landmark_view(), table(), lengths(), cu()};
     }
-    if (options_.budget) args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
+    if (options_.budget) {
+      args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
+      if (options_.admits_apart) args.store->cache.reset();
+    }
     require(append_kv<T>(options_.device, args));
     // What was launched reads the rows.
     static_cast<void>(k_in.read());
   }
 
-  /// The last rows[b] tokens of each request; what they ask for follows from `step`.
-  Result decode(const std::vector<std::int64_t>& rows,
+  /// Attention of the last rows[b] tokens of each request; what they ask for follows from `step`.
+  Result attend(const std::vector<std::int64_t>& rows,
                 const std::vector<std::int32_t>& refresh_from, std::uint64_t step) {
     std::vector<T> q;
     std::int64_t total = 0;
@@ -192,11 +204,15 @@ class StoreEngine {
     args.cu_seqlens_q = cu();
     args.out = {out.data(), {total, options_.q_heads, options_.head_dim}};
     args.lse = TensorView<float, 2>(lse.data(), {total, options_.q_heads});
-    if (options_.config.num_stages() > 0) args.cache = cache();
+    if (options_.config.num_stages() > 0 && !options_.is_prefill) args.cache = cache();
     if (options_.config.uses_landmarks()) args.landmarks = landmark_view();
     if (options_.budget) args.store = store();
-    require(run_decode(
-        plan_, args, Workspace(workspace_->data(), static_cast<std::size_t>(workspace_->size()))));
+    const auto bytes = static_cast<std::size_t>(workspace_->size());
+    require(plan_.op == Operator::kDecode ? run_decode(plan_, args, {workspace_->data(), bytes})
+                                          : run_prefill(plan_, args, {workspace_->data(), bytes}));
+    if (options_.budget && options_.admits_apart) {
+      require(admit_kv_store<T>({store(), pages(), table(), lengths(), cache()}));
+    }
     Result result{out.read(), lse.read()};
     CHECK(out.guards_intact());
     if (store_memory_) CHECK(store_memory_->guards_intact());

@@ -6,6 +6,7 @@
 
 #include "hip_attn/checks/message.hpp"
 #include "hip_attn/checks/views.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/offload.hpp"
 
@@ -73,6 +74,31 @@ Status check_home(const KvStore& store, Name name, const KvPages<T>& pages) {
                     " slots a store takes ", (most - hot) / shape.num_kv_heads)};
   }
   return {};
+}
+
+/// What says which blocks of a store become hot, but for cu_seqlens. `prefix` stands before the
+/// names of its members: "" or "store.".
+template <Element T>
+Status check_hot_set(const char* prefix, Device device, const AppendStore& of,
+                     const KvPages<const T>& pages) {
+  const std::int64_t batch = of.seq_lens.sizes[0];
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(prefix, "seq_lens"), of.seq_lens));
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(prefix, "block_table"), of.block_table));
+  HIP_ATTN_RETURN_IF_ERROR(check_size(Name(prefix, "block_table.sizes[0]"), of.block_table.sizes[0],
+                                      "size of seq_lens", batch));
+  HIP_ATTN_RETURN_IF_ERROR(check_store(of.store, device, batch));
+  HIP_ATTN_RETURN_IF_ERROR(check_home(of.store, "pages", pages));
+  if (!of.cache) return {};
+  const SearchPlan search =
+      make_search_plan(of.store.plan->config, of.store.plan->shape.max_seq_len);
+  const std::int64_t words = search.cache_entry_words * pages.num_kv_heads();
+  HIP_ATTN_RETURN_IF_ERROR(check_tensor(
+      Name(prefix, "cache"), TensorView<std::int32_t, 2>(static_cast<std::int32_t*>(of.cache->data),
+                                                         {of.cache->num_slots, words})));
+  if (!of.cache->slots) return {};
+  HIP_ATTN_RETURN_IF_ERROR(check_array(Name(prefix, "cache.slots"), *of.cache->slots));
+  return check_size(Name(prefix, "cache.slots.sizes[0]"), of.cache->slots->sizes[0],
+                    "size of seq_lens", batch);
 }
 
 }  // namespace hip_attn::detail

@@ -70,10 +70,11 @@ inline void set_candidates(const KvStorePlan& plan, const SelectionCache& cache,
   params.max_first_chunks = s == 0 ? search.max_first_chunks : 0;
 }
 
-/// Behind append_kv() of the same arguments, which writes the cache at home.
+/// Behind append_kv() of the same rows, which writes the cache at home; or without rows.
 template <int kHeadDim, Element T>
-Status enqueue_admission(Device device, const AppendKvArgs<T>& args, Stream stream) {
-  const AppendStore& of = *args.store;
+Status enqueue_admission(Device device, const AppendStore& of, const KvPages<const T>& pages,
+                         const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
+                         Stream stream) {
   const KvStorePlan& plan = *of.store.plan;
   const std::int64_t batch = of.seq_lens.sizes[0];
   if (batch == 0) return {};
@@ -82,15 +83,15 @@ Status enqueue_admission(Device device, const AppendKvArgs<T>& args, Stream stre
     return AddedRows{rows.data, rows.strides[0] / kElements, rows.strides[1] / kElements};
   };
   AdmitParams params{};
-  params.store = store_params(of.store, args.pages);
-  params.k = added(args.k);
-  params.v = added(args.v);
+  params.store = store_params(of.store, pages);
+  params.k = added(k);
+  params.v = added(v);
   params.block_table = of.block_table.data;
   params.table_row_stride = of.block_table.strides[0];
   params.table_columns = of.block_table.sizes[1];
   params.seq_lens = of.seq_lens.data;
   params.cu_seqlens = of.cu_seqlens.data;
-  params.num_tokens = saturated(args.k.sizes[0]);
+  params.num_tokens = saturated(k.sizes[0]);
   params.batch = saturated(batch);
   const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
   params.sink = search.sink;

@@ -40,8 +40,11 @@ class UnitAdmission {
       : params_(params), store_(params.store), shared_(shared), kv_head_(kv_head) {
     const KvStoreLayout& layout = store_.layout;
     const std::int32_t row = store_.rows ? store_.rows[request] : request;
-    first_row_ = params.cu_seqlens[request];
-    const std::int32_t added = params.cu_seqlens[request + 1] - first_row_;
+    std::int32_t added = 0;
+    if (params.cu_seqlens) {
+      first_row_ = params.cu_seqlens[request];
+      added = params.cu_seqlens[request + 1] - first_row_;
+    }
     end_ = params.seq_lens[request];
     begin_ = end_ - added;
     holds_ = row >= 0 && row < store_.num_rows && first_row_ >= 0 && added >= 0 &&
@@ -66,8 +69,16 @@ class UnitAdmission {
     table_ = layout.table + unit_ * layout.columns;
     owners_ = layout.owners + unit_ * layout.slots;
     first_slot_ = static_cast<std::int32_t>(unit_ * layout.slots);
+    // On its way with what decides whether that is all.
+    const NewVector own = read_new_vector<kRowVectors>(thread());
     const KvStoreUnit before = layout.unit[unit_];
     find_window(before);
+    if (!begins_anew_ && end_ - begin_ <= kKvBlockTokens &&
+        __syncthreads_and(own.page == NewVector::kNone ||
+                          (is_hot(own.page) && own.column < first_new_column()))) {
+      write<kRowVectors>(own);
+      return;
+    }
     now_ = before.epoch + (begins_anew_ ? 1 : 0);
     if (thread() == 0) {
       shared_.num_wanted = shared_.num_taken = shared_.num_oldest = 0;
@@ -113,13 +124,13 @@ class UnitAdmission {
     window_start_ = newest;
     candidates_ = 0;
     begins_anew_ = before.window_start == 0;
-    if (!entry_ || entry_[CacheLayout::kFilled] == 0) return;
+    if (!entry_) return;
+    const std::int32_t filled = entry_[CacheLayout::kFilled];
     const std::int32_t w0 = entry_[CacheLayout::kWindowStart];
-    if (w0 < 0 || w0 > newest) return;
+    const std::int32_t count = entry_[params_.candidates_word];
+    if (filled == 0 || w0 < 0 || w0 > newest) return;
     window_start_ = w0;
     begins_anew_ = w0 != before.window_start;
-    if (params_.most_candidates == 0) return;
-    const std::int32_t count = entry_[params_.candidates_word];
     if (count >= 0 && count <= params_.most_candidates) candidates_ = count;
   }
 
@@ -145,12 +156,13 @@ class UnitAdmission {
   /// Sink, window, and what the last stage looks at.
   __device__ void want_what_is_read() {
     const std::int32_t end = column_of(begin_);  // from there on they are wanted already
+    std::int32_t hits = 0;
     const auto ask = [&](std::int32_t c) {
       if (c >= end) return;
       const std::int32_t page = table_[c];
       if (is_hot(page)) {
         owners_[page - first_slot_].epoch = now_;
-        atomicAdd(&shared_.hits, 1);
+        ++hits;
       } else if (page >= 0) {
         want(c);
       }
@@ -177,6 +189,7 @@ class UnitAdmission {
       if (number > 0 && shift == 0 && column_of(starts[number - 1]) == c) continue;
       ask(c);
     }
+    if (hits > 0) atomicAdd(&shared_.hits, hits);
   }
 
   __device__ void want(std::int32_t column) {
@@ -200,7 +213,8 @@ class UnitAdmission {
     if (thread() < kAges) shared_.ages[thread()] = 0;
     __syncthreads();
     for (std::int64_t s = thread(); s < slots(); s += kAdmitThreads) {
-      atomicAdd(&shared_.ages[age_of(owners_[s])], 1);
+      const int age = age_of(owners_[s]);
+      if (age > 0) atomicAdd(&shared_.ages[age], 1);
     }
     __syncthreads();
     int age = kAges - 1;
@@ -261,23 +275,44 @@ class UnitAdmission {
     }
   }
 
+  /// 16 bytes of a new row, and where they go.
+  struct NewVector {
+    static constexpr std::int32_t kNone = -2;  ///< there is no such vector
+    std::int32_t column = 0;
+    std::int32_t page = kNone;
+    int within = 0;  ///< the block
+    uint4 value;
+  };
+
+  /// Number i of those of the call's rows, keys and values.
+  template <int kRowVectors>
+  __device__ NewVector read_new_vector(std::int64_t i) const {
+    NewVector of;
+    if (i >= std::int64_t{end_ - begin_} * 2 * kRowVectors) return of;
+    const auto vector = static_cast<int>(i % kRowVectors);
+    const auto is_v = static_cast<int>(i / kRowVectors % 2);
+    const auto token = static_cast<std::int32_t>(i / (2 * kRowVectors));
+    const std::int32_t position = begin_ + token;
+    const AddedRows& rows = is_v ? params_.v : params_.k;
+    of.column = column_of(position);
+    of.page = table_[of.column];
+    of.value = static_cast<const uint4*>(
+        rows.data)[(first_row_ + std::int64_t{token}) * rows.token_stride +
+                   kv_head_ * rows.head_stride + vector];
+    constexpr auto kTokens = static_cast<int>(kKvBlockTokens);
+    of.within = (is_v * kTokens + position % kTokens) * kRowVectors + vector;
+    return of;
+  }
+  template <int kRowVectors>
+  __device__ void write(const NewVector& of) const {
+    if (is_hot(of.page)) block_of<kRowVectors>(of.page - first_slot_)[of.within] = of.value;
+  }
+
   template <int kRowVectors>
   __device__ void write_new_rows() const {
     const std::int64_t vectors = std::int64_t{end_ - begin_} * 2 * kRowVectors;
     for (std::int64_t i = thread(); i < vectors; i += kAdmitThreads) {
-      const auto vector = static_cast<int>(i % kRowVectors);
-      const auto is_v = static_cast<int>(i / kRowVectors % 2);
-      const auto token = static_cast<std::int32_t>(i / (2 * kRowVectors));
-      const std::int32_t position = begin_ + token;
-      const std::int32_t page = table_[column_of(position)];
-      if (!is_hot(page)) continue;
-      const AddedRows& rows = is_v ? params_.v : params_.k;
-      const auto within = static_cast<int>(position % kKvBlockTokens);
-      block_of<kRowVectors>(page -
-                            first_slot_)[(is_v * kKvBlockTokens + within) * kRowVectors + vector] =
-          static_cast<const uint4*>(
-              rows.data)[(first_row_ + std::int64_t{token}) * rows.token_stride +
-                         kv_head_ * rows.head_stride + vector];
+      write<kRowVectors>(read_new_vector<kRowVectors>(i));
     }
   }
 
@@ -297,8 +332,8 @@ class UnitAdmission {
   Shared& shared_;
   int kv_head_;
   bool holds_;
-  std::int32_t first_row_;  ///< of the call, in k
-  std::int32_t begin_;      ///< position of that row
+  std::int32_t first_row_ = 0;  ///< of the call, in k
+  std::int32_t begin_;          ///< position of that row
   std::int32_t end_;
   std::int64_t unit_;
   const std::int32_t* homes_;
@@ -313,7 +348,8 @@ class UnitAdmission {
 };
 
 /// One thread block for each KV head and request, in x and y. It may start beside the append before
-/// it, which writes the same rows at home: no row is read from there that it writes.
+/// it, which writes the same rows at home: what is read from there and not written again from the
+/// call's rows was there before.
 template <int kRowVectors>
 __global__ void __launch_bounds__(kAdmitThreads)
     admit_kernel(const __grid_constant__ AdmitParams params) {
