@@ -46,6 +46,10 @@ const char* to_string(StatusCode code) noexcept {
       return "InvalidScalar";
     case StatusCode::kOverlap:
       return "Overlap";
+    case StatusCode::kInvalidArgument:
+      return "InvalidArgument";
+    case StatusCode::kOutOfMemory:
+      return "OutOfMemory";
   }
   return "Unknown";
 }

@@ -1,0 +1,52 @@
+// Status codes and build information of the C interface.
+#include "hip_attn/build_info.hpp"
+
+#include <algorithm>
+
+#include "c_api/boundary.hpp"
+#include "c_api/element_types.hpp"
+#include "c_api/handles.hpp"
+#include "c_api/tensors.hpp"
+#include "hip_attn/c/build_info.h"
+
+using namespace hip_attn;
+using namespace hip_attn::c_api;
+
+// The codes of both interfaces are the same numbers.
+static_assert(HIP_ATTN_OK == static_cast<int>(StatusCode::kOk));
+static_assert(HIP_ATTN_INVALID_PAGE == static_cast<int>(StatusCode::kInvalidPage));
+static_assert(HIP_ATTN_OVERLAP == static_cast<int>(StatusCode::kOverlap));
+static_assert(HIP_ATTN_OUT_OF_MEMORY == static_cast<int>(StatusCode::kOutOfMemory));
+
+const char* hip_attn_status_name(HipAttnStatus status) {
+  return to_string(static_cast<StatusCode>(status));
+}
+
+const char* hip_attn_version(void) { return version(); }
+
+size_t hip_attn_built_head_dims(int64_t* head_dims, size_t capacity) {
+  return copy_list(built_head_dims(), head_dims, capacity);
+}
+
+size_t hip_attn_built_dtypes(DLDataType* dtypes, size_t capacity) {
+  const auto types = built_element_types();
+  for (size_t i = 0; dtypes != nullptr && i < std::min(capacity, types.size()); ++i) {
+    static_cast<void>(visit_type(types[i], [&]<Element T>() -> Status {
+      dtypes[i] = dtype_of<T>();
+      return {};
+    }));
+  }
+  return types.size();
+}
+
+int hip_attn_built_with_cuda(void) { return built_with_cuda() ? 1 : 0; }
+
+const char* hip_attn_cpu_instruction_set(void) { return cpu_instruction_set(); }
+
+HipAttnStatus hip_attn_check_device(DLDevice device, char* message, size_t message_capacity) {
+  return guarded({message, message_capacity}, [&]() -> Status {
+    Device known;
+    HIP_ATTN_RETURN_IF_ERROR(device_of("device", device, known));
+    return check_device(known);
+  });
+}
