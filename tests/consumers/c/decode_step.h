@@ -106,6 +106,50 @@ static HipAttnStatus decode_step(const Engine* engine, const HipAttnPlan* plan, 
 }
 // [c-decode]
 
+// [c-append]
+// Writes the keys and values of new tokens, [num_tokens, 2, D], to slots of the cache, page * 16 +
+// offset each.
+static HipAttnStatus append(const Engine* engine, const void* new_k, const void* new_v,
+                            const int64_t* slots, int64_t num_tokens, char* message,
+                            size_t capacity) {
+  const DLDevice cpu = {kDLCPU, 0};
+  const DLDataType int64 = {kDLInt, 64, 1};
+  int64_t rows[3] = {num_tokens, kKvHeads, engine->head_dim};
+  int64_t pages_shape[4] = {kMaxPages, kPageSize, kKvHeads, engine->head_dim};
+  const DLTensor k = tensor(new_k, engine->dtype, 3, rows);
+  const DLTensor v = tensor(new_v, engine->dtype, 3, rows);
+  const DLTensor slot_mapping = tensor(slots, int64, 1, &num_tokens);
+  const DLTensor k_pages = tensor(engine->k_pages, engine->dtype, 4, pages_shape);
+  const DLTensor v_pages = tensor(engine->v_pages, engine->dtype, 4, pages_shape);
+  const HipAttnKvPages pages = {sizeof(pages), &k_pages, &v_pages};
+  const HipAttnAppendKvArgs args = {sizeof(args), &k, &v, &slot_mapping, &pages, NULL};
+  return hip_attn_append_kv(cpu, &args, NULL, message, capacity);
+}
+// [c-append]
+
+// [c-stages]
+// infinite_hip with a larger budget: read a preset's values, change them, make a config of them.
+static HipAttnStatus with_budget(int64_t tokens, HipAttnConfig** config, char* message,
+                                 size_t capacity) {
+  HipAttnConfig* preset = NULL;
+  HipAttnStatus status =
+      hip_attn_config_from_preset("infinite_hip", NULL, &preset, message, capacity);
+  if (status != HIP_ATTN_OK) return status;
+  HipAttnConfigValues values = {sizeof(values), 0, 0, 0, 0, 0, NULL};
+  HipAttnStage stages[32];
+  status = hip_attn_config_values(preset, &values, message, capacity);
+  for (int32_t i = 0; status == HIP_ATTN_OK && i < values.num_stages; ++i) {
+    stages[i].struct_size = sizeof(stages[i]);
+    status = hip_attn_config_stage(preset, i, &stages[i], message, capacity);
+  }
+  hip_attn_config_destroy(preset);
+  if (status != HIP_ATTN_OK) return status;
+  stages[values.num_stages - 1].keep = tokens;
+  values.stages = stages;
+  return hip_attn_config_create(&values, config, message, capacity);
+}
+// [c-stages]
+
 // Sets elements to a value that every element type has, 0 or a normal number.
 static void fill(void* data, DLDataType dtype, int64_t first, int64_t count, float value) {
   for (int64_t i = first; i < first + count; ++i) {
@@ -148,13 +192,27 @@ static int decode_finds_the_keys(void) {
   fill(q, dtype, 0, kHeads * head_dim, 1.f);
   fill(k, dtype, 0, kMaxPages * kPageSize * row, 0.f);
   fill(v, dtype, 0, kMaxPages * kPageSize * row, -1.f);
-  fill(k, dtype, 496 * row, 16 * row, 4.f);
-  fill(v, dtype, 496 * row, 16 * row, 7.f);
+  // One token of the chunk is appended below.
+  fill(k, dtype, 496 * row, 15 * row, 4.f);
+  fill(v, dtype, 496 * row, 15 * row, 7.f);
+  void* new_k = aligned_alloc(64, (size_t)row * element);
+  void* new_v = aligned_alloc(64, (size_t)row * element);
+  fill(new_k, dtype, 0, row, 4.f);
+  fill(new_v, dtype, 0, row, 7.f);
   int32_t block_table[kMaxPages];
   for (int32_t i = 0; i < kMaxPages; ++i) block_table[i] = i;
   const int32_t seq_lens[1] = {kSeqLen};
   const int32_t cu_seqlens_q[2] = {0, 1};
   const Engine engine = {dtype, head_dim, q, k, v, out, block_table, seq_lens, cu_seqlens_q};
+
+  const int64_t slots[1] = {511};
+  HipAttnConfig* config = NULL;
+  if (append(&engine, new_k, new_v, slots, 1, message, sizeof(message)) != HIP_ATTN_OK ||
+      with_budget(4096, &config, message, sizeof(message)) != HIP_ATTN_OK) {
+    printf("%s\n", message);
+    return 1;
+  }
+  hip_attn_config_destroy(config);
 
   HipAttnPlan* plan = NULL;
   void* workspace = NULL;
@@ -183,5 +241,7 @@ static int decode_finds_the_keys(void) {
   free(out);
   free(k);
   free(v);
+  free(new_k);
+  free(new_v);
   return failed;
 }
