@@ -19,15 +19,11 @@ std::string dtype_text(DLDataType dtype) {
   return text;
 }
 
-std::string device_text(DLDevice device) {
-  switch (device.device_type) {
-    case kDLCPU:
-      return "the CPU";
-    case kDLCUDA:
-      return message("CUDA ", device.device_id);
-    default:
-      return message("DLDeviceType ", static_cast<int>(device.device_type));
-  }
+std::string device_text(const DLDevice& device) {
+  const std::int32_t type = device_type_of(device);
+  if (type == kDLCPU) return "the CPU";
+  if (type == kDLCUDA) return message("CUDA ", device.device_id);
+  return message("DLDeviceType ", type);
 }
 
 std::string tensor_text(DLDataType dtype, int rank) {
@@ -51,10 +47,11 @@ Status element_type_of(Name name, DLDataType dtype, ElementType& type) {
   return {};
 }
 
-Status device_of(Name name, DLDevice given, Device& device) {
-  if (given.device_type == kDLCPU) {
+Status device_of(Name name, const DLDevice& given, Device& device) {
+  const std::int32_t type = device_type_of(given);
+  if (type == kDLCPU) {
     device = kCpu;
-  } else if (given.device_type == kDLCUDA) {
+  } else if (type == kDLCUDA) {
     device = cuda_device(given.device_id);
   } else {
     return {StatusCode::kUnsupported, message(name.str(), " is ", device_text(given),

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <type_traits>
 
@@ -36,13 +37,22 @@ constexpr bool is_same(DLDataType a, DLDataType b) {
 Status element_type_of(Name name, DLDataType dtype, ElementType& type);
 
 // kUnsupported unless it is kDLCPU or kDLCUDA.
-Status device_of(Name name, DLDevice given, Device& device);
+Status device_of(Name name, const DLDevice& given, Device& device);
+
+// A DLDeviceType as the number that the caller wrote, which may be none of the enumeration.
+inline std::int32_t device_type_of(const DLDevice& device) {
+  std::int32_t type = 0;
+  static_assert(sizeof(type) == sizeof(device.device_type));
+  std::memcpy(&type, &device.device_type, sizeof(type));
+  return type;
+}
 
 // Whether the operator on `device` reads memory there.
-constexpr bool is_on(DLDevice memory, Device device) {
-  if (memory.device_type == kDLCUDAHost || memory.device_type == kDLCUDAManaged) return true;
-  if (device.type == DeviceType::kCpu) return memory.device_type == kDLCPU;
-  return memory.device_type == kDLCUDA && memory.device_id == device.index;
+inline bool is_on(const DLDevice& memory, Device device) {
+  const std::int32_t type = device_type_of(memory);
+  if (type == kDLCUDAHost || type == kDLCUDAManaged) return true;
+  if (device.type == DeviceType::kCpu) return type == kDLCPU;
+  return type == kDLCUDA && memory.device_id == device.index;
 }
 
 // Why a tensor is not of the dtype, on the device and of the rank that an argument takes.
