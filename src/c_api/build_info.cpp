@@ -13,10 +13,31 @@ using namespace hip_attn;
 using namespace hip_attn::c_api;
 
 // The codes of both interfaces are the same numbers.
-static_assert(HIP_ATTN_OK == static_cast<int>(StatusCode::kOk));
-static_assert(HIP_ATTN_INVALID_PAGE == static_cast<int>(StatusCode::kInvalidPage));
-static_assert(HIP_ATTN_OVERLAP == static_cast<int>(StatusCode::kOverlap));
-static_assert(HIP_ATTN_OUT_OF_MEMORY == static_cast<int>(StatusCode::kOutOfMemory));
+#define HIP_ATTN_SAME_CODE_(c, cpp) static_assert(HIP_ATTN_##c == static_cast<int>(StatusCode::cpp))
+HIP_ATTN_SAME_CODE_(OK, kOk);
+HIP_ATTN_SAME_CODE_(NULL_POINTER, kNullPointer);
+HIP_ATTN_SAME_CODE_(MISALIGNED_POINTER, kMisalignedPointer);
+HIP_ATTN_SAME_CODE_(INVALID_STRIDE, kInvalidStride);
+HIP_ATTN_SAME_CODE_(INVALID_SHAPE, kInvalidShape);
+HIP_ATTN_SAME_CODE_(INVALID_CONFIG, kInvalidConfig);
+HIP_ATTN_SAME_CODE_(UNSUPPORTED, kUnsupported);
+HIP_ATTN_SAME_CODE_(WORKSPACE_TOO_SMALL, kWorkspaceTooSmall);
+HIP_ATTN_SAME_CODE_(EXCEEDS_PLAN, kExceedsPlan);
+HIP_ATTN_SAME_CODE_(INVALID_LENGTH, kInvalidLength);
+HIP_ATTN_SAME_CODE_(SEQ_LEN_BEYOND_BLOCK_TABLE, kSeqLenBeyondBlockTable);
+HIP_ATTN_SAME_CODE_(QUERY_LONGER_THAN_SEQUENCE, kQueryLongerThanSequence);
+HIP_ATTN_SAME_CODE_(TOO_MANY_DECODE_ROWS, kTooManyDecodeRows);
+HIP_ATTN_SAME_CODE_(INVALID_PAGE, kInvalidPage);
+HIP_ATTN_SAME_CODE_(INVALID_SLOT, kInvalidSlot);
+HIP_ATTN_SAME_CODE_(INVALID_SELECTION, kInvalidSelection);
+HIP_ATTN_SAME_CODE_(MALFORMED_JSON, kMalformedJson);
+HIP_ATTN_SAME_CODE_(UNKNOWN_KEY, kUnknownKey);
+HIP_ATTN_SAME_CODE_(CUDA_ERROR, kCudaError);
+HIP_ATTN_SAME_CODE_(INVALID_SCALAR, kInvalidScalar);
+HIP_ATTN_SAME_CODE_(OVERLAP, kOverlap);
+HIP_ATTN_SAME_CODE_(INVALID_ARGUMENT, kInvalidArgument);
+HIP_ATTN_SAME_CODE_(OUT_OF_MEMORY, kOutOfMemory);
+#undef HIP_ATTN_SAME_CODE_
 
 const char* hip_attn_status_name(HipAttnStatus status) {
   return to_string(static_cast<StatusCode>(status));

@@ -50,7 +50,7 @@ typedef enum HipAttnStatus {
   HIP_ATTN_OVERLAP = 20,           ///< an output that shares memory with something else
   HIP_ATTN_INVALID_ARGUMENT = 21,  ///< a tensor of another dtype, device or rank than the argument
                                    ///< takes, a name that is not known, or a bad struct_size
-  HIP_ATTN_OUT_OF_MEMORY = 22      ///< no memory for a handle or a message
+  HIP_ATTN_OUT_OF_MEMORY = 22  ///< no memory for a handle or a message, or another C++ exception
 } HipAttnStatus;
 
 /// "InvalidConfig" for HIP_ATTN_INVALID_CONFIG; "Unknown" for what is no code.
