@@ -23,8 +23,11 @@ install(
   DIRECTORY include/hip_attn
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING
+  PATTERN "*.h"
   PATTERN "*.hpp"
   PATTERN "*.cuh"
+  # Of DLPack's header.
+  PATTERN "*.LICENSE"
   ${without_cuda}
 )
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
@@ -33,15 +36,24 @@ install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 set(HIP_ATTN_FIND_DEPENDENCIES "")
 set(HIP_ATTN_PKG_CONFIG_CFLAGS "")
 set(HIP_ATTN_PKG_CONFIG_LIBS "")
+set(HIP_ATTN_OPENMP_LIBS "")
+set(HIP_ATTN_CXX_RUNTIME "")
 if(NOT BUILD_SHARED_LIBS)
+  # A C compiler links no C++ runtime by itself. The names that are left are those of the runtime.
+  set(HIP_ATTN_CXX_RUNTIME ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+  list(FILTER HIP_ATTN_CXX_RUNTIME INCLUDE REGEX "^(stdc\\+\\+|c\\+\\+|c\\+\\+abi|m)$")
+  list(REMOVE_DUPLICATES HIP_ATTN_CXX_RUNTIME)
   set(HIP_ATTN_PKG_CONFIG_CFLAGS " -DHIP_ATTN_STATIC")
   if(HIP_ATTN_HAS_OPENMP)
-    string(APPEND HIP_ATTN_FIND_DEPENDENCIES "find_dependency(OpenMP COMPONENTS CXX)\n")
-    set(openmp_libs ${OpenMP_CXX_LIB_NAMES} ${CMAKE_DL_LIBS})
-    list(TRANSFORM openmp_libs PREPEND "-l")
-    list(JOIN openmp_libs " " openmp_libs)
-    string(APPEND HIP_ATTN_PKG_CONFIG_LIBS " ${openmp_libs}")
+    string(
+      APPEND HIP_ATTN_FIND_DEPENDENCIES
+      "if(CXX IN_LIST languages)\n  find_dependency(OpenMP COMPONENTS CXX)\nendif()\n"
+    )
+    set(HIP_ATTN_OPENMP_LIBS ${OpenMP_CXX_LIB_NAMES} ${CMAKE_DL_LIBS})
   endif()
+  foreach(lib IN LISTS HIP_ATTN_OPENMP_LIBS HIP_ATTN_CXX_RUNTIME)
+    string(APPEND HIP_ATTN_PKG_CONFIG_LIBS " -l${lib}")
+  endforeach()
   if(HIP_ATTN_HAS_CUDA)
     string(APPEND HIP_ATTN_FIND_DEPENDENCIES "find_dependency(CUDAToolkit)\n")
     string(

@@ -46,6 +46,8 @@ const char* to_string(StatusCode code) noexcept {
       return "InvalidScalar";
     case StatusCode::kOverlap:
       return "Overlap";
+    case StatusCode::kInvalidArgument:
+      return "InvalidArgument";
     case StatusCode::kOutOfMemory:
       return "OutOfMemory";
     case StatusCode::kBudgetTooSmall:

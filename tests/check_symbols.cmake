@@ -46,10 +46,10 @@ function(check_unique file)
   fail_for(${file} "has unique symbols" "${symbols}")
 endfunction()
 
-# Sets `result` to the names of the functions that the headers mark with HIP_ATTN_API.
-function(list_declared result)
-  file(GLOB_RECURSE headers ${HEADERS}/*.hpp)
-  list(FILTER headers EXCLUDE REGEX "/export.hpp$")
+# Sets `result` to the names of the functions that headers of that extension mark with HIP_ATTN_API.
+function(list_declared result extension)
+  file(GLOB_RECURSE headers ${HEADERS}/*.${extension})
+  list(FILTER headers EXCLUDE REGEX "/export.h(pp)?$")
   set(names "")
   foreach(header IN LISTS headers)
     file(READ ${header} text)
@@ -64,15 +64,26 @@ function(list_declared result)
 endfunction()
 
 # A shared library exports what its headers declare for that, and nothing else: what it is made of
-# must not meet another copy in one process.
+# must not meet another copy in one process. Each has a version, and those of the C interface one of
+# their own.
 function(check_exported file)
   list_symbols(symbols ${file} --defined-only --dynamic --demangle)
-  list_declared(declared)
-  set(missing ${declared})
+  list_declared(declared hpp)
+  list_declared(declared_c h)
+  set(missing ${declared} ${declared_c})
   set(others "")
   foreach(symbol IN LISTS symbols)
+    # The version itself.
+    if(symbol MATCHES " A HIP_ATTN_(C|CXX)_[0-9.]+$")
+      continue()
+    endif()
     # The name of a function, without the type of what it returns and template arguments.
     if(
+      symbol MATCHES " T (hip_attn_[a-z0-9_]+)@@HIP_ATTN_C_[0-9.]+$"
+      AND CMAKE_MATCH_1 IN_LIST declared_c
+    )
+      list(REMOVE_ITEM missing ${CMAKE_MATCH_1})
+    elseif(
       symbol MATCHES " [TW] .*hip_attn::((presets|cpu|detail|[A-Z][A-Za-z]*)::)?([a-z0-9_]+)(<[^(]*>)?\\("
       AND CMAKE_MATCH_3 IN_LIST declared
     )

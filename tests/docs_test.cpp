@@ -1,5 +1,6 @@
-// The documents tell the truth: their C++ is code of a test, their links lead somewhere, and the
-// documents and sections that comments refer to exist. bench/make_tables.py checks their tables.
+// The documents tell the truth: their C++ and C are code of a test, their links lead somewhere, and
+// the documents and sections that comments refer to exist. bench/make_tables.py checks their
+// tables.
 //
 // After a change of a snippet:  hip_attn_tests '[update-docs]'  writes it into the documents.
 #include <algorithm>
@@ -98,7 +99,7 @@ Lines dedented(Lines lines) {
 // What stands between two lines "// [name]" of a test, by name.
 std::map<std::string, Lines> snippets() {
   std::map<std::string, Lines> found;
-  for (const fs::path& path : files_in("tests", {".cpp", ".hpp", ".cu", ".cuh"})) {
+  for (const fs::path& path : files_in("tests", {".cpp", ".hpp", ".cu", ".cuh", ".h"})) {
     std::optional<std::string> open;
     for (const std::string& line : lines_of(read_text(path))) {
       const std::size_t indent = std::min(line.find_first_not_of(' '), line.size());
@@ -123,12 +124,13 @@ std::map<std::string, Lines> snippets() {
   return found;
 }
 
-// Calls use(name, first, last) for every C++ block: lines [first, last) of `lines`, and the snippet
-// that the comment above it names ("" when there is none). use may change the lines of the block.
+// Calls use(name, first, last) for every block of C++ or C: lines [first, last) of `lines`, and the
+// snippet that the comment above it names ("" when there is none). use may change the lines of the
+// block.
 template <typename Use>
-void for_each_cpp_block(Lines& lines, const Use& use) {
+void for_each_code_block(Lines& lines, const Use& use) {
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i] != "```cpp") continue;
+    if (lines[i] != "```cpp" && lines[i] != "```c") continue;
     const std::string name = name_between(i > 0 ? lines[i - 1] : "", "<!-- snippet: ", " -->");
     const auto first = lines.begin() + static_cast<std::ptrdiff_t>(i) + 1;
     const auto last = std::find(first, lines.end(), "```");
@@ -155,14 +157,14 @@ std::set<std::string> anchors_of(const fs::path& document) {
   return anchors;
 }
 
-TEST_CASE("every C++ block of the documents is code of a test") {
+TEST_CASE("every block of C++ or C in the documents is code of a test") {
   const std::map<std::string, Lines> code = snippets();
   std::size_t blocks = 0;
   for (const fs::path& document : documents()) {
     Lines lines = lines_of(read_text(document));
-    for_each_cpp_block(lines, [&](const std::string& name, auto first, auto last) {
+    for_each_code_block(lines, [&](const std::string& name, auto first, auto last) {
       INFO(document.filename().string() << ", block before line " << last - lines.begin() + 1);
-      INFO("a C++ block needs the line <!-- snippet: name --> above it, and code of that name");
+      INFO("a block of code needs the line <!-- snippet: name --> above it, and code of that name");
       REQUIRE(code.contains(name));
       CHECK(joined({first, last}) == joined(code.at(name)));
       ++blocks;
@@ -179,7 +181,7 @@ TEST_CASE("the snippets go into the documents", "[.][update-docs]") {
     Lines lines = lines_of(before);
     Lines updated;
     auto copied = lines.begin();
-    for_each_cpp_block(lines, [&](const std::string& name, auto first, auto last) {
+    for_each_code_block(lines, [&](const std::string& name, auto first, auto last) {
       if (!code.contains(name)) return;
       updated.insert(updated.end(), copied, first);
       updated.insert(updated.end(), code.at(name).begin(), code.at(name).end());
@@ -226,7 +228,7 @@ std::vector<fs::path> files_that_name_documents() {
     files.insert(files.end(), found.begin(), found.end());
   };
   for (const char* dir : {"include", "src", "cuda", "bench", "tests", "examples", "cmake"}) {
-    add(dir, {".hpp", ".cpp", ".cuh", ".cu", ".in", ".cmake", ".py", ".md"});
+    add(dir, {".h", ".hpp", ".cpp", ".cuh", ".cu", ".in", ".cmake", ".py", ".md"});
   }
   add("scripts", {"", ".sh"});
   add("docs/images", {".py"});

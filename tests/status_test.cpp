@@ -55,6 +55,9 @@ TEST_CASE("every status code has its name") {
       {StatusCode::kCudaError, "CudaError"},
       {StatusCode::kInvalidScalar, "InvalidScalar"},
       {StatusCode::kOverlap, "Overlap"},
+      {StatusCode::kInvalidArgument, "InvalidArgument"},
+      {StatusCode::kOutOfMemory, "OutOfMemory"},
+      {StatusCode::kBudgetTooSmall, "BudgetTooSmall"},
   };
   int code = 0;
   for (const auto& [value, name] : names) {

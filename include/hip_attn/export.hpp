@@ -1,14 +1,5 @@
-/// HIP_ATTN_API marks the symbols that the compiled library exports; everything else is hidden.
+/// HIP_ATTN_API, for the C++ headers.
 #pragma once
 
+#include "hip_attn/c/export.h"
 #include "hip_attn/language.hpp"
-
-#if defined(HIP_ATTN_STATIC)
-#define HIP_ATTN_API
-#elif defined(_WIN32) && defined(HIP_ATTN_BUILDING)
-#define HIP_ATTN_API __declspec(dllexport)
-#elif defined(_WIN32)
-#define HIP_ATTN_API __declspec(dllimport)
-#else
-#define HIP_ATTN_API __attribute__((visibility("default")))
-#endif

@@ -31,8 +31,11 @@ enum class StatusCode : int {
   kCudaError,          ///< a CUDA call failed; the message carries CUDA's own words
   kInvalidScalar,      ///< a scale, soft cap or spread that is not finite or out of range
   kOverlap,            ///< an output that shares memory with an input, an output or the workspace
-  kOutOfMemory,        ///< the system has no more memory, or none that can be pinned
-  kBudgetTooSmall,     ///< the message says how many bytes are needed
+  /// C interface: a tensor of another dtype, device or rank than the argument takes, a name that is
+  /// not known, or a bad struct_size.
+  kInvalidArgument,
+  kOutOfMemory,     ///< no memory for what the library itself allocates, or none that can be pinned
+  kBudgetTooSmall,  ///< the message says how many bytes are needed
 };
 
 /// The name of a code as it is written in the source, without the leading k: "InvalidConfig".

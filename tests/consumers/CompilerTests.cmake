@@ -50,6 +50,21 @@ set_tests_properties(
   PROPERTIES LABELS package TIMEOUT 300 FIXTURES_REQUIRED installed_${linkage}
 )
 
+foreach(compiler IN ITEMS gcc clang)
+  if(HIP_ATTN_C_${compiler})
+    set(name "headers: those of C compile alone as C99 and C++17, ${compiler}")
+    add_test(
+      NAME "${name}"
+      COMMAND
+        ${CMAKE_COMMAND} -DCOMPILER=${HIP_ATTN_C_${compiler}} -DINCLUDE=${include_dir}
+        -P ${CMAKE_CURRENT_SOURCE_DIR}/c_headers.cmake
+    )
+    set_tests_properties(
+      "${name}" PROPERTIES LABELS package TIMEOUT 300 FIXTURES_REQUIRED installed_${linkage}
+    )
+  endif()
+endforeach()
+
 find_program(HIP_ATTN_NINJA ninja)
 mark_as_advanced(HIP_ATTN_NINJA)
 if(HIP_ATTN_NINJA AND CMAKE_NM)

@@ -10,9 +10,9 @@ add_configure_test(
   OPTIONS ${from_source} -DENGINE_LANGUAGES=C
 )
 add_configure_test(
-  "refused: find_package in a project without C++" ${refused}
-  SENTENCE "Reason given by package: hip_attn is a C\\+\\+ library: enable C\\+\\+ before find_package"
-  OPTIONS -Dhip_attn_DIR=${PROJECT_BINARY_DIR} -DENGINE_LANGUAGES=C
+  "refused: find_package in a project without C++ and C" ${refused}
+  SENTENCE "Reason given by package: hip_attn is used from C\\+\\+ or C: enable one of them"
+  OPTIONS -Dhip_attn_DIR=${PROJECT_BINARY_DIR} -DENGINE_LANGUAGES=NONE
 )
 add_configure_test(
   "refused: find_package with a component" ${refused}

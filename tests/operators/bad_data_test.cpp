@@ -89,8 +89,10 @@ TEST_CASE("decode refuses more than 8 rows of a request") {
   const auto problem = make_problem<T>({4, 2, least_head_dim()}, {{60, 8, 1}, {90, 9, 2}});
   const AttentionPlan plan = make_plan<T>(Operator::kDecode, small_config(), problem.shape(kCpu));
   CallMemory<T> memory(plan, problem, {});
-  check_refused(run_decode<T>(plan, memory.args(), memory.workspace()),
-                StatusCode::kTooManyDecodeRows, {"request 1", "9", "8"});
+  check_refused(
+      same_through_c(run_decode<T>(plan, memory.args(), memory.workspace()),
+                     run_through_c(Operator::kDecode, plan, memory.args(), memory.workspace())),
+      StatusCode::kTooManyDecodeRows, {"request 1", "9", "8"});
 }
 
 TEST_CASE("block table entries that are no pages are refused when they are read") {

@@ -311,9 +311,13 @@ TEST_CASE("plans refuse shapes by field and value") {
     spoil(shape);
     AttentionPlan plan;
     plan.num_threads = 77;
-    check_refused(op == Operator::kPrefill ? plan_prefill<T>(small_config(), shape, plan)
-                                           : plan_decode<T>(small_config(), shape, plan),
-                  code, mentions);
+    const Status status = op == Operator::kPrefill ? plan_prefill<T>(small_config(), shape, plan)
+                                                   : plan_decode<T>(small_config(), shape, plan);
+    check_refused(status, code, mentions);
+    if (shape.device.type == DeviceType::kCpu || shape.device.type == DeviceType::kCuda) {
+      check_same_status(status, plan_through_c(op, kElementType<T>, kElementType<T>, small_config(),
+                                               shape, plan));
+    }
     CHECK(plan.num_threads == 77);  // written on success alone
   };
   const auto invalid = StatusCode::kInvalidShape;
@@ -346,9 +350,11 @@ TEST_CASE("plans refuse configurations by field and value") {
   config.stages[1].chunk_size = 12;
   AttentionPlan plan;
   const AttentionShape shape{kCpu, 2, 8, 100, 4, 2, least_head_dim()};
-  check_refused(op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
-                                         : plan_decode<T>(config, shape, plan),
-                StatusCode::kInvalidConfig, {"stages[1].chunk_size", "12"});
+  const Status status = op == Operator::kPrefill ? plan_prefill<T>(config, shape, plan)
+                                                 : plan_decode<T>(config, shape, plan);
+  check_same_status(status,
+                    plan_through_c(op, kElementType<T>, kElementType<T>, config, shape, plan));
+  check_refused(status, StatusCode::kInvalidConfig, {"stages[1].chunk_size", "12"});
 }
 
 TEST_CASE("calls larger than their plan are refused by field and value") {
@@ -373,7 +379,8 @@ TEST_CASE("append_kv refuses bad arguments by name") {
     args.slot_mapping = {slots.data(), {2}};
     args.pages = kv_pages_nhd(cache.data(), cache.data(), 2, 4, 3, d);
     spoil(args);
-    check_refused(append_kv<T>(kCpu, args), code, mentions);
+    check_refused(same_through_c(append_kv<T>(kCpu, args), append_kv_through_c(kCpu, args)), code,
+                  mentions);
   };
   check(StatusCode::kOverlap, {"pages.k", "with v"},
         [](auto& a) { a.v = TensorView<const T, 3>(a.pages.k.data, a.v.sizes, a.v.strides); });
@@ -415,7 +422,8 @@ TEST_CASE("merge_states refuses bad arguments by name") {
     args.out = {out.data(), {1, 3, d}};
     args.lse = TensorView<float, 2>(lse.data(), {1, 3});
     spoil(args);
-    check_refused(merge_states<T>(kCpu, args), code, mentions);
+    check_refused(same_through_c(merge_states<T>(kCpu, args), merge_states_through_c(kCpu, args)),
+                  code, mentions);
   };
   check(StatusCode::kOverlap, {"out", "with partial_out"},
         [](auto& a) { a.out.data = const_cast<T*>(a.partial_out.data); });

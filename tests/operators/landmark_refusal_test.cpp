@@ -206,7 +206,10 @@ TEST_CASE("wrong arguments of update_landmarks are refused by name") {
        }},
   };
   refusals.insert(refusals.end(), own.begin(), own.end());
-  check_refusals(refusals, [](const Upkeep& u) { return update_landmarks<T>(kCpu, u.update); });
+  check_refusals(refusals, [](const Upkeep& u) {
+    return same_through_c(update_landmarks<T>(kCpu, u.update),
+                          update_landmarks_through_c(kCpu, u.update));
+  });
 }
 
 TEST_CASE("wrong landmarks of append_kv are refused by name") {
@@ -269,7 +272,9 @@ TEST_CASE("wrong landmarks of append_kv are refused by name") {
        [](Upkeep& u) { u.append.landmarks->landmarks.levels[0].rows.data = u.rows.data(); }},
   };
   refusals.insert(refusals.end(), own.begin(), own.end());
-  check_refusals(refusals, [](const Upkeep& u) { return append_kv<T>(kCpu, u.append); });
+  check_refusals(refusals, [](const Upkeep& u) {
+    return same_through_c(append_kv<T>(kCpu, u.append), append_kv_through_c(kCpu, u.append));
+  });
 }
 
 /// Lengths of an append, and the requests whose landmarks it makes where they are not refused.

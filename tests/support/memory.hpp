@@ -85,6 +85,8 @@ class KvMemory {
   [[nodiscard]] std::int64_t slot(std::int64_t b, std::int64_t t) const {
     return host_table_[b * columns_ + t / page_size_] * page_size_ + t % page_size_;
   }
+  /// Everything between the guards.
+  [[nodiscard]] std::vector<T> read() const { return elements_->read(); }
   [[nodiscard]] bool guards_intact() const {
     return elements_->guards_intact() && table_->guards_intact();
   }

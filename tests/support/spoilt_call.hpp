@@ -13,6 +13,7 @@
 #include "catch.hpp"
 #include "configs.hpp"
 #include "run.hpp"
+#include "through_c.hpp"
 
 namespace hip_attn::test {
 
@@ -40,7 +41,12 @@ struct Call {
         args(memory.args()),
         workspace(memory.workspace()) {}
 
-  [[nodiscard]] Status run() const { return run_operator<AnyElement>(plan, args, workspace); }
+  /// Also through the C interface, which says the same. (It takes the types from the plan.)
+  [[nodiscard]] Status run() const {
+    const Status status = run_operator<AnyElement>(plan, args, workspace);
+    if (plan.type != kElementType<AnyElement> || plan.cache_type != plan.type) return status;
+    return same_through_c(status, run_through_c(plan.op, plan, args, workspace));
+  }
 
   /// A cache of two slots; every stage runs.
   void add_cache() {

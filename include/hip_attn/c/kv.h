@@ -1,0 +1,113 @@
+/// A KV cache and its landmarks, and the operators that write into them (hip_attn/kv.hpp,
+/// hip_attn/landmarks.hpp). Element types are float32, float16 and bfloat16.
+///
+/// Tensors are borrowed for the call. They are row-major and dense where strides is null. Data and
+/// row strides of q, out, keys, values, landmarks and partial_out are multiples of 16 bytes. A CPU
+/// operator takes memory of kDLCPU, kDLCUDAHost and kDLCUDAManaged, one on CUDA device i that of
+/// kDLCUDA i, kDLCUDAHost and kDLCUDAManaged.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hip_attn/c/export.h"
+#include "hip_attn/c/status.h"
+#include "hip_attn/c/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// The pages of one layer's cache, [num_pages, page_size, Hk, D] each, whatever the memory order:
+/// NHD and HND differ in strides alone. Contiguous KV is one page per request.
+typedef struct HipAttnKvPages {
+  size_t struct_size;
+  const DLTensor* k;
+  const DLTensor* v;
+} HipAttnKvPages;
+
+/// What an operator reads: pages and the table that gives each request its own.
+typedef struct HipAttnPagedKv {
+  size_t struct_size;
+  const HipAttnKvPages* pages;
+  /// int32 [B, max_pages]: token t of request b is in page block_table(b, t / page_size) at offset
+  /// t % page_size. Absent: request b owns page b.
+  const DLTensor* block_table;
+} HipAttnPagedKv;
+
+/// The landmarks of chunks of one size: hip_attn::LandmarkLevel.
+typedef struct HipAttnLandmarkLevel {
+  size_t struct_size;
+  int64_t chunk_size;    ///< tokens, a power of two
+  const DLTensor* rows;  ///< [num_pages, landmarks_per_page, Hk, 2, D], hi before lo
+  /// int32 [B, max_pages]: landmark j of request b is on page block_table(b, j /
+  /// landmarks_per_page) at j % landmarks_per_page. Absent: request b owns page b.
+  const DLTensor* block_table;
+} HipAttnLandmarkLevel;
+
+/// The landmarks of one layer's cache.
+typedef struct HipAttnLandmarks {
+  size_t struct_size;
+  int64_t num_levels;  ///< 0 to 8
+  /// num_levels structs, one behind the other, all of the size that the first one states, their
+  /// chunk sizes ascending.
+  const HipAttnLandmarkLevel* levels;
+  const float* spread;  ///< 0 to 1: from the mean of a chunk's keys to their bounds; default 0.5
+} HipAttnLandmarks;
+
+/// The landmarks that an append completes, and what says where its rows belong.
+typedef struct HipAttnAppendLandmarks {
+  size_t struct_size;
+  const HipAttnLandmarks* landmarks;  ///< written
+  const DLTensor* block_table;        ///< of the keys' pages, as in HipAttnPagedKv
+  const DLTensor* seq_lens;           ///< int32 [B]: keys of each request, this call's included
+  const DLTensor* cu_seqlens;         ///< int32 [B + 1] ascending from 0 to num_tokens
+} HipAttnAppendLandmarks;
+
+typedef struct HipAttnAppendKvArgs {
+  size_t struct_size;
+  const DLTensor* k;             ///< [num_tokens, Hk, D] new keys
+  const DLTensor* v;             ///< [num_tokens, Hk, D] new values
+  const DLTensor* slot_mapping;  ///< int64 [num_tokens]: page * page_size + offset; negative: skip
+  const HipAttnKvPages* pages;   ///< written
+  const HipAttnAppendLandmarks* landmarks;  ///< absent: none are kept
+} HipAttnAppendKvArgs;
+
+/// hip_attn::append_kv, whose cost and errors it has, and NULL_POINTER, INVALID_ARGUMENT and
+/// OUT_OF_MEMORY of the C interface. `device` is kDLCPU or kDLCUDA.
+HIP_ATTN_API HipAttnStatus hip_attn_append_kv(DLDevice device, const HipAttnAppendKvArgs* args,
+                                              HipAttnStream stream, char* message,
+                                              size_t message_capacity);
+
+typedef struct HipAttnUpdateLandmarksArgs {
+  size_t struct_size;
+  const HipAttnPagedKv* kv;           ///< whose keys are summarised
+  const DLTensor* from;               ///< int32 [B]: keys of each request before they were appended
+  const DLTensor* to;                 ///< int32 [B]: its keys now
+  const HipAttnLandmarks* landmarks;  ///< written
+  int64_t max_tokens;                 ///< the largest to - from as far as is known; 0: unknown
+} HipAttnUpdateLandmarksArgs;
+
+/// hip_attn::update_landmarks, with errors as hip_attn_append_kv.
+HIP_ATTN_API HipAttnStatus hip_attn_update_landmarks(DLDevice device,
+                                                     const HipAttnUpdateLandmarksArgs* args,
+                                                     HipAttnStream stream, char* message,
+                                                     size_t message_capacity);
+
+typedef struct HipAttnMergeStatesArgs {
+  size_t struct_size;
+  const DLTensor* partial_out;  ///< [parts, total_q, Hq, D]
+  const DLTensor* partial_lse;  ///< float32 [parts, total_q, Hq] natural log
+  const DLTensor* out;          ///< [total_q, Hq, D] written
+  const DLTensor* lse;          ///< float32 [total_q, Hq] written, or absent
+} HipAttnMergeStatesArgs;
+
+/// hip_attn::merge_states (hip_attn/merge.hpp), with errors as hip_attn_append_kv.
+HIP_ATTN_API HipAttnStatus hip_attn_merge_states(DLDevice device,
+                                                 const HipAttnMergeStatesArgs* args,
+                                                 HipAttnStream stream, char* message,
+                                                 size_t message_capacity);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,118 @@
+// prefill and decode of the C interface.
+#include <cstddef>
+#include <cstdint>
+
+#include "c_api/attention_args.hpp"
+#include "c_api/element_types.hpp"
+#include "c_api/handles.hpp"
+#include "hip_attn/checks/config.hpp"
+#include "hip_attn/decode.hpp"
+#include "hip_attn/prefill.hpp"
+
+namespace hip_attn::c_api {
+
+Status cache_of(const AttentionPlan& plan, const HipAttnSelectionCache* given,
+                std::optional<SelectionCache>& cache) {
+  if (given == nullptr) return {};
+  const Device device = plan.shape.device;
+  HipAttnSelectionCache known;
+  HIP_ATTN_RETURN_IF_ERROR(read_struct("cache", given, known));
+  SelectionCache& result = cache.emplace();
+  TensorView<std::byte, 1> data;
+  HIP_ATTN_RETURN_IF_ERROR(view_of("cache.data", known.data, device, data));
+  // Divided, so that no number of slots overflows.
+  const auto slot_bytes = static_cast<std::int64_t>(plan.selection_cache_slot_bytes);
+  if (slot_bytes > 0 && known.num_slots > data.sizes[0] / slot_bytes) {
+    return {StatusCode::kInvalidShape,
+            message("cache.data.sizes[0] is ", data.sizes[0], "; it must be at least num_slots (",
+                    known.num_slots, ") times selection_cache_slot_bytes of the plan (", slot_bytes,
+                    ")")};
+  }
+  if (data.sizes[0] > 1 && data.strides[0] != 1) {
+    return {StatusCode::kInvalidStride,
+            message("cache.data.strides[0] is ", data.strides[0], "; it must be 1")};
+  }
+  result.data = data.data;
+  result.num_slots = known.num_slots;
+  HIP_ATTN_RETURN_IF_ERROR(
+      view_of("cache.refresh_from", known.refresh_from, device, result.refresh_from));
+  return view_of("cache.slots", known.slots, device, result.slots);
+}
+
+namespace {
+
+Workspace workspace_of(void* workspace, std::size_t bytes) {
+  return {static_cast<std::byte*>(workspace), bytes};
+}
+
+// run(args) with the arguments of C++.
+template <typename Run>
+HipAttnStatus run_attention(const HipAttnPlan* plan, const HipAttnAttentionArgs* args,
+                            MessageBuffer buffer, const Run& run) noexcept {
+  return guarded(buffer, [&]() -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(check_given("plan", plan, "a plan"));
+    return visit_pair(plan->plan.type, plan->plan.cache_type, [&]<Element T, StoredFor<T> C>() {
+      AttentionArgs<T, C> known;
+      HIP_ATTN_RETURN_IF_ERROR(args_of(plan->plan, args, known));
+      return run(known);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace hip_attn::c_api
+
+using namespace hip_attn;
+using namespace hip_attn::c_api;
+
+HipAttnStatus hip_attn_prefill(const HipAttnPlan* plan, const HipAttnAttentionArgs* args,
+                               void* workspace, size_t workspace_bytes, HipAttnStream stream,
+                               char* message, size_t message_capacity) {
+  return run_attention(plan, args, {message, message_capacity}, [&](const auto& known) {
+    return run_prefill(plan->plan, known, workspace_of(workspace, workspace_bytes), stream);
+  });
+}
+
+HipAttnStatus hip_attn_decode(const HipAttnPlan* plan, const HipAttnAttentionArgs* args,
+                              void* workspace, size_t workspace_bytes, HipAttnStream stream,
+                              char* message, size_t message_capacity) {
+  return run_attention(plan, args, {message, message_capacity}, [&](const auto& known) {
+    return run_decode(plan->plan, known, workspace_of(workspace, workspace_bytes), stream);
+  });
+}
+
+HipAttnStatus hip_attn_thread_team_create(int32_t size, HipAttnThreadTeam** team, char* message,
+                                          size_t message_capacity) {
+  return guarded({message, message_capacity}, [&]() -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(check_given("team", team, "where the handle goes"));
+    if (size < 1 || size > detail::kMaxThreads) {
+      return {StatusCode::kInvalidArgument,
+              c_api::message("size is ", size, "; it must be from 1 to ", detail::kMaxThreads)};
+    }
+    *team = new HipAttnThreadTeam(size);
+    return {};
+  });
+}
+
+void hip_attn_thread_team_destroy(HipAttnThreadTeam* team) { delete team; }
+
+HipAttnStatus hip_attn_prefill_part(const HipAttnPlan* plan, const HipAttnAttentionArgs* args,
+                                    void* workspace, size_t workspace_bytes,
+                                    HipAttnThreadTeam* team, int32_t part, char* message,
+                                    size_t message_capacity) {
+  return run_attention(plan, args, {message, message_capacity}, [&](const auto& known) -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(check_given("team", team, "a thread team"));
+    return run_prefill(plan->plan, known, workspace_of(workspace, workspace_bytes), team->team,
+                       part);
+  });
+}
+
+HipAttnStatus hip_attn_decode_part(const HipAttnPlan* plan, const HipAttnAttentionArgs* args,
+                                   void* workspace, size_t workspace_bytes, HipAttnThreadTeam* team,
+                                   int32_t part, char* message, size_t message_capacity) {
+  return run_attention(plan, args, {message, message_capacity}, [&](const auto& known) -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(check_given("team", team, "a thread team"));
+    return run_decode(plan->plan, known, workspace_of(workspace, workspace_bytes), team->team,
+                      part);
+  });
+}

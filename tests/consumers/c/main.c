@@ -1,0 +1,8 @@
+// A program in C that uses the compiled library.
+#include "decode_step.h"
+
+int main(void) {
+  printf("hip_attn %s, CPU %s, CUDA %d\n", hip_attn_version(), hip_attn_cpu_instruction_set(),
+         hip_attn_built_with_cuda());
+  return decode_finds_the_keys();
+}

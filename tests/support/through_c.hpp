@@ -1,0 +1,235 @@
+/// Calls of C++ that go through the C interface: the same arguments as DLTensors and structs, and a
+/// Status of the code and message that come back.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "c_api/handles.hpp"
+#include "c_api/tensors.hpp"
+#include "catch.hpp"
+#include "hip_attn/c/hip_attn.h"
+#include "hip_attn/hip_attn.hpp"
+#include "tested_types.hpp"
+
+namespace hip_attn::test {
+
+inline DLDevice dl_device(Device device) {
+  return {device.type == DeviceType::kCpu ? kDLCPU : kDLCUDA, device.index};
+}
+
+/// The Status of call(message, capacity).
+template <typename Call>
+Status status_of_c(const Call& call) {
+  std::array<char, 2048> text;
+  text.fill('?');
+  const HipAttnStatus code = call(text.data(), text.size());
+  if (code == HIP_ATTN_OK) {
+    CHECK(text[0] == '\0');
+    return {};
+  }
+  return {static_cast<StatusCode>(code), std::string(text.data())};
+}
+
+/// C arguments of C++ ones, and what they point at.
+class CArguments {
+ public:
+  explicit CArguments(Device device) : device_(dl_device(device)) {}
+  CArguments(const CArguments&) = delete;
+  CArguments& operator=(const CArguments&) = delete;
+
+  template <typename T, int Rank>
+  const DLTensor* tensor(const TensorView<T, Rank>& view) {
+    Tensor& made = tensors_.emplace_back();
+    made.sizes.assign(view.sizes.begin(), view.sizes.end());
+    made.strides.assign(view.strides.begin(), view.strides.end());
+    made.tensor.data = const_cast<std::remove_const_t<T>*>(view.data);
+    made.tensor.device = device_;
+    made.tensor.ndim = Rank;
+    made.tensor.dtype = c_api::dtype_of<T>();
+    made.tensor.shape = made.sizes.data();
+    made.tensor.strides = made.strides.data();
+    return &made.tensor;
+  }
+  template <typename T, int Rank>
+  const DLTensor* tensor(const std::optional<TensorView<T, Rank>>& view) {
+    return view ? tensor(*view) : nullptr;
+  }
+
+  template <typename T>
+  const HipAttnKvPages* pages(const KvPages<T>& pages) {
+    return keep(HipAttnKvPages{sizeof(HipAttnKvPages), tensor(pages.k), tensor(pages.v)});
+  }
+  template <typename T>
+  const HipAttnPagedKv* paged_kv(const PagedKv<T>& kv) {
+    return keep(HipAttnPagedKv{sizeof(HipAttnPagedKv), pages(kv.pages), tensor(kv.block_table)});
+  }
+  template <typename T>
+  const HipAttnLandmarks* landmarks(const Landmarks<T>& landmarks) {
+    std::vector<HipAttnLandmarkLevel>& levels = levels_.emplace_back();
+    for (const LandmarkLevel<T>& level : landmarks.levels) {
+      levels.push_back({sizeof(HipAttnLandmarkLevel), level.chunk_size, tensor(level.rows),
+                        tensor(level.block_table)});
+    }
+    return keep(HipAttnLandmarks{sizeof(HipAttnLandmarks), landmarks.num_levels, levels.data(),
+                                 keep(landmarks.spread)});
+  }
+  template <typename I>
+  const HipAttnSelection* selection(const std::optional<SelectionView<I>>& view) {
+    if (!view) return nullptr;
+    return keep(HipAttnSelection{sizeof(HipAttnSelection), tensor(view->blocks),
+                                 tensor(view->counts), tensor(view->window_start)});
+  }
+  const HipAttnSelectionCache* cache(const AttentionPlan& plan,
+                                     const std::optional<SelectionCache>& cache) {
+    if (!cache) return nullptr;
+    const TensorView<std::byte, 1> data(
+        static_cast<std::byte*>(cache->data),
+        {cache->num_slots * static_cast<std::int64_t>(plan.selection_cache_slot_bytes)});
+    return keep(HipAttnSelectionCache{sizeof(HipAttnSelectionCache), tensor(data), cache->num_slots,
+                                      tensor(cache->refresh_from), tensor(cache->slots)});
+  }
+
+  template <Element T, StoredFor<T> C>
+  HipAttnAttentionArgs attention(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
+    return {sizeof(HipAttnAttentionArgs),
+            tensor(args.q),
+            paged_kv(args.kv),
+            tensor(args.seq_lens),
+            tensor(args.cu_seqlens_q),
+            tensor(args.out),
+            tensor(args.lse),
+            args.scale ? keep(*args.scale) : nullptr,
+            args.logit_softcap ? keep(*args.logit_softcap) : nullptr,
+            selection(args.selection_out),
+            selection(args.selection),
+            cache(plan, args.cache),
+            args.landmarks ? landmarks(*args.landmarks) : nullptr,
+            tensor(args.counters)};
+  }
+  template <Element T>
+  HipAttnAppendKvArgs append_kv(const AppendKvArgs<T>& args) {
+    const HipAttnAppendLandmarks* upkeep = nullptr;
+    if (args.landmarks) {
+      upkeep = keep(HipAttnAppendLandmarks{
+          sizeof(HipAttnAppendLandmarks), landmarks(args.landmarks->landmarks),
+          tensor(args.landmarks->block_table), tensor(args.landmarks->seq_lens),
+          tensor(args.landmarks->cu_seqlens)});
+    }
+    return {sizeof(HipAttnAppendKvArgs), tensor(args.k),    tensor(args.v),
+            tensor(args.slot_mapping),   pages(args.pages), upkeep};
+  }
+  template <Element T>
+  HipAttnUpdateLandmarksArgs update_landmarks(const UpdateLandmarksArgs<T>& args) {
+    return {
+        sizeof(HipAttnUpdateLandmarksArgs), paged_kv(args.kv), tensor(args.from), tensor(args.to),
+        landmarks(args.landmarks),          args.max_tokens};
+  }
+  template <Element T>
+  HipAttnMergeStatesArgs merge_states(const MergeStatesArgs<T>& args) {
+    return {sizeof(HipAttnMergeStatesArgs), tensor(args.partial_out), tensor(args.partial_lse),
+            tensor(args.out), tensor(args.lse)};
+  }
+
+ private:
+  struct Tensor {
+    DLTensor tensor{};
+    std::vector<std::int64_t> sizes;
+    std::vector<std::int64_t> strides;
+  };
+
+  // A copy that stays where it is.
+  template <typename Value>
+  const Value* keep(const Value& value) {
+    return ::new (values_.emplace_back().data()) Value(value);
+  }
+
+  DLDevice device_;
+  std::deque<Tensor> tensors_;
+  std::deque<std::vector<HipAttnLandmarkLevel>> levels_;
+  struct alignas(16) Bytes : std::array<std::byte, 64> {};
+  std::deque<Bytes> values_;
+};
+
+template <Element T, StoredFor<T> C>
+Status run_through_c(Operator op, const AttentionPlan& plan, const AttentionArgs<T, C>& args,
+                     Workspace workspace) {
+  CArguments arguments(plan.shape.device);
+  const HipAttnPlan handle{plan};
+  const HipAttnAttentionArgs c_args = arguments.attention(plan, args);
+  const auto run = op == Operator::kPrefill ? hip_attn_prefill : hip_attn_decode;
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return run(&handle, &c_args, workspace.data(), workspace.size(), nullptr, message, capacity);
+  });
+}
+
+template <Element T>
+Status append_kv_through_c(Device device, const AppendKvArgs<T>& args) {
+  CArguments arguments(device);
+  const HipAttnAppendKvArgs c_args = arguments.append_kv(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_append_kv(dl_device(device), &c_args, nullptr, message, capacity);
+  });
+}
+
+template <Element T>
+Status update_landmarks_through_c(Device device, const UpdateLandmarksArgs<T>& args) {
+  CArguments arguments(device);
+  const HipAttnUpdateLandmarksArgs c_args = arguments.update_landmarks(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_update_landmarks(dl_device(device), &c_args, nullptr, message, capacity);
+  });
+}
+
+template <Element T>
+Status merge_states_through_c(Device device, const MergeStatesArgs<T>& args) {
+  CArguments arguments(device);
+  const HipAttnMergeStatesArgs c_args = arguments.merge_states(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_merge_states(dl_device(device), &c_args, nullptr, message, capacity);
+  });
+}
+
+/// A plan made through C; `config` need not hold.
+inline Status plan_through_c(Operator op, ElementType type, ElementType cache_type,
+                             const HipConfig& config, const AttentionShape& shape,
+                             AttentionPlan& plan) {
+  const auto dtype = [](ElementType each) {
+    return each == ElementType::kFloat32   ? c_api::dtype_of<float>()
+           : each == ElementType::kFloat16 ? c_api::dtype_of<float16>()
+                                           : c_api::dtype_of<bfloat16>();
+  };
+  const HipAttnConfig c_config{config, {}};
+  const HipAttnShape c_shape{
+      sizeof(HipAttnShape), dl_device(shape.device), dtype(type),       dtype(cache_type),
+      shape.batch,          shape.total_q,           shape.max_seq_len, shape.num_q_heads,
+      shape.num_kv_heads,   shape.head_dim,          shape.num_threads};
+  HipAttnPlan* handle = nullptr;
+  const auto make = op == Operator::kPrefill ? hip_attn_plan_prefill : hip_attn_plan_decode;
+  const Status status = status_of_c([&](char* message, std::size_t capacity) {
+    return make(&c_config, &c_shape, &handle, message, capacity);
+  });
+  if (handle != nullptr) plan = handle->plan;
+  hip_attn_plan_destroy(handle);
+  return status;
+}
+
+inline void check_same_status(const Status& cpp, const Status& c) {
+  CHECK(hip_attn_status_name(static_cast<HipAttnStatus>(c.code())) ==
+        std::string(to_string(cpp.code())));
+  CHECK(c.message() == cpp.message());
+}
+
+/// The Status of C++, after a look that C says the same.
+inline Status same_through_c(const Status& cpp, const Status& c) {
+  check_same_status(cpp, c);
+  return cpp;
+}
+
+}  // namespace hip_attn::test
