@@ -1,6 +1,7 @@
 """Which benchmarks fill bench/results/, and the tables of the documents that are made of them."""
 
 import landmark_tables
+import offload_tables
 from report_cells import Measured, Ratio, Source, Table
 from report_names import (
     DECODE_SHAPES,
@@ -49,9 +50,10 @@ SOURCES = {
         machine="EPYC",
     ),
     **landmark_tables.SOURCES,
+    **offload_tables.SOURCES,
 }
 
-TABLES = dict(landmark_tables.TABLES)
+TABLES = {**landmark_tables.TABLES, **offload_tables.TABLES}
 
 
 # ---- Decode --------------------------------------------------------------------------------------

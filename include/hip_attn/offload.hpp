@@ -98,7 +98,7 @@ struct KvStore {
   void* memory = nullptr;  ///< plan->memory_bytes on the device, 16-byte aligned; CPU: not used
   /// int32 [B]: the table's row of request b, 0 to max_requests - 1, each used once; of a request
   /// without keys, anything. Absent: row b.
-  std::optional<TensorView<const std::int32_t, 1>> rows;
+  std::optional<TensorView<const std::int32_t, 1>> rows = std::nullopt;
 };
 
 /// Empties a store, whose memory holds anything: no request has a page. Waits for nothing.

@@ -10,7 +10,7 @@
 
 namespace hip_attn::cuda {
 
-inline constexpr int kAdmitThreads = 1024;
+inline constexpr int kAdmitThreads = 512;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
 
