@@ -10,6 +10,7 @@
 #include "backend.hpp"
 #include "batch.hpp"
 #include "hip_attn/config_json.hpp"
+#include "hip_attn/offload.hpp"
 #include "hip_attn/selection.hpp"
 #include "kv_cache.hpp"
 #include "llama_config.hpp"
@@ -36,6 +37,9 @@ struct AttentionOptions {
   /// tokens further at every step: the selection of the first step does not reach all of it.
   std::int64_t settling_steps = 32;
   std::uint64_t seed = 0;  ///< of kRandom
+  /// The cache is in host memory, and of it so many bytes at most are on the device, those of all
+  /// layers together. Pages have hip_attn::kKvBlockTokens tokens then. Absent: it is on the device.
+  std::optional<std::int64_t> kv_budget;
 };
 
 /// What attention has cost since the start. A unit is a query block of one KV head: a decode step,
@@ -75,6 +79,10 @@ class Attention {
   /// the whole would.
   [[nodiscard]] virtual std::int64_t prefill_alignment() const = 0;
   [[nodiscard]] virtual AttentionStats stats() const = 0;
+  /// With a kv_budget: of all layers, since the start.
+  [[nodiscard]] virtual std::optional<hip_attn::KvStoreCounters> store_counters() const {
+    return std::nullopt;
+  }
   virtual void observe_selections(SelectionObserver observer) = 0;
 };
 

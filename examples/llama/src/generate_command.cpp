@@ -68,6 +68,14 @@ int generate(GenerateOptions options) {
   }
   runs.push_back(watch.lap("answer"));
   fmt::print("\n");
+  if (const auto store = engine.attention().store_counters()) {
+    const std::int64_t asked = store->hits + store->misses;
+    fmt::print(
+        stderr, "KV store: {} blocks asked for, {:.2f} % of them hot; {} copied, {} evicted\n",
+        asked,
+        asked > 0 ? 100. * static_cast<double>(store->hits) / static_cast<double>(asked) : 0.,
+        store->misses, store->evictions);
+  }
   fmt::print(stderr, "{}: {} tokens after {}, {:.1f} tokens/s\n\n{}", variant.label, generated,
              prompt_size, static_cast<double>(generated) / std::max(runs.back().total, 1e-9),
              format_times(runs));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "buffer.hpp"
+#include "error.hpp"
 #include "hip_attn/kv.hpp"
 #include "llama_config.hpp"
 
@@ -70,23 +71,34 @@ class Sequence {
   std::int64_t size_ = 0;
 };
 
-/// The keys and values of every layer, pages stored [num_pages, page_size, Hk, D].
+/// The keys and values of every layer, pages stored [num_pages, page_size, Hk, D]; or in host
+/// memory, as hip_attn::kv_home_pages.
 template <hip_attn::Element T>
 class KvMemory {
  public:
-  KvMemory(const LlamaConfig& model, const PagePool& pool, Backend& backend)
+  KvMemory(const LlamaConfig& model, const PagePool& pool, bool at_home, Backend& backend)
       : num_pages_(pool.num_pages()),
         page_size_(pool.page_size()),
         num_kv_heads_(model.num_kv_heads),
         head_dim_(model.head_dim) {
     const std::int64_t layer_size = num_pages_ * page_size_ * num_kv_heads_ * head_dim_;
     for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
+      if (at_home) {
+        check(hip_attn::HostMemory::allocate(backend.device(),
+                                             static_cast<std::size_t>(2 * layer_size) * sizeof(T),
+                                             homes_.emplace_back()));
+        continue;
+      }
       keys_.emplace_back(backend, layer_size);
       values_.emplace_back(backend, layer_size);
     }
   }
 
   [[nodiscard]] hip_attn::KvPages<T> layer(std::int64_t layer) {
+    if (!homes_.empty()) {
+      return hip_attn::kv_home_pages(reinterpret_cast<T*>(homes_[layer].data()), num_pages_,
+                                     num_kv_heads_, head_dim_);
+    }
     return hip_attn::kv_pages_nhd(keys_[layer].data(), values_[layer].data(), num_pages_,
                                   page_size_, num_kv_heads_, head_dim_);
   }
@@ -98,6 +110,7 @@ class KvMemory {
   std::int64_t head_dim_;
   std::vector<Buffer<T>> keys_;  // by layer
   std::vector<Buffer<T>> values_;
+  std::vector<hip_attn::HostMemory> homes_;  // by layer
 };
 
 }  // namespace llama

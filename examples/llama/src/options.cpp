@@ -129,6 +129,12 @@ void add_engine_options(CLI::App& command, CommonOptions& options) {
                   "says; until then the last stage runs every step")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command
+      .add_option("--kv-budget", options.kv_budget,
+                  "keep the KV cache in host memory, and so many bytes of it at most on the "
+                  "device, 64M or a number; pages have 8 tokens then")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::PositiveNumber);
   command.add_option("--seed", options.seed, "of everything that is drawn at random")
       ->capture_default_str();
 }
@@ -180,6 +186,7 @@ std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
   attention.kv_type = kv_type(options);
   attention.settling_steps = options.settling_steps;
   attention.seed = options.seed;
+  attention.kv_budget = options.kv_budget;
   std::vector<AttentionVariant> variants;
   const auto add = [&](AttentionMode mode, const std::string& label) {
     attention.mode = mode;
@@ -204,7 +211,7 @@ EngineOptions engine_options(const CommonOptions& options, std::int64_t max_seq_
   EngineOptions engine;
   engine.max_seq_len = max_seq_len;
   engine.cache_tokens = max_seq_len;
-  engine.page_size = options.page_size;
+  engine.page_size = options.kv_budget ? hip_attn::kKvBlockTokens : options.page_size;
   engine.prefill_rows = options.prefill_rows;
   return engine;
 }

@@ -17,6 +17,7 @@
 #include "landmark_memory.hpp"
 #include "query_blocks.hpp"
 #include "selection_buffers.hpp"
+#include "store_memory.hpp"
 
 namespace llama {
 namespace {
@@ -48,15 +49,18 @@ class PagedAttention final : public Attention {
       : options_(options),
         model_(model),
         backend_(backend),
-        memory_(model, pool, backend),
+        memory_(model, pool, options.kv_budget.has_value(), backend),
+        num_pages_(pool.num_pages()),
         max_sequences_(limits.sequences),
         layers_(plan_layers(options, model, pool, limits, backend)),
         inputs_(limits, pool.page_size(), landmark_chunks(layers_), backend) {
     allocate();
+    if (options.kv_budget) add_stores(pool);
   }
 
   void prepare(const Batch& batch) override {
     inputs_.load(batch);
+    if (!stores_.empty()) stores_.bind_new(batch, inputs_, num_pages_, backend_.stream());
     if (batch.phase == Phase::kDecode) load_refresh_from(batch);
     for (const Layer& layer : layers_) {
       for_each_query_block(batch, layer.of(batch.phase).plan.config,
@@ -81,7 +85,7 @@ class PagedAttention final : public Attention {
       selection_.upload();
     }
     backend_.begin(decode ? Part::kDecodeAttention : Part::kPrefillAttention);
-    append(layer, k, v);
+    append(layer, k, v, searched && decode);
 
     hip_attn::AttentionArgs<T> args;
     args.q = {in_kv_type(q, q_), {q.rows, model_.num_q_heads, model_.head_dim}};
@@ -99,6 +103,7 @@ class PagedAttention final : public Attention {
     } else if (searched && observer_) {
       args.selection_out = selection_.on_device(plan);
     }
+    if (!stores_.empty()) args.store = stores_.store(layer, inputs_);
     if (searched && decode) args.cache = selection_cache(layer);
     if (searched && plan.config.uses_landmarks()) args.landmarks = landmarks(layer);
 
@@ -150,6 +155,11 @@ class PagedAttention final : public Attention {
       }
     }
     return stats;
+  }
+
+  [[nodiscard]] std::optional<hip_attn::KvStoreCounters> store_counters() const override {
+    if (stores_.empty()) return std::nullopt;
+    return stores_.counters(backend_.stream());
   }
 
   void observe_selections(SelectionObserver observer) override { observer_ = std::move(observer); }
@@ -238,6 +248,17 @@ class PagedAttention final : public Attention {
     refresh_from_ = Buffer<std::int32_t>(backend_, model_.num_layers * max_sequences_);
   }
 
+  void add_stores(const PagePool& pool) {
+    if (pool.page_size() != hip_attn::kKvBlockTokens) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("pages of {} tokens; a KV cache in host memory has pages of {}",
+                              pool.page_size(), hip_attn::kKvBlockTokens));
+    }
+    stores_ = StoreMemory(max_sequences_, backend_);
+    const auto budget = static_cast<std::size_t>(*options_.kv_budget / model_.num_layers);
+    for (const Layer& layer : layers_) stores_.add_layer(layer.decode.plan, budget, backend_);
+  }
+
   [[nodiscard]] hip_attn::Workspace workspace() const {
     return {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
@@ -252,7 +273,8 @@ class PagedAttention final : public Attention {
     return rounded.data();
   }
 
-  void append(std::int64_t layer, const Tensor& k, const Tensor& v) {
+  /// reuses: a later step may reuse what the search of this layer's decode selects.
+  void append(std::int64_t layer, const Tensor& k, const Tensor& v, bool reuses) {
     hip_attn::AppendKvArgs<T> args;
     args.k = {in_kv_type(k, k_), {k.rows, model_.num_kv_heads, model_.head_dim}};
     args.v = {in_kv_type(v, v_), args.k.sizes};
@@ -261,6 +283,11 @@ class PagedAttention final : public Attention {
     if (!layers_[layer].landmarks.empty()) {
       args.landmarks = {landmarks(layer), inputs_.block_table(), inputs_.seq_lens(),
                         inputs_.cu_seqlens_q()};
+    }
+    if (!stores_.empty()) {
+      args.store = {stores_.store(layer, inputs_), inputs_.block_table(), inputs_.seq_lens(),
+                    inputs_.cu_seqlens_q()};
+      if (reuses) args.store->cache = selection_cache(layer);
     }
     check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
   }
@@ -299,6 +326,7 @@ class PagedAttention final : public Attention {
   LlamaConfig model_;
   Backend& backend_;
   KvMemory<T> memory_;
+  std::int64_t num_pages_;
   std::int64_t max_sequences_;
   std::vector<Layer> layers_;
   BatchArrays inputs_;
@@ -308,6 +336,7 @@ class PagedAttention final : public Attention {
   Buffer<std::int32_t> refresh_from_;  // [num_layers, max_sequences]
   std::vector<T> q_, k_, v_, out_;     // on the CPU, where it has another type than activations
   AttentionStats stats_;               // what needs no counters
+  StoreMemory stores_;                 // empty: the cache is where activations are
   SelectionObserver observer_;
 };
 

@@ -62,7 +62,7 @@ void recall_at(std::int64_t context, bool picture, const RecallOptions& options,
       fmt::print("{} codes hidden in {} tokens; {} KV cache, pages of {} tokens; {}\n\n",
                  task.facts.size(), task.text.size(),
                  to_string(kv_type(options.common).value_or(model.backend().activation_type())),
-                 options.common.page_size, model.backend().description());
+                 engine_options(options.common, 0).page_size, model.backend().description());
       warm_up(model, options.common.prefill_rows, static_cast<std::int64_t>(task.facts.size()));
     }
     for (std::size_t v = 0; v < variants.size(); ++v) {
@@ -96,7 +96,7 @@ int recall(const RecallOptions& options) {
         {"hip_attn", hip_attn::version()},
         {"device", backend->description()},
         {"kv_type", to_string(kv_type(options.common).value_or(backend->activation_type()))},
-        {"page_size", options.common.page_size},
+        {"page_size", engine_options(options.common, 0).page_size},
         {"runs", runs}};
     write_file(options.json, report.dump(1) + '\n');
   }

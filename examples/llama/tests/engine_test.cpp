@@ -51,6 +51,19 @@ TEST_CASE("engine: pieces, page size and a 16-bit cache change little or nothing
   }
 }
 
+TEST_CASE("engine: a KV cache in host memory changes nothing, and has pages of eight") {
+  const auto tokens = haystack_tokens(1500);
+  EngineOptions options = options_for(1500);
+  options.page_size = 8;
+  AttentionOptions attention = hip_attention(landmark_config());
+  const auto expected = prompt_logits(attention, options, tokens);
+  attention.kv_budget = 1 << 20;
+  CHECK(prompt_logits(attention, options, tokens) == expected);
+  options.page_size = 64;
+  require_error(ErrorCode::kInvalidArgument, "pages of 64 tokens",
+                [&] { (void)prompt_logits(attention, options, tokens); });
+}
+
 TEST_CASE("engine: the whole program is sparse where it should be") {
   const auto tokens = haystack_tokens(2048);
   const auto stats_of = [&](AttentionMode mode) {

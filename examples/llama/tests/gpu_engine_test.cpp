@@ -120,6 +120,42 @@ TEST_CASE("gpu: a decode step from a graph is the step without one, bit for bit"
   CHECK(blocks_seen == 100 * 6 * config.stages.back().keep / 8);
 }
 
+TEST_CASE("gpu: a KV cache in host memory gives the logits of one on the GPU, bit for bit") {
+  REQUIRE_GPU();
+  const auto tokens = haystack_tokens(2100);
+  const Model& model = bundled_model_on_gpu(ElementType::kBFloat16);
+  EngineOptions options = options_for(2100);
+  options.max_sequences = 2;
+  options.cache_tokens = 4200;
+  options.page_size = 8;
+  AttentionOptions attention =
+      hip_attention(GENERATE(as<hip_attn::HipConfig>(), sparse_config(), landmark_config()));
+  Engine on_gpu(model, attention, options);
+  attention.kv_budget = 30 << 20;  // more than a step reads, less than the cache
+  Engine at_home(model, attention, options);
+  std::vector<Sequence> sequences;
+  for (Engine* engine : {&on_gpu, &at_home}) {
+    Sequence& first = sequences.emplace_back(engine->new_sequence());
+    engine->prefill(first, std::span(tokens).first(1901), [](auto, auto) {});
+    sequences.push_back(first.fork(1));  // and goes on with what the first goes on with
+  }
+  const std::int64_t behind = sequences[0].size() - sequences[1].size();
+  for (std::int64_t i = 1901; i < 2100; ++i) {
+    CAPTURE(i);
+    const auto step = [&](Engine& engine, std::size_t first) {
+      const BatchEntry entries[] = {
+          {&sequences[first], std::span(tokens).subspan(i, 1)},
+          {&sequences[first + 1], std::span(tokens).subspan(i - behind, 1)}};
+      return engine.run(Phase::kDecode, entries);
+    };
+    REQUIRE(step(on_gpu, 0) == step(at_home, 2));
+  }
+  const auto counters = at_home.attention().store_counters();
+  REQUIRE(counters);
+  CHECK(counters->hits > 0);
+  CHECK_FALSE(on_gpu.attention().store_counters());
+}
+
 TEST_CASE("gpu: recall finds what it finds on the CPU, and its selections can be drawn") {
   REQUIRE_GPU();
   const RecallTask task = make_recall_task(bundled_tokenizer(), kDataFolder, 4096, 1);
