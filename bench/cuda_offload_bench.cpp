@@ -351,7 +351,7 @@ void offload(benchmark::State& state, const Shape& shape, Where where, double dr
 
 void register_benchmarks() {
   std::vector<Shape> shapes;
-  for (const std::int64_t context : {65536, 131072, 524288, 1048576}) {
+  for (const std::int64_t context : {131072, 524288, 1048576}) {
     shapes.push_back({.context = context});
   }
   shapes.push_back({.batch = 8, .context = 131072});
