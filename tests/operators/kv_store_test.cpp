@@ -334,6 +334,65 @@ TEST_CASE("Calls say what is wrong with a store") {
   refused(bad, StatusCode::kInvalidShape, "store.rows.sizes[0] is 3");
 }
 
+TEST_CASE("append_kv and decode refuse a store that does not fit their pages") {
+  using Any = AnyElement;
+  const std::int64_t dim = head_dims().front();
+  KvStoreShape shape = cpu_shape();
+  KvStorePlan plan;
+  REQUIRE(plan_kv_store(by_descent(), shape, 0, plan).ok());
+  std::vector<Any> pages(static_cast<std::size_t>(4 * 2 * 2 * kKvBlockTokens * dim));
+  const std::vector<Any> rows(static_cast<std::size_t>(2 * dim));
+  const std::vector<std::int64_t> slots{0};
+  const std::vector<std::int32_t> table(4, 0);
+  const std::vector<std::int32_t> numbers{0, 1};
+  const auto append = [&](KvPages<Any> to, const KvStorePlan& with, std::int64_t heads = 2) {
+    AppendKvArgs<Any> args;
+    args.k = {rows.data(), {1, heads, dim}};
+    args.v = args.k;
+    args.slot_mapping = {slots.data(), {1}};
+    args.pages = to;
+    args.store = {
+        {&with, nullptr}, {table.data(), {1, 4}}, {numbers.data() + 1, {1}}, {numbers.data(), {2}}};
+    return append_kv<Any>(kCpu, args);
+  };
+  const KvPages<Any> home = kv_home_pages(pages.data(), 4, 2, dim);
+  REQUIRE(append(home, plan).ok());
+  const auto refused = [](const Status& status, StatusCode code, const std::string& text) {
+    INFO(status.message());
+    CHECK(status.code() == code);
+    CHECK(status.message().find(text) != std::string::npos);
+  };
+  Any* const data = pages.data();
+  refused(
+      append(kv_pages_nhd(data, data + 2 * kKvBlockTokens * dim, 1, kKvBlockTokens, 2, dim), plan),
+      StatusCode::kInvalidStride, "pages are not laid out as kv_home_pages");
+  refused(append(kv_home_pages(data, 4, 1, dim), plan, 1), StatusCode::kInvalidShape,
+          "pages.k.sizes[2] is 1; it must be 2");
+  KvStorePlan other = plan;
+  other.shape.type =
+      kElementType<Any> == ElementType::kFloat32 ? ElementType::kFloat16 : ElementType::kFloat32;
+  refused(append(home, other), StatusCode::kInvalidShape, "store.plan was made for elements of");
+  other = plan;
+  other.shape.device = cuda_device();
+  refused(append(home, other), StatusCode::kInvalidShape, "made for another device");
+
+  AttentionPlan decode;
+  REQUIRE(plan_decode<Any>(by_descent(), {kCpu, 1, 1, 100, 2, 2, dim}, decode).ok());
+  std::vector<std::byte> workspace(decode.workspace_bytes);
+  std::vector<Any> out(rows.size());
+  AttentionArgs<Any> args;
+  args.q = {rows.data(), {1, 2, dim}};
+  args.out = {out.data(), {1, 2, dim}};
+  args.kv = {home, TensorView<const std::int32_t, 2>(table.data(), {1, 4})};
+  args.seq_lens = {numbers.data() + 1, {1}};
+  args.cu_seqlens_q = {numbers.data(), {2}};
+  args.store = KvStore{&plan, nullptr};
+  CHECK(run_decode(decode, args, workspace).ok());
+  args.kv.pages = kv_pages_hnd(data, data + 2 * kKvBlockTokens * dim, 1, kKvBlockTokens, 2, dim);
+  refused(run_decode(decode, args, workspace), StatusCode::kInvalidStride,
+          "kv.pages are not laid out as kv_home_pages");
+}
+
 TEST_CASE("Host memory that does not exist is refused, and what exists is given back in pieces") {
   HostMemory memory;
   const Status status = HostMemory::allocate(kCpu, std::size_t{1} << 62, memory);
