@@ -73,6 +73,7 @@ plan_prefill and plan_decode make it. Any number of threads may use a plan while
       .def_prop_ro(
           "device", [](const Plan& plan) { return device_text(plan.device); },
           "\"cpu\" or \"cuda:N\".")
+      .def_ro("is_decode", &Plan::is_decode, "Of plan_decode; otherwise of plan_prefill.")
       .def("__repr__", repr);
   module.def("make_plan", make_plan, nb::arg("is_decode"), nb::arg("config"),
              nb::arg("num_q_heads"), nb::arg("num_kv_heads"), nb::arg("head_dim"),
