@@ -12,7 +12,6 @@ from ._core import (
     Selection,
     SelectionCache,
     Workspace,
-    __version__,
     append_kv,
     built_dtypes,
     built_head_dims,
@@ -24,9 +23,12 @@ from ._core import (
     prefill,
     selection_row,
     update_landmarks,
+    version,
 )
 from ._error import Error
 from ._plan import plan_decode, plan_prefill
+
+__version__ = version()
 
 __all__ = [
     "Config",
@@ -54,4 +56,5 @@ __all__ = [
     "prefill",
     "selection_row",
     "update_landmarks",
+    "version",
 ]

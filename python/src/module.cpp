@@ -31,12 +31,14 @@ void check_device(nb::handle device) {
 
 NB_MODULE(_core, module) {
   using namespace hip_attn::python;
+  // What lives until the interpreter ends, such as a compiled graph of torch, is no mistake.
+  nb::set_leak_warnings(false);
   bind_config(module);
   bind_plan(module);
   bind_memory(module);
   bind_attention(module);
   bind_kv(module);
-  module.attr("__version__") = hip_attn_version();
+  module.def("version", hip_attn_version, "That of the library.");
   module.def("built_head_dims", built_head_dims, "The head dims that this build has.");
   module.def("built_dtypes", built_dtypes, "The dtypes that this build has, by their names.");
   module.def(
