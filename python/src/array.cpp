@@ -30,9 +30,9 @@ nb::object export_versioned(nb::handle object, std::optional<std::int64_t> strea
                                              stream ? names().kwnames_stream : names().kwnames));
 }
 
-// The stream to tell the producer: none for memory of the host.
+// The stream to tell the producer: none for memory of the host, whose producers take none.
 std::optional<std::int64_t> producer_stream(nb::handle object, const CallStream& stream) {
-  if (!nb::hasattr(object, "__dlpack_device__")) return {};
+  if (!stream.dlpack_number || !nb::hasattr(object, "__dlpack_device__")) return {};
   const auto device = nb::cast<std::tuple<int, int>>(object.attr("__dlpack_device__")());
   if (std::get<0>(device) != kDLCUDA) return {};
   return stream.dlpack_number;
@@ -88,7 +88,6 @@ Array::Array(const char* name, nb::handle object, Access access, const CallStrea
     take(export_torch(object));
     return;
   }
-  // A producer on the host takes no stream; only a call on CUDA has to ask which it is.
   nb::object capsule = export_versioned(object, producer_stream(object, stream));
   bool bits_of_bfloat16 = false;
   if (!capsule.is_valid()) {
@@ -184,7 +183,7 @@ std::string device_text(DLDevice device) {
 }
 
 CallStream stream_of(nb::handle given, nb::handle array, DLDevice device) {
-  if (device.device_type != kDLCUDA) return {};
+  if (device.device_type != kDLCUDA) return {nullptr, std::nullopt};
   std::uintptr_t number = 0;
   if (given.is_none()) {
     if (is_torch_tensor(array)) {
@@ -196,8 +195,8 @@ CallStream stream_of(nb::handle given, nb::handle array, DLDevice device) {
     number = nb::cast<std::uintptr_t>(given.attr("cuda_stream"));
   } else if (nb::hasattr(given, "ptr")) {
     number = nb::cast<std::uintptr_t>(given.attr("ptr"));
-  } else {
-    number = nb::cast<std::uintptr_t>(given);
+  } else if (!nb::try_cast(given, number)) {
+    throw nb::type_error("stream must be a number, or a stream of torch or CuPy");
   }
   CallStream stream;
   stream.stream = reinterpret_cast<HipAttnStream>(number);

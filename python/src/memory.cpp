@@ -26,7 +26,9 @@ std::size_t bytes_of(const DLTensor& tensor) {
 
 Workspace::Workspace(nb::handle size_or_array) {
   if (nb::isinstance<nb::int_>(size_or_array)) {
-    nbytes_ = nb::cast<std::size_t>(size_or_array);
+    if (!nb::try_cast(size_or_array, nbytes_)) {
+      throw nb::value_error("a workspace has 0 bytes or more");
+    }
     // A call without a workspace is refused, even one that needs no bytes.
     memory_ = HostMemory(std::max<std::size_t>(nbytes_, 1));
     data_ = memory_.data();
@@ -71,6 +73,9 @@ LandmarkLevel::LandmarkLevel(std::int64_t chunk_size, nb::handle rows, nb::handl
 
 Landmarks::Landmarks(nb::iterable levels, std::optional<float> spread) : spread_(spread) {
   for (nb::handle level : levels) {
+    if (!nb::isinstance<LandmarkLevel>(level)) {
+      throw nb::type_error("levels must be hip_attn.LandmarkLevel objects");
+    }
     levels_.push_back(nb::cast<const LandmarkLevel&>(level).view());
     objects_.push_back(nb::borrow(level));
   }

@@ -194,9 +194,19 @@ def test_a_workspace_of_the_callers_is_contiguous_and_aligned(call):
     assert refused.value.status == "InvalidStride"
     with pytest.raises(hip_attn.Error, match="read-only"):
         hip_attn.Workspace(frozen(buffer))
-    for bad in (None, -1, "many"):
-        with pytest.raises((TypeError, ValueError, OverflowError, RuntimeError)):
+    for bad, error in ((None, TypeError), ("many", TypeError), (-1, ValueError)):
+        with pytest.raises(error):
             hip_attn.Workspace(bad)
+    with pytest.raises(TypeError, match="LandmarkLevel"):
+        hip_attn.Landmarks([buffer])
+
+
+def test_a_plan_of_the_other_operator_is_refused(call):
+    prefill = call.problem.plan(DENSE)
+    with pytest.raises(hip_attn.Error) as refused:
+        call.run(plan=prefill)
+    assert "plan" in str(refused.value)
+    assert prefill.is_decode is False and call.plan.is_decode is True
 
 
 def test_a_producer_from_before_dlpack_1_is_an_array(call):
@@ -235,6 +245,25 @@ def test_arrays_are_given_back(call):
     assert sys.getrefcount(k) > before
     del pages
     assert sys.getrefcount(k) == before
+
+
+def test_threads_share_a_plan(call):
+    p = call.problem
+    expected = call.named["out"].copy()
+    outs = [nan_like(p.q) for _ in range(4)]
+
+    def run(out):
+        workspace = hip_attn.Workspace(call.plan.workspace_bytes)
+        for _ in range(20):
+            call.run(workspace=workspace, out=out)
+
+    threads = [threading.Thread(target=run, args=(out,)) for out in outs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for out in outs:
+        np.testing.assert_array_equal(out, expected)
 
 
 def test_other_threads_run_during_a_call():
