@@ -57,7 +57,7 @@ PyObject* torch_tensor_type() {
   return type;
 }
 
-// torch's own exporter: a tenth of the time of Tensor.__dlpack__, and it waits for no stream, which
+// torch's own exporter: 0.2 µs where Tensor.__dlpack__ takes 3, and it waits for no stream, which
 // is right for a call on torch's current one.
 nb::object export_torch(nb::handle tensor) {
   static PyObject* const to_dlpack =
@@ -69,15 +69,15 @@ nb::object export_torch(nb::handle tensor) {
 
 bool is_torch_tensor(nb::handle object) {
   // The last type that was something else, which saves a look at sys.modules for each array.
-  static PyTypeObject* other = nullptr;
-  if (Py_TYPE(object.ptr()) == other) return false;
+  static PyObject* other = nullptr;
+  const nb::handle type = object.type();
+  if (type.ptr() == other) return false;
   PyObject* const torch = torch_tensor_type();
   if (torch != nullptr && PyObject_IsInstance(object.ptr(), torch) == 1) return true;
-  const nb::handle module = nb::handle(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())));
-  if (torch != nullptr || nb::cast<std::string>(module.attr("__module__")) == "numpy") {
-    Py_INCREF(Py_TYPE(object.ptr()));
+  PyErr_Clear();
+  if (torch != nullptr || nb::cast<std::string>(type.attr("__module__")) == "numpy") {
     Py_XDECREF(other);
-    other = Py_TYPE(object.ptr());
+    other = type.inc_ref().ptr();
   }
   return false;
 }
@@ -88,7 +88,8 @@ Array::Array(const char* name, nb::handle object, Access access, const CallStrea
     take(export_torch(object));
     return;
   }
-  nb::object capsule = export_versioned(object, producer_stream(object, stream));
+  const std::optional<std::int64_t> number = producer_stream(object, stream);
+  nb::object capsule = export_versioned(object, number);
   bool bits_of_bfloat16 = false;
   if (!capsule.is_valid()) {
     nb::python_error error;
@@ -100,7 +101,8 @@ Array::Array(const char* name, nb::handle object, Access access, const CallStrea
     }
     if (error.matches(PyExc_TypeError)) {
       // A producer from before DLPack 1.0.
-      capsule = object.attr("__dlpack__")();
+      const nb::object export_unversioned = object.attr("__dlpack__");
+      capsule = number ? export_unversioned(nb::arg("stream") = *number) : export_unversioned();
     } else if (is_bfloat16(object) && nb::hasattr(object, "view")) {
       // numpy's bfloat16 is ml_dtypes', which numpy's exporter does not know.
       capsule = export_versioned(object.attr("view")("uint16"), {});
