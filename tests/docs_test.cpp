@@ -227,7 +227,8 @@ std::vector<fs::path> files_that_name_documents() {
     const std::vector<fs::path> found = files_in(dir, extensions);
     files.insert(files.end(), found.begin(), found.end());
   };
-  for (const char* dir : {"include", "src", "cuda", "bench", "tests", "examples", "cmake"}) {
+  for (const char* dir :
+       {"include", "src", "cuda", "bench", "tests", "examples", "cmake", "python"}) {
     add(dir, {".h", ".hpp", ".cpp", ".cuh", ".cu", ".in", ".cmake", ".py", ".md"});
   }
   add("scripts", {"", ".sh"});

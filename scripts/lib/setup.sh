@@ -4,11 +4,15 @@
 has_package() {
   case $1 in
     cmake | g++ | git | pkg-config) command -v "$1" > /dev/null ;;
+    python3-dev) python3 -c "$python_has_headers" 2> /dev/null ;;
     ninja-build) command -v ninja > /dev/null ;;
     python3-venv) python3 -c "import ensurepip, venv" 2> /dev/null ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]] ;;
   esac
 }
+
+python_has_headers='import pathlib, sysconfig
+assert pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()'
 
 # require_packages <Debian package>...: installs those that are missing, or says how and exits.
 require_packages() {
@@ -42,4 +46,18 @@ use_nvcc() {
     export PATH=$PATH:/usr/local/cuda/bin
   fi
   command -v nvcc > /dev/null
+}
+
+# use_python <folder>: makes it a virtual environment with what the Python package is built and
+# tested with; false, with a sentence, when that cannot be had.
+use_python() {
+  local wanted='import ml_dtypes, mypy, nanobind, numpy, pytest'
+  if "$1/bin/python" -c "$wanted" 2> /dev/null; then return; fi
+  if ! { python3 -c "import ensurepip, venv; $python_has_headers" 2> /dev/null \
+    && python3 -m venv "$1" \
+    && "$1/bin/pip" install --quiet --disable-pip-version-check \
+      ml_dtypes mypy nanobind 'numpy>=2.1' pytest; }; then
+    echo "no Python package: it takes python3-dev, python3-venv and nanobind from PyPI" >&2
+    return 1
+  fi
 }

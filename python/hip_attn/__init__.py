@@ -1,0 +1,60 @@
+"""Sparse attention for long contexts, with a hierarchical search over the KV cache.
+
+docs/guide/python.md goes by task. Arrays are those of any framework with DLPack; nothing is copied.
+"""
+
+from ._config import Config, ModelConfig, Stage
+from ._core import (
+    KvPages,
+    LandmarkLevel,
+    Landmarks,
+    Plan,
+    Selection,
+    SelectionCache,
+    Workspace,
+    append_kv,
+    built_dtypes,
+    built_head_dims,
+    built_with_cuda,
+    check_device,
+    cpu_instruction_set,
+    decode,
+    merge_states,
+    prefill,
+    selection_row,
+    update_landmarks,
+    version,
+)
+from ._error import Error
+from ._plan import plan_decode, plan_prefill
+
+__version__ = version()
+
+__all__ = [
+    "Config",
+    "Error",
+    "KvPages",
+    "LandmarkLevel",
+    "Landmarks",
+    "ModelConfig",
+    "Plan",
+    "Selection",
+    "SelectionCache",
+    "Stage",
+    "Workspace",
+    "__version__",
+    "append_kv",
+    "built_dtypes",
+    "built_head_dims",
+    "built_with_cuda",
+    "check_device",
+    "cpu_instruction_set",
+    "decode",
+    "merge_states",
+    "plan_decode",
+    "plan_prefill",
+    "prefill",
+    "selection_row",
+    "update_landmarks",
+    "version",
+]

@@ -1,0 +1,122 @@
+"""Plans."""
+
+from __future__ import annotations
+
+from . import _core
+from ._config import Config
+from ._core import Plan
+
+# DLPack's type codes and bits.
+_DTYPES = {"float32": (2, 32), "float16": (2, 16), "bfloat16": (4, 16)}
+
+
+def _dtype(argument: str, dtype: object) -> tuple[int, int]:
+    # A string, a dtype of torch ("torch.float16") or numpy ("float16"), or a class of numpy's.
+    text = dtype.__name__ if isinstance(dtype, type) else str(dtype)
+    name = text.rpartition(".")[2]
+    if name not in _DTYPES:
+        raise ValueError(f"{argument} is {text!r}; it must be one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _plan(
+    is_decode: bool,
+    config: Config,
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    max_seq_len: int,
+    batch: int,
+    total_q: int,
+    dtype: object,
+    cache_dtype: object,
+    device: object,
+    num_threads: int,
+) -> Plan:
+    if not isinstance(config, Config):
+        raise TypeError(f"config is of type {type(config).__name__}; it must be a hip_attn.Config")
+    return _core.make_plan(
+        is_decode,
+        config._handle,
+        num_q_heads,
+        num_kv_heads,
+        head_dim,
+        max_seq_len,
+        batch,
+        total_q,
+        _dtype("dtype", dtype),
+        _dtype("cache_dtype", dtype if cache_dtype is None else cache_dtype),
+        device,
+        num_threads,
+    )
+
+
+def plan_prefill(
+    config: Config,
+    *,
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    max_seq_len: int,
+    total_q: int,
+    batch: int = 1,
+    dtype: object = "float16",
+    cache_dtype: object = None,
+    device: object = "cpu",
+    num_threads: int = 0,
+) -> Plan:
+    """A plan for prefill: calls may be smaller in all but heads and head_dim.
+
+    max_seq_len: keys of one request. total_q: query rows of all requests together.
+    batch: requests. dtype: of q and out, "float32", "float16" or "bfloat16", or numpy's or torch's.
+    cache_dtype: of keys and values; None: as dtype. float32 takes any.
+    device: "cpu", "cuda", "cuda:N" or a torch.device.
+    num_threads: CPU, threads of a call; 0: as OpenMP would start.
+
+    Raises hip_attn.Error.
+    """
+    return _plan(
+        False,
+        config,
+        num_q_heads,
+        num_kv_heads,
+        head_dim,
+        max_seq_len,
+        batch,
+        total_q,
+        dtype,
+        cache_dtype,
+        device,
+        num_threads,
+    )
+
+
+def plan_decode(
+    config: Config,
+    *,
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    max_seq_len: int,
+    batch: int = 1,
+    total_q: int | None = None,
+    dtype: object = "float16",
+    cache_dtype: object = None,
+    device: object = "cpu",
+    num_threads: int = 0,
+) -> Plan:
+    """A plan for decode, as plan_prefill. total_q: None: one row per request."""
+    return _plan(
+        True,
+        config,
+        num_q_heads,
+        num_kv_heads,
+        head_dim,
+        max_seq_len,
+        batch,
+        batch if total_q is None else total_q,
+        dtype,
+        cache_dtype,
+        device,
+        num_threads,
+    )

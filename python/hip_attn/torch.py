@@ -1,0 +1,229 @@
+"""Operators of torch: prefill, decode and append_kv as torch.library custom ops.
+
+Import it where torch is there; hip_attn itself does not import torch. torch.compile sees through the
+ops, fullgraph=True included. They have no gradients.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from . import _core
+from ._core import KvPages, LandmarkLevel, Landmarks, Plan, SelectionCache, Workspace
+
+# An op takes tensors and numbers, so a plan goes by a number. An Attention owns its entry.
+_plans: dict[int, Plan] = {}
+_keys = itertools.count()
+
+
+def _landmarks(
+    rows: Sequence[Tensor],
+    chunk_sizes: Sequence[int],
+    block_table: Optional[Tensor],
+    spread: Optional[float] = None,
+) -> Optional[Landmarks]:
+    if not rows:
+        return None
+    if len(rows) != len(chunk_sizes):
+        raise ValueError(f"{len(rows)} tensors of landmarks have {len(chunk_sizes)} chunk sizes")
+    return Landmarks([LandmarkLevel(c, r, block_table) for c, r in zip(chunk_sizes, rows)], spread)
+
+
+@torch.library.custom_op("hip_attn::attend", mutates_args=("cache",))
+def _attend(
+    key: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seq_lens: Tensor,
+    cu_seqlens_q: Tensor,
+    block_table: Optional[Tensor],
+    landmark_rows: Sequence[Tensor],
+    landmark_chunk_sizes: Sequence[int],
+    landmark_block_table: Optional[Tensor],
+    cache: Optional[Tensor],
+    num_slots: int,
+    refresh_from: Optional[Tensor],
+    slots: Optional[Tensor],
+    scale: Optional[float],
+    logit_softcap: Optional[float],
+) -> tuple[Tensor, Tensor]:
+    plan = _plans[key]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    # From torch's allocator: what it does for streams and graph capture holds for the workspace.
+    memory = torch.empty(max(plan.workspace_bytes, 1), dtype=torch.uint8, device=q.device)
+    arguments = dict(
+        block_table=block_table,
+        seq_lens=seq_lens,
+        cu_seqlens_q=cu_seqlens_q,
+        out=out,
+        lse=lse,
+        scale=scale,
+        logit_softcap=logit_softcap,
+        landmarks=_landmarks(landmark_rows, landmark_chunk_sizes, landmark_block_table),
+    )
+    workspace, pages = Workspace(memory), KvPages(k, v)
+    if plan.is_decode:
+        _core.decode(
+            plan,
+            workspace,
+            q,
+            pages,
+            cache=None if cache is None else SelectionCache(plan, num_slots, cache),
+            refresh_from=refresh_from,
+            slots=slots,
+            **arguments,
+        )
+    else:
+        _core.prefill(plan, workspace, q, pages, **arguments)
+    return out, lse
+
+
+@_attend.register_fake
+def _(
+    key: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seq_lens: Tensor,
+    cu_seqlens_q: Tensor,
+    block_table: Optional[Tensor],
+    landmark_rows: Sequence[Tensor],
+    landmark_chunk_sizes: Sequence[int],
+    landmark_block_table: Optional[Tensor],
+    cache: Optional[Tensor],
+    num_slots: int,
+    refresh_from: Optional[Tensor],
+    slots: Optional[Tensor],
+    scale: Optional[float],
+    logit_softcap: Optional[float],
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty(q.shape, dtype=q.dtype, device=q.device),
+        torch.empty(q.shape[:2], dtype=torch.float32, device=q.device),
+    )
+
+
+class Attention:
+    """A plan as a function of tensors, which returns out and lse.
+
+    plan: of prefill or decode, on the device of the tensors.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._key = next(_keys)
+        _plans[self._key] = plan
+        weakref.finalize(self, _plans.pop, self._key)
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        seq_lens: Tensor,
+        cu_seqlens_q: Tensor,
+        block_table: Optional[Tensor] = None,
+        landmark_rows: Sequence[Tensor] = (),
+        landmark_chunk_sizes: Sequence[int] = (),
+        landmark_block_table: Optional[Tensor] = None,
+        cache: Optional[Tensor] = None,
+        num_slots: int = 0,
+        refresh_from: Optional[Tensor] = None,
+        slots: Optional[Tensor] = None,
+        scale: Optional[float] = None,
+        logit_softcap: Optional[float] = None,
+    ) -> tuple[Tensor, Tensor]:
+        """out [total_q, Hq, D] and lse float32 [total_q, Hq]; arguments are those of hip_attn.decode.
+
+        k, v: the pages of the cache. landmark_rows, landmark_chunk_sizes: the rows and the size of
+        each LandmarkLevel, whose block table is landmark_block_table.
+        cache, num_slots: decode only, the data and slots of a SelectionCache.
+        """
+        return _attend(
+            self._key,
+            q,
+            k,
+            v,
+            seq_lens,
+            cu_seqlens_q,
+            block_table,
+            list(landmark_rows),
+            list(landmark_chunk_sizes),
+            landmark_block_table,
+            cache,
+            num_slots,
+            refresh_from,
+            slots,
+            scale,
+            logit_softcap,
+        )
+
+
+@torch.library.custom_op(
+    "hip_attn::append_kv", mutates_args=("k_pages", "v_pages", "landmark_rows")
+)
+def _append_kv(
+    k_pages: Tensor,
+    v_pages: Tensor,
+    k: Tensor,
+    v: Tensor,
+    slot_mapping: Tensor,
+    landmark_rows: Sequence[Tensor],
+    landmark_chunk_sizes: Sequence[int],
+    landmark_block_table: Optional[Tensor],
+    block_table: Optional[Tensor],
+    seq_lens: Optional[Tensor],
+    cu_seqlens: Optional[Tensor],
+    spread: Optional[float],
+) -> None:
+    _core.append_kv(
+        KvPages(k_pages, v_pages),
+        k,
+        v,
+        slot_mapping=slot_mapping,
+        landmarks=_landmarks(landmark_rows, landmark_chunk_sizes, landmark_block_table, spread),
+        block_table=block_table,
+        seq_lens=seq_lens,
+        cu_seqlens=cu_seqlens,
+    )
+
+
+def append_kv(
+    k_pages: Tensor,
+    v_pages: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    slot_mapping: Tensor,
+    landmark_rows: Sequence[Tensor] = (),
+    landmark_chunk_sizes: Sequence[int] = (),
+    landmark_block_table: Optional[Tensor] = None,
+    block_table: Optional[Tensor] = None,
+    seq_lens: Optional[Tensor] = None,
+    cu_seqlens: Optional[Tensor] = None,
+    spread: Optional[float] = None,
+) -> None:
+    """hip_attn.append_kv as an op; landmarks as in Attention, and written."""
+    _append_kv(
+        k_pages,
+        v_pages,
+        k,
+        v,
+        slot_mapping,
+        list(landmark_rows),
+        list(landmark_chunk_sizes),
+        landmark_block_table,
+        block_table,
+        seq_lens,
+        cu_seqlens,
+        spread,
+    )

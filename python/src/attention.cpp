@@ -1,0 +1,170 @@
+#include "memory.hpp"
+
+namespace hip_attn::python {
+namespace {
+
+using Run = HipAttnStatus (*)(const HipAttnPlan*, const HipAttnAttentionArgs*, void*, std::size_t,
+                              HipAttnStream, char*, std::size_t);
+
+// What prefill and decode take alike. An absent array is None.
+struct Call {
+  const Plan* plan;
+  const Workspace* workspace;
+  nb::handle q;
+  const KvPages* pages;
+  nb::handle block_table, seq_lens, cu_seqlens_q, out, lse;
+  std::optional<float> scale, logit_softcap;
+  const Selection* selection_out;
+  const Selection* selection;
+  const Landmarks* landmarks;
+  nb::handle counters, stream;
+};
+
+void run(Run function, const Call& call, const HipAttnSelectionCache* cache) {
+  const DLDevice device = call.plan != nullptr ? call.plan->device : DLDevice{kDLCPU, 0};
+  const CallStream stream = stream_of(call.stream, call.q, device);
+  const auto read = [&](const char* name, nb::handle array) {
+    return Array(name, array, Access::kRead, stream);
+  };
+  const auto written = [&](const char* name, nb::handle array) {
+    return Array(name, array, Access::kWrite, stream);
+  };
+  const Array q = read("q", call.q);
+  const Array block_table = read("block_table", call.block_table);
+  const Array seq_lens = read("seq_lens", call.seq_lens);
+  const Array cu_seqlens_q = read("cu_seqlens_q", call.cu_seqlens_q);
+  const Array out = written("out", call.out);
+  const Array lse = written("lse", call.lse);
+  const Array counters = written("counters", call.counters);
+  if (call.selection_out != nullptr) call.selection_out->require_writable();
+  if (call.workspace != nullptr) call.workspace->require_on(device);
+
+  auto kv = zeroed<HipAttnPagedKv>();
+  kv.pages = view_of(call.pages);
+  kv.block_table = block_table.get();
+  auto args = zeroed<HipAttnAttentionArgs>();
+  args.q = q.get();
+  args.kv = call.pages != nullptr ? &kv : nullptr;
+  args.seq_lens = seq_lens.get();
+  args.cu_seqlens_q = cu_seqlens_q.get();
+  args.out = out.get();
+  args.lse = lse.get();
+  args.scale = call.scale ? &*call.scale : nullptr;
+  args.logit_softcap = call.logit_softcap ? &*call.logit_softcap : nullptr;
+  args.selection_out = view_of(call.selection_out);
+  args.selection = view_of(call.selection);
+  args.cache = cache;
+  args.landmarks = view_of(call.landmarks);
+  args.counters = counters.get();
+  void* const workspace = call.workspace != nullptr ? call.workspace->data() : nullptr;
+  const std::size_t nbytes = call.workspace != nullptr ? call.workspace->nbytes() : 0;
+  const HipAttnPlan* const plan = call.plan != nullptr ? call.plan->handle.get() : nullptr;
+  check_without_gil([&](char* message, std::size_t capacity) {
+    return function(plan, &args, workspace, nbytes, stream.stream, message, capacity);
+  });
+}
+
+void prefill(const Plan* plan, const Workspace* workspace, nb::handle q, const KvPages* pages,
+             nb::handle block_table, nb::handle seq_lens, nb::handle cu_seqlens_q, nb::handle out,
+             nb::handle lse, std::optional<float> scale, std::optional<float> logit_softcap,
+             const Selection* selection_out, const Selection* selection, const Landmarks* landmarks,
+             nb::handle counters, nb::handle stream) {
+  run(hip_attn_prefill,
+      {plan, workspace, q, pages, block_table, seq_lens, cu_seqlens_q, out, lse, scale,
+       logit_softcap, selection_out, selection, landmarks, counters, stream},
+      nullptr);
+}
+
+void decode(const Plan* plan, const Workspace* workspace, nb::handle q, const KvPages* pages,
+            nb::handle block_table, nb::handle seq_lens, nb::handle cu_seqlens_q, nb::handle out,
+            nb::handle lse, std::optional<float> scale, std::optional<float> logit_softcap,
+            const Selection* selection_out, const Selection* selection, const Landmarks* landmarks,
+            nb::handle counters, nb::handle stream, const SelectionCache* cache,
+            nb::handle refresh_from, nb::handle slots) {
+  if (cache == nullptr && !(refresh_from.is_none() && slots.is_none())) {
+    throw nb::type_error("refresh_from and slots are for a cache, which is None");
+  }
+  const DLDevice device = plan != nullptr ? plan->device : DLDevice{kDLCPU, 0};
+  const CallStream call_stream = cache != nullptr ? stream_of(stream, q, device) : CallStream{};
+  const Array refresh("refresh_from", refresh_from, Access::kRead, call_stream);
+  const Array slot_of_request("slots", slots, Access::kRead, call_stream);
+  HipAttnSelectionCache view = zeroed<HipAttnSelectionCache>();
+  if (cache != nullptr) {
+    view = cache->view();
+    view.refresh_from = refresh.get();
+    view.slots = slot_of_request.get();
+  }
+  run(hip_attn_decode,
+      {plan, workspace, q, pages, block_table, seq_lens, cu_seqlens_q, out, lse, scale,
+       logit_softcap, selection_out, selection, landmarks, counters, stream},
+      cache != nullptr ? &view : nullptr);
+}
+
+}  // namespace
+
+// The signatures of both, for docstrings and stubs.
+#define HIP_ATTN_ARRAY "hip_attn._typing.Array"
+#define HIP_ATTN_MAYBE_ARRAY "hip_attn._typing.Array | None = None"
+#define HIP_ATTN_ARGUMENTS                                                                  \
+  "plan: Plan, workspace: Workspace, q: " HIP_ATTN_ARRAY                                    \
+  ", pages: KvPages, *, block_table: " HIP_ATTN_MAYBE_ARRAY ", seq_lens: " HIP_ATTN_ARRAY   \
+  ", cu_seqlens_q: " HIP_ATTN_ARRAY ", out: " HIP_ATTN_ARRAY ", lse: " HIP_ATTN_MAYBE_ARRAY \
+  ", scale: float | None = None, logit_softcap: float | None = None, "                      \
+  "selection_out: Selection | None = None, selection: Selection | None = None, "            \
+  "landmarks: Landmarks | None = None, counters: " HIP_ATTN_MAYBE_ARRAY                     \
+  ", stream: hip_attn._typing.Stream | None = None"
+
+void bind_attention(nb::module_& module) {
+  using nb::arg;
+  const nb::object none = nb::none();
+  module.def(
+      "prefill", prefill, arg("plan").none(), arg("workspace").none(), arg("q").none(),
+      arg("pages").none(), nb::kw_only(), arg("block_table").none() = none, arg("seq_lens").none(),
+      arg("cu_seqlens_q").none(), arg("out").none(), arg("lse").none() = none, arg("scale") = none,
+      arg("logit_softcap") = none, arg("selection_out").none() = none,
+      arg("selection").none() = none, arg("landmarks").none() = none, arg("counters").none() = none,
+      arg("stream").none() = none, nb::sig("def prefill(" HIP_ATTN_ARGUMENTS ") -> None"),
+      R"(Attention of many rows per request. Writes out, and lse, selection_out and counters where given.
+
+T is the plan's dtype, Hq and Hk its query and KV heads, D its head_dim; B requests have total_q rows.
+
+q: T [total_q, Hq, D]. Row i of request b stands at position seq_lens[b] - rows of b + i.
+pages: the cache, the keys of this call already appended.
+block_table: int32 [B, max_pages]: token t of request b is in page block_table[b, t // page_size] at
+    offset t % page_size. None: request b owns page b.
+seq_lens: int32 [B], keys of each request, in tokens. 0: padding, whose rows get 0.
+cu_seqlens_q: int32 [B + 1], the first row of each request, ascending from 0 to total_q.
+out: T [total_q, Hq, D].
+lse: float32 [total_q, Hq], natural log of the sum of exp(logit).
+scale: None: 1 / sqrt(D). logit_softcap: None: none.
+selection_out, selection: Selections; with a selection nothing is searched.
+landmarks: needed where Config.landmark_chunk_sizes() is not empty.
+counters: int64 [stages + 2], added to: what each stage reads, keys read by attention, and (row, KV
+    head, key) triples attended.
+stream: a number, or a stream of torch or CuPy, on which the call is enqueued. None: torch's current
+    one where q is of torch, else CUDA's default stream. The CPU has none.
+
+Raises hip_attn.Error, with the library's message.)");
+  module.def("decode", decode, arg("plan").none(), arg("workspace").none(), arg("q").none(),
+             arg("pages").none(), nb::kw_only(), arg("block_table").none() = none,
+             arg("seq_lens").none(), arg("cu_seqlens_q").none(), arg("out").none(),
+             arg("lse").none() = none, arg("scale") = none, arg("logit_softcap") = none,
+             arg("selection_out").none() = none, arg("selection").none() = none,
+             arg("landmarks").none() = none, arg("counters").none() = none,
+             arg("stream").none() = none, arg("cache").none() = none,
+             arg("refresh_from").none() = none, arg("slots").none() = none,
+             nb::sig("def decode(" HIP_ATTN_ARGUMENTS
+                     ", cache: SelectionCache | None = None, refresh_from: " HIP_ATTN_MAYBE_ARRAY
+                     ", slots: " HIP_ATTN_MAYBE_ARRAY ") -> None"),
+             R"(Attention of 1 to 8 rows per request. Takes what prefill takes, and:
+
+cache: the SelectionCache of this layer, in which a selection outlives its step.
+refresh_from: int32 [B], the first stage that request b searches again; see Config.refresh_from_at.
+slots: int32 [B], the slot of request b in the cache. None: slot b.)");
+  module.def("selection_row", hip_attn_selection_row, arg("cu_seqlens_q_b"), arg("b"), arg("n"),
+             arg("block_q"),
+             "The row of a prefill's Selection for query block n (0: that of the first row) of "
+             "request b, whose first row is cu_seqlens_q_b.");
+}
+
+}  // namespace hip_attn::python

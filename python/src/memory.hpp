@@ -1,0 +1,120 @@
+/// Objects that hold arrays between calls: pages, landmarks, workspaces, selections and their
+/// caches.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <new>
+
+#include "handles.hpp"
+
+namespace hip_attn::python {
+
+/// Aligned memory of the host.
+class HostMemory {
+ public:
+  HostMemory() = default;
+  explicit HostMemory(std::size_t bytes)
+      : data_(static_cast<std::byte*>(::operator new(bytes, kAlignment))) {}
+  [[nodiscard]] std::byte* data() const noexcept { return data_.get(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(std::byte* data) const { ::operator delete(data, kAlignment); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+};
+
+class Workspace {
+ public:
+  explicit Workspace(nb::handle size_or_array);
+
+  [[nodiscard]] void* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t nbytes() const noexcept { return nbytes_; }
+  /// Raises hip_attn.Error where a call on `device` cannot write to this memory.
+  void require_on(DLDevice device) const;
+
+ private:
+  Array array_;
+  HostMemory memory_;
+  void* data_ = nullptr;
+  std::size_t nbytes_ = 0;
+  DLDevice device_ = {kDLCPU, 0};
+};
+
+class KvPages {
+ public:
+  KvPages(nb::handle k, nb::handle v);
+
+  [[nodiscard]] const HipAttnKvPages& view() const noexcept { return view_; }
+  void require_writable() const;
+
+ private:
+  Array k_;
+  Array v_;
+  HipAttnKvPages view_ = zeroed<HipAttnKvPages>();
+};
+
+class LandmarkLevel {
+ public:
+  LandmarkLevel(std::int64_t chunk_size, nb::handle rows, nb::handle block_table);
+
+  [[nodiscard]] const HipAttnLandmarkLevel& view() const noexcept { return view_; }
+  void require_writable() const { rows_.require_writable("landmarks.levels[i].rows"); }
+
+ private:
+  Array rows_;
+  Array block_table_;
+  HipAttnLandmarkLevel view_ = zeroed<HipAttnLandmarkLevel>();
+};
+
+class Landmarks {
+ public:
+  /// `levels` are LandmarkLevels.
+  Landmarks(nb::iterable levels, std::optional<float> spread);
+
+  [[nodiscard]] const HipAttnLandmarks& view() const noexcept { return view_; }
+  void require_writable() const;
+
+ private:
+  std::vector<nb::object> objects_;
+  std::vector<HipAttnLandmarkLevel> levels_;
+  std::optional<float> spread_;
+  HipAttnLandmarks view_ = zeroed<HipAttnLandmarks>();
+};
+
+class Selection {
+ public:
+  Selection(nb::handle blocks, nb::handle counts, nb::handle window_start);
+
+  [[nodiscard]] const HipAttnSelection& view() const noexcept { return view_; }
+  void require_writable() const;
+
+ private:
+  std::array<Array, 3> arrays_;
+  HipAttnSelection view_ = zeroed<HipAttnSelection>();
+};
+
+class SelectionCache {
+ public:
+  SelectionCache(const Plan& plan, std::int64_t num_slots, nb::handle data);
+
+  /// Without refresh_from and slots, which are a call's.
+  [[nodiscard]] const HipAttnSelectionCache& view() const noexcept { return view_; }
+
+ private:
+  Array array_;
+  HostMemory memory_;
+  std::int64_t shape_[1] = {0};
+  DLTensor own_{};
+  HipAttnSelectionCache view_ = zeroed<HipAttnSelectionCache>();
+};
+
+/// The view of an object that may be absent.
+template <typename Object>
+auto view_of(const Object* object) -> decltype(&object->view()) {
+  return object == nullptr ? nullptr : &object->view();
+}
+
+}  // namespace hip_attn::python

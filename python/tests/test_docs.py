@@ -1,0 +1,39 @@
+"""The Python of the documents runs."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs/guide/python.md").read_text()
+BLOCK = re.compile(r"^```python( torch)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run(blocks):
+    names = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"block {number} of docs/guide/python.md", "exec"), names)
+    return names
+
+
+def test_the_guide_runs():
+    names = run(code for torch, code in BLOCK.findall(GUIDE) if not torch)
+    for name in ("out", "attended", "lse"):
+        assert abs(names[name]).max() < 100
+    assert names["rows"].any()
+    assert names["larger"].stages[-1].keep == 4096
+
+
+def test_the_guide_runs_with_torch():
+    pytest.importorskip("torch")
+    names = run(code for _, code in BLOCK.findall(GUIDE))
+    assert names["result"].isfinite().all()
+
+
+def test_the_readme_has_the_quickstart_of_the_guide():
+    readme = (ROOT / "README.md").read_text()
+    for text in (GUIDE, readme):
+        assert text.count("<!-- snippet: python-quickstart -->") == 1
+    (quickstart,) = (code for _, code in BLOCK.findall(readme))
+    assert quickstart == BLOCK.findall(GUIDE)[0][1]

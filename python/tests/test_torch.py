@@ -1,0 +1,126 @@
+"""torch: tensors as arrays, the custom ops, torch.compile. Skipped where there is no torch."""
+
+import numpy as np
+import pytest
+from reference import dense_attention, problem
+
+import hip_attn
+from hip_attn import Config, Stage
+
+torch = pytest.importorskip("torch")
+
+import hip_attn.torch  # noqa: E402
+
+DENSE = Config.preset("dense")
+LANDMARK = Config(
+    sink=16, window=32, block_q=16,
+    stages=(Stage(16, 256, 4, "landmark", "softmax_sum"), Stage(8, 64, 4, "every_key")),
+)
+
+
+def tensors(p):
+    return {name: torch.from_numpy(array) for name, array in vars(p).items()}
+
+
+def test_bfloat16_tensors_without_copies():
+    p = problem([1, 3], [300, 45])
+    t = tensors(p)
+    q, k, v = (t.pop(name).bfloat16() for name in "qkv")
+    plan = p.plan(DENSE, decode=True, dtype=torch.bfloat16, cache_dtype=torch.bfloat16)
+    out = torch.full_like(q, float("nan"))
+    workspace = hip_attn.Workspace(torch.empty(plan.workspace_bytes, dtype=torch.uint8))
+    hip_attn.decode(plan, workspace, q, hip_attn.KvPages(k, v), out=out, **t)
+    p.q, p.k, p.v = (x.float().numpy() for x in (q, k, v))
+    np.testing.assert_allclose(out.float().numpy(), dense_attention(p)[0], atol=2e-2, rtol=2e-2)
+
+
+def test_refusals_are_the_librarys():
+    p = problem([1], [30])
+    t = tensors(p)
+    q, k, v = (t.pop(name) for name in "qkv")
+    attention = hip_attn.torch.Attention(p.plan(DENSE, decode=True))
+    with pytest.raises(hip_attn.Error, match="q.dtype is float16"):
+        attention(q.half(), k, v, **t)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_the_op_passes_torchs_own_check(decode):
+    p = problem([1, 1] if decode else [20, 7], [300, 45])
+    t = tensors(p)
+    attention = hip_attn.torch.Attention(p.plan(DENSE, decode))
+    rest = ([], [], None, None, 0, None, None, None, None)
+    arguments = (attention._key, t["q"], t["k"], t["v"], t["seq_lens"], t["cu_seqlens_q"],
+                 t["block_table"], *rest)
+    torch.library.opcheck(torch.ops.hip_attn.attend.default, arguments)
+    out, lse = attention(**t)
+    np.testing.assert_array_equal(out.numpy(), p.run(DENSE, decode))
+    assert lse.shape == (len(p.q), 4)
+
+
+def test_a_compiled_step_is_the_step():
+    p = problem([1], [500])
+    num_pages = p.k.shape[0]
+    attention = hip_attn.torch.Attention(p.plan(LANDMARK, decode=True))
+    slot = int(p.block_table[0, 499 // 16]) * 16 + 499 % 16
+
+    def step(t, rows, new_k, new_v, slots):
+        hip_attn.torch.append_kv(
+            t["k"], t["v"], new_k, new_v, slot_mapping=slots, landmark_rows=[rows],
+            landmark_chunk_sizes=[16], landmark_block_table=t["block_table"],
+            block_table=t["block_table"], seq_lens=t["seq_lens"], cu_seqlens=t["cu_seqlens_q"],
+        )
+        out, _ = attention(
+            **t, landmark_rows=[rows], landmark_chunk_sizes=[16],
+            landmark_block_table=t["block_table"],
+        )
+        return out * 2
+
+    def run(function):
+        t = {name: tensor.clone() for name, tensor in tensors(p).items()}
+        rows = torch.zeros(num_pages, 1, 2, 2, 64)
+        level = hip_attn.LandmarkLevel(16, rows, t["block_table"])
+        hip_attn.update_landmarks(
+            hip_attn.Landmarks([level]), hip_attn.KvPages(t["k"], t["v"]),
+            block_table=t["block_table"], from_lens=torch.zeros(1, dtype=torch.int32),
+            to_lens=torch.tensor([499], dtype=torch.int32),
+        )
+        new = torch.ones(1, 2, 64)
+        return function(t, rows, new, new, torch.tensor([slot])), t["k"], rows
+
+    # Without inductor, which takes a compiler; the graph is the same.
+    compiled = run(torch.compile(step, fullgraph=True, backend="aot_eager"))
+    for actual, expected in zip(compiled, run(step)):
+        assert torch.equal(actual, expected)
+    assert compiled[0].isfinite().all()
+
+
+def test_a_cache_of_the_op_is_written():
+    p = problem([1], [500])
+    t = tensors(p)
+    config = Config(sink=16, window=32, stages=(Stage(32, 256, 1), Stage(8, 64)))
+    plan = p.plan(config, decode=True)
+    attention = hip_attn.torch.Attention(plan)
+    data = torch.zeros(plan.selection_cache_slot_bytes, dtype=torch.uint8)
+    first, _ = attention(
+        **t, cache=data, num_slots=1, refresh_from=torch.zeros(1, dtype=torch.int32))
+    assert data.any()
+    again, _ = attention(
+        **t, cache=data, num_slots=1, refresh_from=torch.full((1,), 2, dtype=torch.int32))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and hip_attn.built_with_cuda()), reason="no GPU, or no CUDA")
+def test_cuda_graphs_capture_a_step():
+    p = problem([1], [500], "float16")
+    t = {name: tensor.cuda() for name, tensor in tensors(p).items()}
+    attention = hip_attn.torch.Attention(p.plan(DENSE, decode=True, device="cuda"))
+    expected = attention(**t)[0]
+    np.testing.assert_allclose(
+        expected.float().cpu().numpy(), dense_attention(p)[0], atol=4e-3, rtol=4e-3)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = attention(**t)[0]
+    captured.fill_(float("nan"))
+    graph.replay()
+    assert torch.equal(captured, expected)
