@@ -49,8 +49,8 @@ inline Status enqueue_bind(const BindKvStoreArgs& args, Stream stream) {
   params.batch = static_cast<std::int32_t>(batch);
   const dim3 grid(static_cast<unsigned>(shape.num_kv_heads),
                   static_cast<unsigned>(std::min(batch, kMostGridY)));
-  return launch("bind_kv_store", bind_kernel, grid, dim3(kBindThreads), shape.device, stream,
-                params);
+  return launch("bind_kv_store", bind_kernel<kBindThreads>, grid, dim3(kBindThreads), shape.device,
+                stream, params);
 }
 
 /// The survivors that the last stage of a search cuts, as they lie in a selection cache.

@@ -10,8 +10,8 @@ namespace hip_attn::cuda {
 inline constexpr int kBindThreads = 256;
 
 /// One thread block for each request and KV head, in x and y.
-__global__ inline void __launch_bounds__(kBindThreads)
-    bind_kernel(const __grid_constant__ BindParams params) {
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) bind_kernel(const __grid_constant__ BindParams params) {
   const KvStoreParams& store = params.store;
   const KvStoreLayout& layout = store.layout;
   const int kv_head = static_cast<int>(blockIdx.x);
@@ -24,10 +24,10 @@ __global__ inline void __launch_bounds__(kBindThreads)
         (std::int64_t{max(params.seq_lens[request], 0)} + kKvBlockTokens - 1) >> kKvBlockShift;
     std::int32_t* const table = layout.table + unit * layout.columns;
     const std::int32_t* const homes = params.block_table + request * params.table_row_stride;
-    for (std::int64_t c = threadIdx.x; c < layout.columns; c += kBindThreads) {
+    for (std::int64_t c = threadIdx.x; c < layout.columns; c += kThreads) {
       table[c] = c < blocks && c < params.table_columns ? store.far_page(homes[c], kv_head) : -1;
     }
-    for (std::int64_t s = threadIdx.x; s < layout.slots; s += kBindThreads) {
+    for (std::int64_t s = threadIdx.x; s < layout.slots; s += kThreads) {
       layout.owners[unit * layout.slots + s] = {-1, -1, 0};
     }
     if (threadIdx.x == 0) layout.unit[unit] = {0, 0};
