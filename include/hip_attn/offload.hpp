@@ -19,7 +19,7 @@ namespace hip_attn {
 
 /// Host memory that a device reads and writes in place: pinned and mapped for CUDA, plain for the
 /// CPU. Owns it.
-class HIP_ATTN_API HostMemory {
+class HostMemory {
  public:
   HostMemory() noexcept = default;
   HostMemory(HostMemory&& other) noexcept { swap(other); }
@@ -31,19 +31,19 @@ class HIP_ATTN_API HostMemory {
 
   /// Zeroed memory of `bytes`, or nothing. Pinned in pieces of kPieceBytes. Errors: kOutOfMemory,
   /// kUnsupported, kCudaError.
-  static Status allocate(Device device, std::size_t bytes, HostMemory& memory);
+  HIP_ATTN_API static Status allocate(Device device, std::size_t bytes, HostMemory& memory);
 
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
   /// Gives back about `bytes` from the end, in whole pieces, at least one: to give terabytes back
   /// takes seconds, and whoever cannot wait so long calls again later. Returns what is left.
-  std::size_t release(std::size_t bytes) noexcept;
+  HIP_ATTN_API std::size_t release(std::size_t bytes) noexcept;
 
   static constexpr std::size_t kPieceBytes = std::size_t{1} << 28;
 
  private:
-  void swap(HostMemory& other) noexcept;
+  HIP_ATTN_API void swap(HostMemory& other) noexcept;
 
   Device device_ = kCpu;
   std::byte* data_ = nullptr;
