@@ -18,8 +18,8 @@
 namespace hip_attn {
 namespace {
 
-// Checks a config and a shape as a plan of decode does.
-Status check_shape(const HipConfig& config, const KvStoreShape& shape) {
+// Checks a config and a shape as a plan of decode does, and gives the config that such a plan has.
+Status check_shape(const HipConfig& config, const KvStoreShape& shape, HipConfig& planned) {
   if (shape.max_requests < 1 || shape.max_requests > 65535) {
     return {
         StatusCode::kInvalidShape,
@@ -28,10 +28,10 @@ Status check_shape(const HipConfig& config, const KvStoreShape& shape) {
   const AttentionShape of_decode{shape.device,      shape.max_requests, shape.max_requests,
                                  shape.max_seq_len, shape.num_kv_heads, shape.num_kv_heads,
                                  shape.head_dim};
-  AttentionPlan unused;
+  AttentionPlan decode;
   HIP_ATTN_RETURN_IF_ERROR(
       detail::begin_plan({.op = Operator::kDecode, .type = shape.type, .cache_type = shape.type},
-                         config, of_decode, unused));
+                         config, of_decode, decode));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_head_dim(shape.head_dim));
   HIP_ATTN_RETURN_IF_ERROR(detail::check_element_type(shape.type));
   HIP_ATTN_RETURN_IF_ERROR(check_device(shape.device));
@@ -39,6 +39,7 @@ Status check_shape(const HipConfig& config, const KvStoreShape& shape) {
     return {StatusCode::kUnsupported,
             "shape.type is float; a store on CUDA takes caches of float16 and bfloat16"};
   }
+  planned = decode.config;
   return {};
 }
 
@@ -70,10 +71,11 @@ std::size_t bytes_with(KvStorePlan plan, std::int64_t slots) {
 
 Status plan_kv_store(const HipConfig& config, const KvStoreShape& shape, std::size_t budget_bytes,
                      KvStorePlan& plan) {
-  HIP_ATTN_RETURN_IF_ERROR(check_shape(config, shape));
+  HipConfig planned;
+  HIP_ATTN_RETURN_IF_ERROR(check_shape(config, shape, planned));
   KvStorePlan result;
   result.shape = shape;
-  result.config = config;
+  result.search = make_search_plan(planned, shape.max_seq_len);
   if (shape.device.type == DeviceType::kCpu) {
     result.least_budget = 1;
     plan = result;
@@ -81,7 +83,7 @@ Status plan_kv_store(const HipConfig& config, const KvStoreShape& shape, std::si
   }
   const std::int64_t columns =
       std::max<std::int64_t>(1, ceil_div(shape.max_seq_len, kKvBlockTokens));
-  const std::int64_t least = blocks_of_a_step(config, shape);
+  const std::int64_t least = blocks_of_a_step(planned, shape);
   result.least_budget = bytes_with(result, least);
   if (budget_bytes < result.least_budget) {
     return {StatusCode::kBudgetTooSmall,

@@ -66,7 +66,7 @@ struct KvStoreShape {
 /// Made by plan_kv_store. A value.
 struct KvStorePlan {
   KvStoreShape shape;
-  HipConfig config;
+  SearchPlan search{};           ///< of the config that the store was made for
   std::int64_t slots = 0;        ///< blocks that one request and KV head can have on the device
   std::size_t memory_bytes = 0;  ///< on the device, of all pieces; 0 on the CPU
   std::size_t least_budget = 0;  ///< that holds what one step of every request reads

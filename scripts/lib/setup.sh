@@ -4,7 +4,6 @@
 has_package() {
   case $1 in
     cmake | g++ | git | pkg-config) command -v "$1" > /dev/null ;;
-    python3-dev) python3 -c "$python_has_headers" 2> /dev/null ;;
     ninja-build) command -v ninja > /dev/null ;;
     python3-venv) python3 -c "import ensurepip, venv" 2> /dev/null ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]] ;;

@@ -6,7 +6,6 @@
 
 #include "hip_attn/checks/message.hpp"
 #include "hip_attn/checks/views.hpp"
-#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/offload.hpp"
 
@@ -89,9 +88,7 @@ Status check_hot_set(const char* prefix, Device device, const AppendStore& of,
   HIP_ATTN_RETURN_IF_ERROR(check_store(of.store, device, batch));
   HIP_ATTN_RETURN_IF_ERROR(check_home(of.store, "pages", pages));
   if (!of.cache) return {};
-  const SearchPlan search =
-      make_search_plan(of.store.plan->config, of.store.plan->shape.max_seq_len);
-  const std::int64_t words = search.cache_entry_words * pages.num_kv_heads();
+  const std::int64_t words = of.store.plan->search.cache_entry_words * pages.num_kv_heads();
   HIP_ATTN_RETURN_IF_ERROR(check_tensor(
       Name(prefix, "cache"), TensorView<std::int32_t, 2>(static_cast<std::int32_t*>(of.cache->data),
                                                          {of.cache->num_slots, words})));

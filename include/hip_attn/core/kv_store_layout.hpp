@@ -11,8 +11,8 @@ namespace hip_attn {
 
 /// A block is what the store moves: the keys and the values of 8 tokens of one KV head, which lie
 /// one behind the other, in host memory and on the device.
-inline constexpr std::int64_t kKvBlockTokens = 8;
 inline constexpr int kKvBlockShift = 3;
+inline constexpr std::int64_t kKvBlockTokens = std::int64_t{1} << kKvBlockShift;
 
 /// What is known of the hot blocks of one request and KV head, a unit.
 struct KvStoreUnit {

@@ -56,7 +56,7 @@ inline Status enqueue_bind(const BindKvStoreArgs& args, Stream stream) {
 /// The survivors that the last stage of a search cuts, as they lie in a selection cache.
 inline void set_candidates(const KvStorePlan& plan, const SelectionCache& cache,
                            AdmitParams& params) {
-  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
+  const SearchPlan& search = plan.search;
   if (search.num_stages == 0) return;
   const int s = std::max(search.num_stages - 2, 0);
   params.cache = static_cast<const std::int32_t*>(cache.data);
@@ -93,9 +93,8 @@ Status enqueue_admission(Device device, const AppendStore& of, const KvPages<con
   params.cu_seqlens = of.cu_seqlens.data;
   params.num_tokens = saturated(k.sizes[0]);
   params.batch = saturated(batch);
-  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
-  params.sink = search.sink;
-  params.window = search.window;
+  params.sink = plan.search.sink;
+  params.window = plan.search.window;
   if (of.cache) set_candidates(plan, *of.cache, params);
 
   const DeviceGuard guard(device);
