@@ -87,24 +87,7 @@ def _attend(
 
 
 @_attend.register_fake
-def _(
-    key: int,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    seq_lens: Tensor,
-    cu_seqlens_q: Tensor,
-    block_table: Optional[Tensor],
-    landmark_rows: Sequence[Tensor],
-    landmark_chunk_sizes: Sequence[int],
-    landmark_block_table: Optional[Tensor],
-    cache: Optional[Tensor],
-    num_slots: int,
-    refresh_from: Optional[Tensor],
-    slots: Optional[Tensor],
-    scale: Optional[float],
-    logit_softcap: Optional[float],
-) -> tuple[Tensor, Tensor]:
+def _(key: int, q: Tensor, *_others: object) -> tuple[Tensor, Tensor]:
     return (
         torch.empty(q.shape, dtype=q.dtype, device=q.device),
         torch.empty(q.shape[:2], dtype=torch.float32, device=q.device),
