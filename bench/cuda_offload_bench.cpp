@@ -33,6 +33,7 @@
 #include "cuda_bench_support.hpp"
 #include "cuda_benchmark_main.hpp"
 #include "cuda_decode_graph.hpp"
+#include "cuda_offload_layer.hpp"
 #include "hip_attn/hip_attn.hpp"
 
 namespace {
@@ -40,36 +41,8 @@ namespace {
 using namespace hip_attn;
 using namespace hip_attn::bench;
 
-using T = bfloat16;
+using T = OffloadLayer::T;
 constexpr std::int64_t kMostSteps = 1024;  // that a request grows by
-
-// A layer's cache, on the device or at home, with landmarks and a store.
-struct Layer {
-  Layer(const Shape& s, const HipConfig& config, const std::vector<std::int32_t>& table,
-        const KvStorePlan* store_plan)
-      : blocks(static_cast<std::int64_t>(table.size())),
-        landmarks(landmark_chunk_sizes(config), s.batch, s.context, s.kv_heads, s.head_dim) {
-    const std::int64_t elements = blocks * s.kv_heads * 2 * kKvBlockTokens * s.head_dim;
-    T* data = nullptr;
-    if (store_plan) {
-      check(HostMemory::allocate(cuda_device(), elements * sizeof(T), home));
-      data = reinterpret_cast<T*>(home.data());
-      memory.emplace(static_cast<std::int64_t>(store_plan->memory_bytes));
-    } else {
-      device.emplace(elements);
-      data = device->get();
-    }
-    fill(data, elements, 1);
-    pages = kv_home_pages(data, blocks, s.kv_heads, s.head_dim);
-  }
-
-  std::int64_t blocks;
-  KvPages<T> pages;
-  LandmarkLayer<T> landmarks;
-  HostMemory home;
-  std::optional<Buffer<T>> device;
-  std::optional<Buffer<std::byte>> memory;
-};
 
 enum class Where { kDevice, kStore, kStoreBeside };
 
@@ -97,19 +70,14 @@ class Steps {
         plan_));
     const bool with_store = where != Where::kDevice;
     if (with_store) {
-      const std::int64_t kv_bytes =
-          s.batch * s.context * s.kv_heads * 2 * s.head_dim * std::int64_t{sizeof(T)};
-      std::int64_t landmark_bytes = 0;
-      for (const std::int64_t size : landmark_chunk_sizes(config_)) {
-        landmark_bytes += kv_bytes / size;
-      }
       check(plan_kv_store(
           config_, {cuda_device(), kElementType<T>, s.batch, s.context, s.kv_heads, s.head_dim},
-          static_cast<std::size_t>(kv_bytes / 8 - landmark_bytes), store_plan_));
+          eighth_of_cache(s.batch, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
     }
     for (int layer = 0; layer < layers_count_; ++layer) {
-      layers_.push_back(
-          std::make_unique<Layer>(s, config_, table_, with_store ? &store_plan_ : nullptr));
+      layers_.push_back(std::make_unique<OffloadLayer>(s.batch, s.context, s.kv_heads, s.head_dim,
+                                                       config_,
+                                                       with_store ? &store_plan_ : nullptr));
       layers_.back()->landmarks.make({layers_.back()->pages, block_table()});
     }
     workspace_.emplace(static_cast<std::int64_t>(plan_.workspace_bytes));
@@ -204,7 +172,7 @@ class Steps {
     return {lengths_.get(), {shape_.batch}};
   }
   TensorView<const std::int32_t, 1> cu() const { return {cu_.get(), {shape_.batch + 1}}; }
-  KvStore store(const Layer& layer) const { return {&store_plan_, layer.memory->get(), {}}; }
+  KvStore store(const OffloadLayer& layer) const { return {&store_plan_, layer.memory->get(), {}}; }
 
   void prepare(std::int64_t step, std::int32_t refresh_from) {
     const Shape& s = shape_;
@@ -238,7 +206,7 @@ class Steps {
 
   void call(int number) {
     const Shape& s = shape_;
-    const Layer& layer = *layers_[static_cast<std::size_t>(number)];
+    const OffloadLayer& layer = *layers_[static_cast<std::size_t>(number)];
     const auto cache_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * s.batch;
     const SelectionCache cache{
         caches_->get() + number * cache_bytes, s.batch, {refresh_.get(), {s.batch}}, {}};
@@ -292,7 +260,7 @@ class Steps {
   std::normal_distribution<float> normal_;
   AttentionPlan plan_;
   KvStorePlan store_plan_;
-  std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<std::unique_ptr<OffloadLayer>> layers_;
   std::optional<Buffer<std::byte>> workspace_;
   std::optional<Buffer<std::byte>> caches_;
   cudaStream_t stream_ = nullptr;

@@ -23,20 +23,14 @@ Status read_counts(const KvStore& store, std::uint64_t (&counts)[kKvCounts], Str
 
 template <Element T>
 Status admit_to_store(Device device, const AppendStore& of, const KvPages<const T>& pages,
-                      const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
                       Stream stream) {
   return visit_head_dim(pages.head_dim(), [&]<int kHeadDim>() {
-    return enqueue_admission<kHeadDim>(device, of, pages, k, v, stream);
+    return enqueue_admission<kHeadDim>(device, of, pages, stream);
   });
 }
 
-#define HIP_ATTN_INSTANTIATE(T)                                                                \
-  template Status admit_to_store(Device, const AppendStore&, const KvPages<const T>&,          \
-                                 const TensorView<const T, 3>&, const TensorView<const T, 3>&, \
-                                 Stream);
-HIP_ATTN_INSTANTIATE(float16)
-HIP_ATTN_INSTANTIATE(bfloat16)
-#undef HIP_ATTN_INSTANTIATE
+template Status admit_to_store(Device, const AppendStore&, const KvPages<const float16>&, Stream);
+template Status admit_to_store(Device, const AppendStore&, const KvPages<const bfloat16>&, Stream);
 
 Status pin_host_memory(Device device, void* data, std::size_t bytes) {
   const DeviceGuard guard(device);

@@ -177,13 +177,7 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, [[maybe_unused]] St
   if (device.type == DeviceType::kCpu) return append_on_cpu(args);
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
-  HIP_ATTN_RETURN_IF_ERROR(cuda::append_kv(device, args, stream));
-  if constexpr (!std::same_as<T, float>) {  // which plan_kv_store refuses
-    if (args.store) {
-      return cuda::admit_to_store<T>(device, *args.store, args.pages, args.k, args.v, stream);
-    }
-  }
-  return {};
+  return cuda::append_kv(device, args, stream);
 #else
   return {};
 #endif
@@ -201,7 +195,7 @@ Status admit_kv_store(const AdmitKvStoreArgs<T>& args, [[maybe_unused]] Stream s
   HIP_ATTN_RETURN_IF_ERROR(check_device(device));
 #if HIP_ATTN_HAS_CUDA
   if constexpr (!std::same_as<T, float>) {
-    return cuda::admit_to_store<T>(device, of, args.pages, {}, {}, stream);
+    return cuda::admit_to_store<T>(device, of, args.pages, stream);
   }
 #endif
   return {};

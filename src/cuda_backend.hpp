@@ -16,10 +16,9 @@ Status check_device(Device device);
 template <Element T>
 Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream);
 
-// Behind append_kv of the same rows, or without rows.
+// Not of float, for which plan_kv_store makes no store.
 template <Element T>
 Status admit_to_store(Device device, const AppendStore& of, const KvPages<const T>& pages,
-                      const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
                       Stream stream);
 
 Status clear_store(const KvStore& store, Stream stream);

@@ -30,6 +30,10 @@ struct AttentionShape {
   /// CPU: threads of a call, which workspace_bytes is for; 0 to 4096. 0: as many as OpenMP would
   /// start where the plan is made.
   int num_threads = 0;
+  /// Prefill with a store on CUDA: bytes of the workspace through which blocks come over the link,
+  /// each once in a call (docs/guide/offload.md); what they do not hold is read where it lies. 0:
+  /// nothing is staged. Calls without a store, decode and the CPU do not use it.
+  std::size_t staging_bytes = 0;
 };
 
 enum class Operator : int { kPrefill, kDecode };

@@ -12,42 +12,13 @@
 #include "support/built.hpp"
 #include "support/configs.hpp"
 #include "support/same_bits.hpp"
+#include "support/store_configs.hpp"
 #include "support/store_engine.hpp"
 
 namespace {
 
 using namespace hip_attn;
 using namespace hip_attn::test;
-
-HipConfig by_landmarks() {
-  return {.sink = 64,
-          .window = 128,
-          .stages = {{64, 512, 1, ScanRule::kLandmark, Reduction::kSoftmaxSum},
-                     {8, 128, 1, ScanRule::kEveryKey, Reduction::kSoftmaxSum}},
-          .refresh_interval = {4, 2}};
-}
-HipConfig by_descent() {
-  return {.sink = 16,
-          .window = 64,
-          .stages = {{64, 512, 1}, {16, 256, 1}, {4, 64, 1}},
-          .refresh_interval = {6, 4, 2}};
-}
-HipConfig of_one_stage() {
-  return {.sink = 8, .window = 32, .stages = {{8, 64, 1}}, .max_first_chunks = 64};
-}
-HipConfig of_window() { return {.sink = 8, .window = 100, .stages = {{8, 0, 1}}}; }
-
-std::size_t least_budget(const StoreEngineOptions& options, ElementType type) {
-  KvStorePlan plan;
-  const Status status =
-      plan_kv_store(options.config,
-                    {options.device, type, options.max_requests.value_or(options.batch),
-                     options.max_len, options.kv_heads, options.head_dim},
-                    std::size_t{1} << 40, plan);
-  INFO(status.message());
-  REQUIRE(status.ok());
-  return plan.least_budget;
-}
 
 template <Element T>
 struct Pair {
@@ -75,12 +46,6 @@ struct Pair {
   StoreEngine<T> resident;
   StoreEngine<T> stored;
 };
-
-#define REQUIRE_CUDA_OR_SKIP()                                           \
-  if (const Status status = check_device(cuda_device()); !status.ok()) { \
-    HIP_ATTN_SKIP(status.message());                                     \
-  }                                                                      \
-  if (!is_built<T>()) HIP_ATTN_SKIP("this build lacks the element type")
 
 using T = bfloat16;
 

@@ -29,9 +29,11 @@ struct StoreEngineOptions {
   std::int64_t head_dim = 128;
   std::optional<std::size_t> budget = {};  ///< of a store; absent: the cache is on the device
   std::optional<std::int64_t> max_requests = {};
-  bool hopper = true;         ///< false: prefill by the kernels that every CUDA device has
-  bool is_prefill = false;    ///< calls are of prefill, without a cache of selections
-  bool admits_apart = false;  ///< by admit_kv_store behind every decode, not by append_kv
+  bool hopper = true;             ///< false: prefill by the kernels that every CUDA device has
+  bool is_prefill = false;        ///< calls are of prefill, without a cache of selections
+  bool admits_apart = false;      ///< by admit_kv_store behind every decode, not by append_kv
+  std::size_t staging_bytes = 0;  ///< of prefill with a store
+  Stream copy_stream = nullptr;   ///< of the store
 };
 
 template <Element T>
@@ -60,11 +62,17 @@ class StoreEngine {
         landmarks_(
             options_.device,
             options_.batch * options_.max_len / 64 * options_.kv_heads * 2 * options_.head_dim,
-            from_float<T>(kNaN)) {
-    const std::int64_t rows = options_.is_prefill ? options_.max_len : kMaxDecodeRows;
-    const AttentionShape shape{options_.device,  options_.batch,   options_.batch * rows,
-                               options_.max_len, options_.q_heads, options_.kv_heads,
-                               options_.head_dim};
+            from_float<T>(kNaN)),
+        new_k_(options_.device,
+               options_.batch * options_.max_len * options_.kv_heads * options_.head_dim, T{}),
+        new_v_(options_.device, new_k_.size(), T{}),
+        new_slots_(options_.device, options_.batch * options_.max_len, std::int64_t{0}),
+        q_(options_.device, most_rows() * options_.q_heads * options_.head_dim, T{}),
+        out_(options_.device, q_.size(), T{}),
+        lse_(options_.device, most_rows() * options_.q_heads, 0.f) {
+    AttentionShape shape{options_.device,  options_.batch,    most_rows(),      options_.max_len,
+                         options_.q_heads, options_.kv_heads, options_.head_dim};
+    shape.staging_bytes = options_.staging_bytes;
     require(options_.is_prefill ? plan_prefill<T>(options_.config, shape, plan_)
                                 : plan_decode<T>(options_.config, shape, plan_));
     plan_.dense_until = 0;
@@ -124,7 +132,8 @@ class StoreEngine {
   [[nodiscard]] const AttentionPlan& plan() const { return plan_; }
   [[nodiscard]] KvStore store() const {
     return {&store_plan_, store_memory_ ? store_memory_->data() : nullptr,
-            TensorView<const std::int32_t, 1>(rows_.data(), {options_.batch})};
+            TensorView<const std::int32_t, 1>(rows_.data(), {options_.batch}),
+            options_.copy_stream};
   }
   [[nodiscard]] KvStoreCounters counters() const {
     KvStoreCounters counters;
@@ -141,6 +150,24 @@ class StoreEngine {
 
   /// Appends added[b] tokens to request b, which begin at its length.
   void append(const std::vector<std::int64_t>& added) {
+    const std::int64_t tokens = write_new_rows(added);
+    launch_append(tokens, nullptr);
+    static_cast<void>(lengths_.read());  // what was launched reads the rows
+  }
+
+  /// Attention of the last rows[b] tokens of each request; what they ask for follows from `step`.
+  Result attend(const std::vector<std::int64_t>& rows,
+                const std::vector<std::int32_t>& refresh_from, std::uint64_t step) {
+    const std::int64_t total = write_queries(rows, refresh_from, step);
+    launch_attend(total, nullptr);
+    if (options_.budget && options_.admits_apart) launch_admission(nullptr);
+    return read_result(total);
+  }
+
+  // ---- The same in parts, for whoever launches on streams or in graphs --------------------------
+
+  /// Writes what append(added) copies; returns the tokens.
+  std::int64_t write_new_rows(const std::vector<std::int64_t>& added) {
     std::vector<T> k;
     std::vector<T> v;
     std::vector<std::int64_t> slots;
@@ -157,29 +184,15 @@ class StoreEngine {
       }
     }
     write_batch(added);
-    const auto tokens = static_cast<std::int64_t>(slots.size());
-    const DeviceBuffer<T> k_in(options_.device, k);
-    const DeviceBuffer<T> v_in(options_.device, v);
-    const DeviceBuffer<std::int64_t> slots_in(options_.device, slots);
-    AppendKvArgs<T> args{{k_in.data(), {tokens, options_.kv_heads, options_.head_dim}},
-                         {v_in.data(), {tokens, options_.kv_heads, options_.head_dim}},
-                         {slots_in.data(), {tokens}},
-                         pages()};
-    if (options_.config.uses_landmarks()) {
-      args.landmarks = AppendLandmarks<T>{landmark_view(), table(), lengths(), cu()};
-    }
-    if (options_.budget) {
-      args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
-      if (options_.admits_apart) args.store->cache.reset();
-    }
-    require(append_kv<T>(options_.device, args));
-    // What was launched reads the rows.
-    static_cast<void>(k_in.read());
+    new_k_.write(k);
+    new_v_.write(v);
+    new_slots_.write(slots);
+    return static_cast<std::int64_t>(slots.size());
   }
 
-  /// Attention of the last rows[b] tokens of each request; what they ask for follows from `step`.
-  Result attend(const std::vector<std::int64_t>& rows,
-                const std::vector<std::int32_t>& refresh_from, std::uint64_t step) {
+  /// Writes what attend(rows, refresh_from, step) reads; returns the rows.
+  std::int64_t write_queries(const std::vector<std::int64_t>& rows,
+                             const std::vector<std::int32_t>& refresh_from, std::uint64_t step) {
     std::vector<T> q;
     std::int64_t total = 0;
     for (std::int64_t b = 0; b < options_.batch; ++b) {
@@ -193,33 +206,71 @@ class StoreEngine {
     }
     write_batch(rows);
     refresh_.write(refresh_from);
-    const std::int64_t size = total * options_.q_heads * options_.head_dim;
-    const DeviceBuffer<T> q_in(options_.device, q);
-    const DeviceBuffer<T> out(options_.device, size, from_float<T>(7.f));
-    const DeviceBuffer<float> lse(options_.device, total * options_.q_heads, 7.f);
+    q_.write(q);
+    out_.write(std::vector<T>(static_cast<std::size_t>(out_.size()), from_float<T>(kUntouched)));
+    lse_.write(std::vector<float>(static_cast<std::size_t>(lse_.size()), kUntouched));
+    return total;
+  }
+
+  void launch_append(std::int64_t tokens, Stream stream) const {
+    AppendKvArgs<T> args{{new_k_.data(), {tokens, options_.kv_heads, options_.head_dim}},
+                         {new_v_.data(), {tokens, options_.kv_heads, options_.head_dim}},
+                         {new_slots_.data(), {tokens}},
+                         pages()};
+    if (options_.config.uses_landmarks()) {
+      args.landmarks = AppendLandmarks<T>{landmark_view(), table(), lengths(), cu()};
+    }
+    if (options_.budget) {
+      args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
+      if (options_.admits_apart) args.store->cache.reset();
+    }
+    require(append_kv<T>(options_.device, args, stream));
+  }
+
+  void launch_attend(std::int64_t total, Stream stream) const {
     AttentionArgs<T> args;
-    args.q = {q_in.data(), {total, options_.q_heads, options_.head_dim}};
+    args.q = {q_.data(), {total, options_.q_heads, options_.head_dim}};
     args.kv = {pages(), table()};
     args.seq_lens = lengths();
     args.cu_seqlens_q = cu();
-    args.out = {out.data(), {total, options_.q_heads, options_.head_dim}};
-    args.lse = TensorView<float, 2>(lse.data(), {total, options_.q_heads});
+    args.out = {out_.data(), {total, options_.q_heads, options_.head_dim}};
+    args.lse = TensorView<float, 2>(lse_.data(), {total, options_.q_heads});
     if (options_.config.num_stages() > 0 && !options_.is_prefill) args.cache = cache();
     if (options_.config.uses_landmarks()) args.landmarks = landmark_view();
     if (options_.budget) args.store = store();
-    const auto bytes = static_cast<std::size_t>(workspace_->size());
-    require(plan_.op == Operator::kDecode ? run_decode(plan_, args, {workspace_->data(), bytes})
-                                          : run_prefill(plan_, args, {workspace_->data(), bytes}));
-    if (options_.budget && options_.admits_apart) {
-      require(admit_kv_store<T>({store(), pages(), table(), lengths(), cache()}));
-    }
-    Result result{out.read(), lse.read()};
-    CHECK(out.guards_intact());
+    const Workspace workspace(workspace_->data(), static_cast<std::size_t>(workspace_->size()));
+    require(plan_.op == Operator::kDecode ? run_decode(plan_, args, workspace, stream)
+                                          : run_prefill(plan_, args, workspace, stream));
+  }
+
+  void launch_admission(Stream stream) const {
+    require(admit_kv_store<T>({store(), pages(), table(), lengths(), cache()}, stream));
+  }
+
+  /// Of so many rows; nothing behind them may have been touched.
+  [[nodiscard]] Result read_result(std::int64_t total) const {
+    Result result{out_.read(), lse_.read()};
+    const auto cut = [](auto& values, std::int64_t size) {
+      CHECK(std::all_of(values.begin() + size, values.end(),
+                        [](auto value) { return to_float(value) == kUntouched; }));
+      values.resize(static_cast<std::size_t>(size));
+    };
+    cut(result.out, total * options_.q_heads * options_.head_dim);
+    cut(result.lse, total * options_.q_heads);
+    CHECK(out_.guards_intact());
+    CHECK(workspace_->guards_intact());
     if (store_memory_) CHECK(store_memory_->guards_intact());
     return result;
   }
 
  private:
+  static constexpr float kUntouched = 7.f;
+
+  /// Rows of a call at most.
+  [[nodiscard]] std::int64_t most_rows() const {
+    return options_.batch * (options_.is_prefill ? options_.max_len : kMaxDecodeRows);
+  }
+
   static void require(const Status& status) {
     INFO(status.message());
     REQUIRE(status.ok());
@@ -286,6 +337,12 @@ class StoreEngine {
   DeviceBuffer<std::int32_t> cu_;
   DeviceBuffer<std::int32_t> refresh_;
   DeviceBuffer<T> landmarks_;
+  DeviceBuffer<T> new_k_;
+  DeviceBuffer<T> new_v_;
+  DeviceBuffer<std::int64_t> new_slots_;
+  DeviceBuffer<T> q_;
+  DeviceBuffer<T> out_;
+  DeviceBuffer<float> lse_;
 };
 
 }  // namespace hip_attn::test

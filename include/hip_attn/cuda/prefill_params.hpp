@@ -6,6 +6,7 @@
 
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/offload/params.hpp"
 #include "hip_attn/landmarks.hpp"
 #include "hip_attn/types.hpp"
 
@@ -33,6 +34,9 @@ struct PrefillParams {
   // Selection and counters
   std::int32_t selection_rows;  ///< selection_row(total_q, B, 0, block_q) of this call
   SelectionParams<const std::int32_t> selection_in;  ///< absent: search
+  /// Chunks, by number, that the stages before first_stage of a search have left; it begins there.
+  SelectionParams<const std::int32_t> candidates;
+  std::int32_t first_stage;
   /// Written by the search, read by attention: the caller's, or the workspace's. A unit whose given
   /// selection does not hold has count -1.
   SelectionParams<std::int32_t> selection;
@@ -43,6 +47,16 @@ struct PrefillParams {
   /// Of each thread block of a search that works in the workspace; null: it does not.
   std::byte* search_memory;
   std::int64_t search_bytes;  ///< of one thread block
+};
+
+/// What query blocks read of a store, to be marked.
+template <typename Stored>
+struct MarkParams {
+  PrefillParams<Stored> prefill;
+  StagingParams staging;
+  SelectionParams<const std::int32_t> chosen;  ///< absent: nothing but sink and window, or `all`
+  std::int32_t chunk_shift;                    ///< log2 of the keys of one of them
+  bool all;                                    ///< every key before the query block's end
 };
 
 }  // namespace hip_attn::cuda

@@ -99,26 +99,17 @@ __device__ NewRows find_new_rows(const AppendWithLandmarksParams<Stored>& params
   return {first_row, holds ? static_cast<std::int32_t>(seq_len - rows) : -1, seq_len};
 }
 
+/// What one of the first landmark_blocks of a grid does.
 template <Element T, int kHeadDim, typename Access>
-__global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
-    append_kv_with_landmarks_kernel(const __grid_constant__ AppendWithLandmarksParams<T> params) {
-  using Block = LandmarkBlock<T, kHeadDim, Access>;
-  __shared__ typename Block::Shared shared;
-  launch_dependents();
-  const int landmark_blocks = params.landmark_blocks;
-  const int block_index = static_cast<int>(blockIdx.x);
-  if (block_index >= landmark_blocks) {
-    append_rows_of_block<kHeadDim / kVectorElements<T>, Access::kRowsCopied>(
-        params.append, block_index - landmark_blocks,
-        static_cast<int>(gridDim.x) - landmark_blocks);
-    return;
-  }
+__device__ void complete_landmarks(const AppendWithLandmarksParams<T>& params,
+                                   typename LandmarkBlock<T, kHeadDim, Access>::Shared& shared,
+                                   int block_index) {
   const LandmarkParams<T>& landmarks = params.landmarks;
-  const Block block(landmarks, shared);
+  const LandmarkBlock<T, kHeadDim, Access> block(landmarks, shared);
   const int heads = landmarks.num_kv_heads;
   const std::int64_t num_units =
       (params.append.num_tokens >> landmarks.span_shift) + std::int64_t{2} * landmarks.batch;
-  for (std::int64_t i = block_index; i < num_units * heads; i += landmark_blocks) {
+  for (std::int64_t i = block_index; i < num_units * heads; i += params.landmark_blocks) {
     int request;
     std::int64_t span_of_request;
     find_unit(params, i / heads, request, span_of_request);
@@ -132,6 +123,21 @@ __global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
     if (positions.from >= positions.to) continue;
     const int kv_head = static_cast<int>(i % heads);
     block.make(AppendedKeys<T>(params, request, kv_head, rows), request, kv_head, positions);
+  }
+}
+
+template <Element T, int kHeadDim, typename Access>
+__global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
+    append_kv_with_landmarks_kernel(const __grid_constant__ AppendWithLandmarksParams<T> params) {
+  __shared__ typename LandmarkBlock<T, kHeadDim, Access>::Shared shared;
+  launch_dependents();
+  const int block_index = static_cast<int>(blockIdx.x);
+  if (block_index < params.landmark_blocks) {
+    complete_landmarks<T, kHeadDim, Access>(params, shared, block_index);
+  } else {
+    append_rows_of_block<kHeadDim / kVectorElements<T>, Access::kRowsCopied>(
+        params.append, block_index - params.landmark_blocks,
+        static_cast<int>(gridDim.x) - params.landmark_blocks);
   }
 }
 

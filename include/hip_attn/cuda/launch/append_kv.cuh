@@ -2,12 +2,16 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cuda/landmarks/append.cuh"
+#include "hip_attn/cuda/launch/kv_store.cuh"
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/cuda/launch/update_landmarks.cuh"
+#include "hip_attn/cuda/offload/append.cuh"
 #include "hip_attn/cuda/rows/append_kv.cuh"
 #include "hip_attn/kv.hpp"
 
@@ -27,9 +31,17 @@ AppendRows append_rows(const TensorView<const T, 3>& from, const TensorView<T, 4
   };
 }
 
+/// Kernels stride over what is left of blocks of any kind; their sum is within the limit of a grid.
+inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 29;
+
+template <typename Access>
+std::int64_t copy_blocks(const AppendKvParams& append) {
+  return std::min(ceil_div(append.num_tokens, Access::kRowsCopied), kMostBlocks);
+}
+
 template <int kHeadDim, typename Access, Element T>
-Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
-                                const AppendKvParams& append, Stream stream) {
+AppendWithLandmarksParams<T> params_with_landmarks(const AppendKvArgs<T>& args,
+                                                   const AppendKvParams& append) {
   const AppendLandmarks<T>& upkeep = *args.landmarks;
   const std::int64_t batch = upkeep.seq_lens.sizes[0];
   const KvTensors<T> kv = kv_tensors(PagedKv<T>{args.pages, upkeep.block_table});
@@ -47,15 +59,34 @@ Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
       .landmark_blocks = 0,
   };
   const std::int64_t units = (append.num_tokens >> params.landmarks.span_shift) + 2 * batch;
-  // Kernels stride over what is left of either; their sum is within the limit of a grid.
-  constexpr std::int64_t kMostBlocks = std::int64_t{1} << 30;
   params.landmark_blocks =
       static_cast<std::int32_t>(std::min(units * append.num_kv_heads, kMostBlocks));
-  const std::int64_t copy_blocks =
-      std::min((append.num_tokens - 1) / Access::kRowsCopied + 1, kMostBlocks);
+  return params;
+}
+
+template <int kHeadDim, typename Access, Element T>
+Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
+                                const AppendKvParams& append, Stream stream) {
+  const auto params = params_with_landmarks<kHeadDim, Access>(args, append);
   return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim, Access>,
-                grid_for(params.landmark_blocks + copy_blocks, 1), dim3(kLandmarkThreads), device,
-                stream, params);
+                grid_for(params.landmark_blocks + copy_blocks<Access>(append), 1),
+                dim3(kLandmarkThreads), device, stream, params);
+}
+
+template <int kHeadDim, typename Access, Element T>
+Status append_kv_to_store(Device device, const AppendKvArgs<T>& args, bool with_landmarks,
+                          const AppendKvParams& append, Stream stream) {
+  AppendToStoreParams<T> params{};
+  params.with_landmarks.append = append;
+  if (with_landmarks) params.with_landmarks = params_with_landmarks<kHeadDim, Access>(args, append);
+  params.admit = admit_params<T>(*args.store, args.pages, args.k, args.v);
+  params.admit_blocks = static_cast<std::int32_t>(
+      std::min(args.store->seq_lens.sizes[0] * append.num_kv_heads, kMostBlocks));
+  const std::int64_t blocks =
+      params.admit_blocks + params.with_landmarks.landmark_blocks + copy_blocks<Access>(append);
+  if (blocks == 0) return {};
+  return launch("append_kv", append_to_store_kernel<T, kHeadDim, Access>, grid_for(blocks, 1),
+                dim3(kLandmarkThreads), device, stream, params);
 }
 
 /// Arguments that append_kv() has found right, for rows of kHeadDim elements.
@@ -71,12 +102,24 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
       .page_size = args.pages.page_size(),
       .num_kv_heads = args.k.sizes[1],
   };
-  if (params.num_tokens == 0 || params.num_kv_heads == 0 || params.page_size == 0) return {};
-  if (args.landmarks && args.landmarks->landmarks.num_levels > 0 &&
-      args.landmarks->seq_lens.sizes[0] > 0) {
-    // More rows than steps of decode bring: many chunks are completed, and fewer registers let more
-    // blocks copy at once.
-    constexpr std::int64_t kMostStepRows = 16;
+  if (params.num_kv_heads == 0 || params.page_size == 0) return {};
+  const bool with_landmarks = params.num_tokens > 0 && args.landmarks &&
+                              args.landmarks->landmarks.num_levels > 0 &&
+                              args.landmarks->seq_lens.sizes[0] > 0;
+  // More rows than steps of decode bring: many chunks are completed, and fewer registers let more
+  // blocks copy at once.
+  constexpr std::int64_t kMostStepRows = 16;
+  if constexpr (!std::same_as<T, float>) {  // for which plan_kv_store makes no store
+    if (args.store) {
+      return params.num_tokens > kMostStepRows * args.store->seq_lens.sizes[0]
+                 ? append_kv_to_store<kHeadDim, ManyChunks>(device, args, with_landmarks, params,
+                                                            stream)
+                 : append_kv_to_store<kHeadDim, OneChunk>(device, args, with_landmarks, params,
+                                                          stream);
+    }
+  }
+  if (params.num_tokens == 0) return {};
+  if (with_landmarks) {
     return params.num_tokens > kMostStepRows * args.landmarks->seq_lens.sizes[0]
                ? append_kv_with_landmarks<kHeadDim, ManyChunks>(device, args, params, stream)
                : append_kv_with_landmarks<kHeadDim, OneChunk>(device, args, params, stream);

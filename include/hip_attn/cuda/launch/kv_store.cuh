@@ -70,18 +70,15 @@ inline void set_candidates(const KvStorePlan& plan, const SelectionCache& cache,
   params.max_first_chunks = s == 0 ? search.max_first_chunks : 0;
 }
 
-/// Behind append_kv() of the same rows, which writes the cache at home; or without rows.
-template <int kHeadDim, Element T>
-Status enqueue_admission(Device device, const AppendStore& of, const KvPages<const T>& pages,
-                         const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
-                         Stream stream) {
-  const KvStorePlan& plan = *of.store.plan;
-  const std::int64_t batch = of.seq_lens.sizes[0];
-  if (batch == 0) return {};
+/// What admission is told, with rows that an append adds or without.
+template <typename T>
+AdmitParams admit_params(const AppendStore& of, const KvPages<const T>& pages,
+                         const TensorView<const T, 3>& k, const TensorView<const T, 3>& v) {
   constexpr int kElements = 16 / static_cast<int>(sizeof(T));
   const auto added = [](const TensorView<const T, 3>& rows) {
     return AddedRows{rows.data, rows.strides[0] / kElements, rows.strides[1] / kElements};
   };
+  const SearchPlan& search = of.store.plan->search;
   AdmitParams params{};
   params.store = store_params(of.store, pages);
   params.k = added(k);
@@ -92,30 +89,24 @@ Status enqueue_admission(Device device, const AppendStore& of, const KvPages<con
   params.seq_lens = of.seq_lens.data;
   params.cu_seqlens = of.cu_seqlens.data;
   params.num_tokens = saturated(k.sizes[0]);
-  params.batch = saturated(batch);
-  params.sink = plan.search.sink;
-  params.window = plan.search.window;
-  if (of.cache) set_candidates(plan, *of.cache, params);
+  params.batch = saturated(of.seq_lens.sizes[0]);
+  params.sink = search.sink;
+  params.window = search.window;
+  if (of.cache) set_candidates(*of.store.plan, *of.cache, params);
+  return params;
+}
 
-  const DeviceGuard guard(device);
-  if (guard.error() != cudaSuccess) return to_status(guard.error(), "append_kv");
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(plan.shape.num_kv_heads),
-                        static_cast<unsigned>(std::min(batch, kMostGridY)));
-  config.blockDim = dim3(kAdmitThreads);
-  config.stream = stream;
-  int major = 0;
-  const cudaError_t error =
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index);
-  if (error != cudaSuccess) return to_status(error, "append_kv");
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  // Beside the kernel that copies the rows, where there is one; not beside whatever was before it.
-  config.numAttrs = major >= 9 && params.num_tokens > 0 ? 1 : 0;
-  return to_status(cudaLaunchKernelEx(&config, admit_kernel<kHeadDim / kElements>, params),
-                   "append_kv");
+/// Without rows.
+template <int kHeadDim, Element T>
+Status enqueue_admission(Device device, const AppendStore& of, const KvPages<const T>& pages,
+                         Stream stream) {
+  const std::int64_t batch = of.seq_lens.sizes[0];
+  if (batch == 0) return {};
+  const dim3 grid(static_cast<unsigned>(of.store.plan->shape.num_kv_heads),
+                  static_cast<unsigned>(std::min(batch, kMostGridY)));
+  constexpr int kRowVectors = kHeadDim * static_cast<int>(sizeof(T)) / 16;
+  return launch("admit_kv_store", admit_kernel<kAdmitThreads, kRowVectors>, grid,
+                dim3(kAdmitThreads), device, stream, admit_params<T>(of, pages, {}, {}));
 }
 
 }  // namespace hip_attn::cuda

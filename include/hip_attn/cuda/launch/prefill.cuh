@@ -14,6 +14,7 @@
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/operators.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
+#include "hip_attn/cuda/launch/staging.cuh"
 #include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/cuda/search/dense_kernel.cuh"
 #include "hip_attn/cuda/search/kernel.cuh"
@@ -113,21 +114,13 @@ inline std::int64_t dense_team_bytes(const AttentionPlan& plan) {
 }
 
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
-/// not take, and the memory of a search that works there.
+/// not take, the memory of a search that works there, and that through which a store is read.
 template <typename Traits>
 std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, std::byte* memory,
-                  PrefillParams<StoredOf<Traits>>& params) {
-  const std::int64_t heads = plan.shape.num_kv_heads;
-  const std::int64_t units = plan.selection_rows * heads;
+                  PrefillParams<StoredOf<Traits>>& params, StagingMemory& staging) {
   Carver carver(memory);
-  params.selection.counts = carver.take<std::int32_t>(units);
-  params.selection.counts_row_stride = heads;
-  params.selection.window_start = carver.take<std::int32_t>(units);
-  params.selection.window_row_stride = heads;
-  params.selection.blocks = carver.take<std::int32_t>(units * plan.max_selected_blocks);
-  params.selection.blocks_row_stride = heads * plan.max_selected_blocks;
-  params.selection.blocks_head_stride = plan.max_selected_blocks;
-  params.selection.max_blocks = plan.max_selected_blocks;
+  params.selection = take_selection(carver, plan.selection_rows, plan.shape.num_kv_heads,
+                                    plan.max_selected_blocks);
   // Of either search, because a plan may be set to the portable one.
   std::int64_t bytes = 0;
   if (schedule.search_blocks > 0) {
@@ -139,6 +132,7 @@ std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, st
     bytes = std::max(bytes, schedule.dense_search_blocks * params.search_bytes);
   }
   if (bytes > 0) params.search_memory = carver.take<std::byte>(bytes);
+  staging = take_staging(plan, carver);
   return carver.bytes();
 }
 
@@ -287,11 +281,11 @@ template <typename Traits, Element T>
 PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
                                             const PrefillSchedule& schedule,
                                             const AttentionArgs<T, StoredOf<Traits>>& args,
-                                            std::byte* workspace) {
+                                            std::byte* workspace, StagingMemory& staging) {
   const HipConfig& config = plan.config;
   const PrefillSizes sizes = sizes_of(plan);
   PrefillParams<StoredOf<Traits>> params{};
-  carve<Traits>(plan, schedule, workspace, params);
+  carve<Traits>(plan, schedule, workspace, params, staging);
   params.tensors = attention_tensors(args);
 
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
@@ -377,6 +371,18 @@ Status launch_attend(const PrefillSchedule& schedule, const PrefillParams<Stored
                        sizeof(sm80::AttendShared<Traits>), params, stream);
 }
 
+/// The schedule beside so many thread blocks of another kernel: those of a grid that is resident as
+/// a whole would wait for their place.
+inline PrefillSchedule without_blocks(PrefillSchedule schedule, int blocks) {
+  const auto fewer = [&](int& of) {
+    if (of > 0) of = std::max(1, of - blocks);
+  };
+  fewer(schedule.multiprocessors);
+  fewer(schedule.dense_search_blocks);
+  fewer(schedule.search_blocks);
+  return schedule;
+}
+
 }  // namespace prefill_launch
 
 template <typename Traits>
@@ -400,7 +406,8 @@ Status plan_prefill(AttentionPlan& plan) {
   plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads / plan.shape.num_kv_heads,
                                  plan.shape.max_seq_len);
   PrefillParams<StoredOf<Traits>> unused{};
-  plan.workspace_bytes = prefill_launch::carve<Traits>(plan, schedule, nullptr, unused);
+  StagingMemory staging;
+  plan.workspace_bytes = prefill_launch::carve<Traits>(plan, schedule, nullptr, unused, staging);
   return {};
 }
 
@@ -410,13 +417,24 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
   if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_prefill");
-  const PrefillSchedule schedule = prefill_schedule(plan);
-  const auto params = prefill_launch::make_params<Traits>(plan, schedule, args, workspace);
-  if (params.selection.blocks) {
-    Status status = prefill_launch::launch_search<Traits>(plan, schedule, params, stream);
-    if (!status.ok()) return status;
+  PrefillSchedule schedule = prefill_schedule(plan);
+  StagingMemory staging;
+  const auto params = prefill_launch::make_params<Traits>(plan, schedule, args, workspace, staging);
+  const auto search = [&](const auto& of, Stream on) {
+    return prefill_launch::launch_search<Traits>(plan, schedule, of, on);
+  };
+  const auto attend = [&](const auto& of, Stream on) {
+    return prefill_launch::launch_attend<Traits>(schedule, of, on);
+  };
+  if (args.store && staging.params.num_pages > 0) {
+    return StagedPrefill<StoredOf<Traits>>(plan, staging, *args.store, args.kv.pages, params,
+                                           stream)
+        .run(search, attend);
   }
-  return prefill_launch::launch_attend<Traits>(schedule, params, stream);
+  if (params.selection.blocks) {
+    if (Status status = search(params, stream); !status.ok()) return status;
+  }
+  return attend(params, stream);
 }
 
 }  // namespace hip_attn::cuda

@@ -89,21 +89,29 @@ KvStoreParams store_params(const KvStore& store, const KvPages<T>& home) {
   return params;
 }
 
+/// Rows of blocks of a store: `near_pages` of them lie at `near`, the others at `far`, both given
+/// for page 0 of their own.
+template <typename T>
+PagedTensor<T> near_and_far(const T* near, const T* far, std::int32_t near_pages,
+                            std::int64_t head_dim) {
+  const std::int64_t block = 2 * kKvBlockTokens * head_dim;
+  PagedTensor<T> of{near, block, head_dim, 0};
+  // As a number: no such element exists.
+  of.far_data =
+      reinterpret_cast<const T*>(reinterpret_cast<std::uintptr_t>(far) -
+                                 static_cast<std::uintptr_t>(near_pages * block) * sizeof(T));
+  of.near_pages = near_pages;
+  return of;
+}
+
 /// A page is a block of one KV head, and each head has a table of its own.
 template <typename T>
 KvTensors<T> kv_tensors(const KvStore& store, const KvPages<const T>& home) {
   const KvStoreParams params = store_params(store, home);
   const std::int64_t head_dim = home.head_dim();
-  const std::int64_t block = 2 * kKvBlockTokens * head_dim;
   const auto tensor = [&](std::int64_t offset) {
-    PagedTensor<T> of{reinterpret_cast<const T*>(params.layout.blocks) + offset, block, head_dim,
-                      0};
-    // As a number: no such element exists.
-    of.far_data = reinterpret_cast<const T*>(
-        reinterpret_cast<std::uintptr_t>(home.k.data + offset) -
-        static_cast<std::uintptr_t>(params.near_pages * block) * sizeof(T));
-    of.near_pages = params.near_pages;
-    return of;
+    return near_and_far(reinterpret_cast<const T*>(params.layout.blocks) + offset,
+                        home.k.data + offset, params.near_pages, head_dim);
   };
   const std::int64_t heads = params.num_kv_heads;
   const std::int64_t columns = params.layout.columns;

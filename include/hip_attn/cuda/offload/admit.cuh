@@ -10,6 +10,7 @@
 
 namespace hip_attn::cuda {
 
+/// Of a launch that does nothing else.
 inline constexpr int kAdmitThreads = 512;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
@@ -20,6 +21,7 @@ inline constexpr int kMostAdmitted = 4096;
 /// stage (a unit's epochs). Blocks of sink and window, and those asked for in this epoch, stay. So
 /// nothing is overwritten that the step behind this call reads from a slot: it finds the block's
 /// new place in the table, or that it is at home.
+template <int kThreads, int kRowVectors>
 class UnitAdmission {
  public:
   static constexpr int kAges = 64;
@@ -62,7 +64,6 @@ class UnitAdmission {
     }
   }
 
-  template <int kRowVectors>
   __device__ void run() {
     if (!holds_) return;
     const KvStoreLayout& layout = store_.layout;
@@ -70,13 +71,13 @@ class UnitAdmission {
     owners_ = layout.owners + unit_ * layout.slots;
     first_slot_ = static_cast<std::int32_t>(unit_ * layout.slots);
     // On its way with what decides whether that is all.
-    const NewVector own = read_new_vector<kRowVectors>(thread());
+    const NewVector own = read_new_vector(thread());
     const KvStoreUnit before = layout.unit[unit_];
     find_window(before);
-    if (!begins_anew_ && end_ - begin_ <= kKvBlockTokens &&
+    if (!begins_anew_ && (end_ - begin_) * 2 * kRowVectors <= kThreads &&
         __syncthreads_and(own.page == NewVector::kNone ||
                           (is_hot(own.page) && own.column < first_new_column()))) {
-      write<kRowVectors>(own);
+      write(own);
       return;
     }
     now_ = before.epoch + (begins_anew_ ? 1 : 0);
@@ -95,10 +96,10 @@ class UnitAdmission {
       const std::int32_t admitted = min(shared_.num_taken, wanted);
       admit(admitted);
       __syncthreads();
-      copy_from_home<kRowVectors>(admitted);
+      copy_from_home(admitted);
       __syncthreads();
     }
-    write_new_rows<kRowVectors>();
+    write_new_rows();
     if (thread() != 0) return;
     count();
     if (begins_anew_) layout.unit[unit_] = {now_, window_start_};
@@ -140,7 +141,7 @@ class UnitAdmission {
     // The block that goes on, and of many new ones the last.
     const std::int32_t least =
         max(column_of(begin_), last + 1 - min(kMostAdmitted, static_cast<int>(slots())));
-    for (std::int32_t c = column_of(begin_) + thread(); c <= last; c += kAdmitThreads) {
+    for (std::int32_t c = column_of(begin_) + thread(); c <= last; c += kThreads) {
       std::int32_t page = table_[c];
       if (c >= first_new_column()) {
         if (is_hot(page)) {
@@ -169,9 +170,9 @@ class UnitAdmission {
     };
     const auto sink_columns =
         static_cast<std::int32_t>((min(params_.sink, end_) + kKvBlockTokens - 1) >> kKvBlockShift);
-    for (std::int32_t c = thread(); c < sink_columns; c += kAdmitThreads) ask(c);
+    for (std::int32_t c = thread(); c < sink_columns; c += kThreads) ask(c);
     const std::int32_t window_column = max(sink_columns, column_of(window_start_));
-    for (std::int32_t c = window_column + thread(); c < end; c += kAdmitThreads) ask(c);
+    for (std::int32_t c = window_column + thread(); c < end; c += kThreads) ask(c);
     // Chunks are a whole number of blocks, or parts of one: then a block is asked for once.
     const std::int32_t chunk_shift =
         params_.max_first_chunks > 0
@@ -180,7 +181,7 @@ class UnitAdmission {
             : params_.chunk_shift;
     const int shift = max(chunk_shift - kKvBlockShift, 0);
     const std::int32_t* const starts = entry_ + params_.candidates_word + 1;
-    for (std::int32_t i = thread(); i < candidates_ << shift; i += kAdmitThreads) {
+    for (std::int32_t i = thread(); i < candidates_ << shift; i += kThreads) {
       const std::int32_t number = i >> shift;
       const std::int32_t start = starts[number];
       if (start < 0 || start >= window_start_) continue;
@@ -212,7 +213,7 @@ class UnitAdmission {
   __device__ void find_slots(std::int32_t wanted) {
     if (thread() < kAges) shared_.ages[thread()] = 0;
     __syncthreads();
-    for (std::int64_t s = thread(); s < slots(); s += kAdmitThreads) {
+    for (std::int64_t s = thread(); s < slots(); s += kThreads) {
       const int age = age_of(owners_[s]);
       if (age > 0) atomicAdd(&shared_.ages[age], 1);
     }
@@ -220,7 +221,7 @@ class UnitAdmission {
     int age = kAges - 1;
     std::int32_t left = wanted;
     for (; age > 0 && shared_.ages[age] <= left; --age) left -= shared_.ages[age];
-    for (std::int64_t s = thread(); s < slots(); s += kAdmitThreads) {
+    for (std::int64_t s = thread(); s < slots(); s += kThreads) {
       const int of_slot = age_of(owners_[s]);
       if (of_slot < age || of_slot == 0) continue;
       if (of_slot == age && atomicAdd(&shared_.num_oldest, 1) >= left) continue;
@@ -230,7 +231,7 @@ class UnitAdmission {
   }
 
   __device__ void admit(std::int32_t admitted) {
-    for (std::int32_t i = thread(); i < admitted; i += kAdmitThreads) {
+    for (std::int32_t i = thread(); i < admitted; i += kThreads) {
       const std::int32_t column = shared_.wanted[i];
       const std::int32_t slot = shared_.slots[i];
       KvStoreOwner& owner = owners_[slot];
@@ -247,26 +248,22 @@ class UnitAdmission {
     }
   }
 
-  template <int kRowVectors>
   __device__ uint4* block_of(std::int32_t slot) const {
     return reinterpret_cast<uint4*>(store_.layout.blocks) +
-           (std::int64_t{first_slot_} + slot) * kBlockVectors<kRowVectors>;
+           (std::int64_t{first_slot_} + slot) * kBlockVectors;
   }
-  template <int kRowVectors>
   static constexpr int kBlockVectors = 2 * static_cast<int>(kKvBlockTokens) * kRowVectors;
 
   /// A warp takes a block, whose vectors are all on their way at once.
-  template <int kRowVectors>
   __device__ void copy_from_home(std::int32_t admitted) const {
-    constexpr int kEach = kBlockVectors<kRowVectors> / 32;
+    constexpr int kEach = kBlockVectors / 32;
     const int lane = thread() % 32;
-    for (std::int32_t i = thread() / 32; i < admitted; i += kAdmitThreads / 32) {
+    for (std::int32_t i = thread() / 32; i < admitted; i += kThreads / 32) {
       if (shared_.wanted[i] >= first_new_column()) continue;  // nothing is there yet
       const std::int32_t slot = shared_.slots[i];
       const std::int64_t page = std::int64_t{owners_[slot].home} * store_.num_kv_heads + kv_head_;
-      const uint4* const from =
-          reinterpret_cast<const uint4*>(store_.home) + page * kBlockVectors<kRowVectors>;
-      uint4* const to = block_of<kRowVectors>(slot);
+      const uint4* const from = reinterpret_cast<const uint4*>(store_.home) + page * kBlockVectors;
+      uint4* const to = block_of(slot);
       uint4 vectors[kEach];
 #pragma unroll
       for (int n = 0; n < kEach; ++n) vectors[n] = __ldcg(from + n * 32 + lane);
@@ -285,7 +282,6 @@ class UnitAdmission {
   };
 
   /// Number i of those of the call's rows, keys and values.
-  template <int kRowVectors>
   __device__ NewVector read_new_vector(std::int64_t i) const {
     NewVector of;
     if (i >= std::int64_t{end_ - begin_} * 2 * kRowVectors) return of;
@@ -303,16 +299,14 @@ class UnitAdmission {
     of.within = (is_v * kTokens + position % kTokens) * kRowVectors + vector;
     return of;
   }
-  template <int kRowVectors>
   __device__ void write(const NewVector& of) const {
-    if (is_hot(of.page)) block_of<kRowVectors>(of.page - first_slot_)[of.within] = of.value;
+    if (is_hot(of.page)) block_of(of.page - first_slot_)[of.within] = of.value;
   }
 
-  template <int kRowVectors>
   __device__ void write_new_rows() const {
     const std::int64_t vectors = std::int64_t{end_ - begin_} * 2 * kRowVectors;
-    for (std::int64_t i = thread(); i < vectors; i += kAdmitThreads) {
-      write<kRowVectors>(read_new_vector<kRowVectors>(i));
+    for (std::int64_t i = thread(); i < vectors; i += kThreads) {
+      write(read_new_vector(i));
     }
   }
 
@@ -347,25 +341,17 @@ class UnitAdmission {
   bool begins_anew_ = false;
 };
 
-/// One thread block for each KV head and request, in x and y. It may start beside the append before
-/// it, which writes the same rows at home: what is read from there and not written again from the
-/// call's rows was there before.
-template <int kRowVectors>
-__global__ void __launch_bounds__(kAdmitThreads)
+/// One thread block for each KV head and request, in x and y.
+template <int kThreads, int kRowVectors>
+__global__ void __launch_bounds__(kThreads)
     admit_kernel(const __grid_constant__ AdmitParams params) {
-  __shared__ UnitAdmission::Shared shared;
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
+  __shared__ typename UnitAdmission<kThreads, kRowVectors>::Shared shared;
   for (int request = static_cast<int>(blockIdx.y); request < params.batch;
        request += static_cast<int>(gridDim.y)) {
     __syncthreads();
-    UnitAdmission(params, shared, request, static_cast<int>(blockIdx.x)).run<kRowVectors>();
+    UnitAdmission<kThreads, kRowVectors>(params, shared, request, static_cast<int>(blockIdx.x))
+        .run();
   }
-#if __CUDA_ARCH__ >= 900
-  // Whoever waits for the end of this kernel waits for that of the append as well.
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
 }
 
 }  // namespace hip_attn::cuda

@@ -68,4 +68,27 @@ struct AdmitParams {
   std::int32_t max_first_chunks;  ///< 0 unless they are of the first stage, whose chunks may double
 };
 
+/// Memory of the workspace through which a prefill reads a store, and the table that it reads by:
+/// pages below num_pages lie in `blocks`, page num_pages + block * num_kv_heads + head at home.
+struct StagingParams {
+  KvStoreParams store;
+  std::byte* blocks;     ///< [num_pages]
+  std::int32_t* table;   ///< [B, Hk, columns]
+  std::uint32_t* marks;  ///< [B, Hk, mark_words], a bit for each column
+  std::int32_t* taken;   ///< [Hk] pages of the heads that are copied together, by their first
+  std::int64_t columns;
+  std::int32_t mark_words;
+  std::int32_t num_pages;
+  std::int32_t batch;
+  std::int32_t block_vectors;  ///< of 16 bytes
+};
+
+struct StageParams {
+  StagingParams staging;
+  std::int32_t first_head;
+  std::int32_t num_heads;
+  std::int32_t first_page;
+  std::int32_t most_pages;
+};
+
 }  // namespace hip_attn::cuda

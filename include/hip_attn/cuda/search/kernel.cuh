@@ -222,13 +222,31 @@ class SearchUnit {
     write_header(__syncthreads_and(holds) ? count : -1);
   }
 
+  /// What a search before has left.
+  __device__ std::int32_t take_candidates(std::int32_t* list, int chunk_shift) const {
+    const auto& from = work_.params.candidates;
+    const std::int32_t count = from.counts[row_ * from.counts_row_stride + work_.kv_head];
+    const std::int32_t* numbers =
+        from.blocks + row_ * from.blocks_row_stride + work_.kv_head * from.blocks_head_stride;
+    for (std::int32_t i = thread(); i < count; i += kSearchThreads) {
+      list[i] = numbers[i] << chunk_shift;
+    }
+    __syncthreads();
+    return count;
+  }
+
   __device__ void search() {
     const std::int32_t candidates = work_.w0 - work_.params.search.sink;
     std::int32_t*(&lists)[2] = stages_.lists();
     std::int32_t count = 0;
     int size_shift = work_.params.search.block_shift;
+    const int first_stage = work_.params.first_stage;
+    if (first_stage > 0) {
+      size_shift = work_.params.search.chunk_shift(first_stage - 1, candidates);
+      count = take_candidates(lists[0], size_shift);
+    }
 #pragma unroll 1
-    for (int s = 0; s < work_.params.search.num_stages; ++s) {
+    for (int s = first_stage; s < work_.params.search.num_stages; ++s) {
       const int shift = work_.params.search.chunk_shift(s, candidates);
       const ChunkList chunks = s == 0
                                    ? ChunkList::whole(work_.params.search.sink, work_.w0, shift)

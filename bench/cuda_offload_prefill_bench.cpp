@@ -1,0 +1,163 @@
+// Prefill with the cache in host memory: milliseconds of a layer, with presets::landmark.
+//
+//   cuda_offload_prefill_bench --benchmark_filter='8192of131072' --benchmark_out=offload.json
+//
+// Names are offload_prefill/ROWSofCONTEXT/qHQkHKdD: the last ROWS rows of a prompt of CONTEXT keys,
+// all of which are in the cache. "device_ms" is with the cache on the device, "in_place_ms" with a
+// store of an eighth of its bytes, landmarks included, whose blocks are read where they lie,
+// "staged_ms" with a workspace that stages two KV heads at a time, and "beside_ms" the same with a
+// stream for the copy. Nothing is hot. "link_ms" is what all keys and values of the prompt take at
+// 55 GB/s. Keys and queries are random, so that query blocks select with nothing in common.
+#include <benchmark/benchmark.h>
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cuda_bench_support.hpp"
+#include "cuda_benchmark_main.hpp"
+#include "cuda_decode_graph.hpp"
+#include "cuda_offload_layer.hpp"
+#include "hip_attn/hip_attn.hpp"
+
+namespace {
+
+using namespace hip_attn;
+using namespace hip_attn::bench;
+
+using T = OffloadLayer::T;
+constexpr double kLinkBytes = 55e9;
+
+class Prefill {
+ public:
+  Prefill(const Shape& s, std::int64_t rows)
+      : shape_(s),
+        rows_(rows),
+        config_(presets::landmark(s.context)),
+        table_(shuffled(s.context / kKvBlockTokens)),
+        length_(std::vector<std::int32_t>{static_cast<std::int32_t>(s.context)}),
+        cu_(std::vector<std::int32_t>{0, static_cast<std::int32_t>(rows)}),
+        q_(rows * s.q_heads * s.head_dim),
+        out_(q_.size()) {
+    fill(q_.get(), q_.size(), 3);
+    check(plan_kv_store(
+        config_, {cuda_device(), kElementType<T>, 1, s.context, s.kv_heads, s.head_dim},
+        eighth_of_cache(1, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
+    device_.emplace(1, s.context, s.kv_heads, s.head_dim, config_, nullptr);
+    device_->landmarks.make({device_->pages, table()});
+    home_.emplace(1, s.context, s.kv_heads, s.head_dim, config_, &store_plan_);
+    check(clear_kv_store(store()));
+    check(bind_kv_store({store(), home_->blocks, table(), {length_.get(), {1}}}));
+    AttentionShape shape{cuda_device(), 1, rows, s.context, s.q_heads, s.kv_heads, s.head_dim};
+    check(plan_prefill<T>(config_, shape, plan_));
+    shape.staging_bytes = static_cast<std::size_t>(4 * s.context * 2 * s.head_dim);
+    check(plan_prefill<T>(config_, shape, staged_plan_));
+    workspace_.emplace(static_cast<std::int64_t>(staged_plan_.workspace_bytes));
+    int least = 0;
+    int greatest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities");
+    check(cudaStreamCreate(&stream_), "cudaStreamCreate");
+    check(cudaStreamCreateWithPriority(&beside_, cudaStreamNonBlocking, greatest), "stream");
+  }
+  ~Prefill() {
+    cudaStreamDestroy(stream_);
+    cudaStreamDestroy(beside_);
+  }
+
+  // Milliseconds, the median of some.
+  double device() const { return time(plan_, {}); }
+  double in_place() const { return time(plan_, store()); }
+  double staged() const { return time(staged_plan_, store()); }
+  double beside() const {
+    KvStore with = store();
+    with.copy_stream = beside_;
+    return time(staged_plan_, with);
+  }
+  double link() const { return 1e3 * static_cast<double>(home_->home.size()) / kLinkBytes; }
+
+ private:
+  TensorView<const std::int32_t, 2> table() const {
+    return {table_.get(), {1, shape_.context / kKvBlockTokens}};
+  }
+  KvStore store() const { return {&store_plan_, home_->memory->get(), {}}; }
+
+  double time(const AttentionPlan& plan, const std::optional<KvStore>& store) const {
+    const Shape& s = shape_;
+    AttentionArgs<T> args;
+    args.q = {q_.get(), {rows_, s.q_heads, s.head_dim}};
+    args.out = {out_.get(), {rows_, s.q_heads, s.head_dim}};
+    args.kv = {(store ? home_ : device_)->pages, table()};
+    args.landmarks = device_->landmarks.view();  // of the same keys
+    args.seq_lens = {length_.get(), {1}};
+    args.cu_seqlens_q = {cu_.get(), {2}};
+    args.store = store;
+    const Workspace workspace(workspace_->get(), static_cast<std::size_t>(workspace_->size()));
+    std::vector<double> times;
+    for (int i = 0; i < 4; ++i) {  // the first warms up
+      const double seconds =
+          seconds_of(stream_, [&] { check(run_prefill(plan, args, workspace, stream_)); });
+      if (i > 0) times.push_back(1e3 * seconds);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+  Shape shape_;
+  std::int64_t rows_;
+  HipConfig config_;
+  Buffer<std::int32_t> table_;
+  Buffer<std::int32_t> length_;
+  Buffer<std::int32_t> cu_;
+  Buffer<T> q_;
+  Buffer<T> out_;
+  KvStorePlan store_plan_;
+  AttentionPlan plan_;
+  AttentionPlan staged_plan_;
+  std::optional<OffloadLayer> device_;
+  std::optional<OffloadLayer> home_;
+  std::optional<Buffer<std::byte>> workspace_;
+  cudaStream_t stream_ = nullptr;
+  cudaStream_t beside_ = nullptr;
+};
+
+void offload_prefill(benchmark::State& state, const Shape& shape, std::int64_t rows) {
+  const Prefill prefill(shape, rows);
+  double beside = 0;
+  for (auto _ : state) {
+    beside = prefill.beside();
+    state.SetIterationTime(1e-3 * beside);
+  }
+  state.counters["beside_ms"] = beside;
+  state.counters["staged_ms"] = prefill.staged();
+  state.counters["in_place_ms"] = prefill.in_place();
+  state.counters["device_ms"] = prefill.device();
+  state.counters["link_ms"] = prefill.link();
+}
+
+void register_benchmarks() {
+  for (const auto& [context, rows] : {std::pair<std::int64_t, std::int64_t>{131072, 32768},
+                                      {131072, 131072},
+                                      {131072, 8192},
+                                      {131072, 1024},
+                                      {131072, 64},
+                                      {1048576, 32768},
+                                      {1048576, 1024}}) {
+    const Shape shape{.context = context};
+    const std::string name = fmt::format("offload_prefill/{}of{}/q{}k{}d{}", rows, context,
+                                         shape.q_heads, shape.kv_heads, shape.head_dim);
+    benchmark::RegisterBenchmark(
+        name.c_str(),
+        [shape, rows = rows](benchmark::State& state) { offload_prefill(state, shape, rows); })
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Unit(benchmark::kMillisecond);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_benchmarks(argc, argv, register_benchmarks); }

@@ -1,0 +1,289 @@
+/// The launches of a prefill that brings the blocks of a store over the link once: some KV heads at
+/// a time, the next ones on a stream beside while attention works on those that are there.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "hip_attn/carver.hpp"
+#include "hip_attn/cuda/launch/launch.hpp"
+#include "hip_attn/cuda/launch/tensors.hpp"
+#include "hip_attn/cuda/offload/staging.cuh"
+#include "hip_attn/cuda/prefill_params.hpp"
+
+namespace hip_attn::cuda {
+
+/// Pieces of the workspace. The store and the lengths of a call are not known yet.
+struct StagingMemory {
+  StagingParams params{};
+  /// What the landmark stages of a search leave: chunks, one KV head beside the other.
+  SelectionParams<std::int32_t> candidates{};
+};
+
+/// Stages that read no key: those of landmarks, which come first.
+inline int landmark_stages(const SearchPlan& search) {
+  int stages = 0;
+  while (stages < search.num_stages && search.stages[stages].rule == ScanRule::kLandmark) ++stages;
+  return stages;
+}
+
+/// A selection of the workspace for so many rows.
+inline SelectionParams<std::int32_t> take_selection(Carver& carver, std::int64_t rows,
+                                                    std::int64_t heads, std::int64_t most) {
+  SelectionParams<std::int32_t> selection{};
+  selection.counts = carver.take<std::int32_t>(rows * heads);
+  selection.counts_row_stride = heads;
+  selection.window_start = carver.take<std::int32_t>(rows * heads);
+  selection.window_row_stride = heads;
+  selection.blocks = carver.take<std::int32_t>(rows * heads * most);
+  selection.blocks_row_stride = heads * most;
+  selection.blocks_head_stride = most;
+  selection.max_blocks = most;
+  return selection;
+}
+
+/// Nothing where the plan's shape has no staging_bytes for a block.
+inline StagingMemory take_staging(const AttentionPlan& plan, Carver& carver) {
+  const AttentionShape& shape = plan.shape;
+  StagingMemory memory;
+  StagingParams& params = memory.params;
+  constexpr std::int64_t kElementBytes = 2;  // of a cache on CUDA that has a store
+  const std::int64_t block_bytes = 2 * kKvBlockTokens * shape.head_dim * kElementBytes;
+  const std::int64_t units = shape.batch * shape.num_kv_heads;
+  const std::int64_t columns = ceil_div(shape.max_seq_len, kKvBlockTokens);
+  const std::int64_t pages = std::min(
+      static_cast<std::int64_t>(shape.staging_bytes / static_cast<std::size_t>(block_bytes)),
+      units * columns);
+  if (pages == 0) return memory;
+  const SearchPlan search = make_search_plan(plan.config, shape.max_seq_len);
+  if (const int stages = landmark_stages(search); stages > 0) {
+    memory.candidates = take_selection(carver, plan.selection_rows, shape.num_kv_heads,
+                                       search.stages[stages - 1].max_survivors);
+  }
+  params.num_pages = saturated(pages);
+  params.block_vectors = static_cast<std::int32_t>(block_bytes / 16);
+  params.columns = columns;
+  params.mark_words = static_cast<std::int32_t>(ceil_div(params.columns, 32));
+  params.table = carver.take<std::int32_t>(units * params.columns);
+  params.marks = carver.take<std::uint32_t>(units * params.mark_words);
+  params.taken = carver.take<std::int32_t>(shape.num_kv_heads);
+  params.blocks = carver.take<std::byte>(pages * block_bytes);
+  return memory;
+}
+
+/// The search up to its last landmark stage, which leaves the chunks that the stages behind it cut.
+template <typename Stored>
+PrefillParams<Stored> search_of_candidates(const PrefillParams<Stored>& params,
+                                           const SelectionParams<std::int32_t>& candidates) {
+  PrefillParams<Stored> of = params;
+  of.search.num_stages = landmark_stages(params.search);
+  of.search.block_shift = params.search.stages[of.search.num_stages - 1].chunk_shift;
+  of.selection = candidates;
+  return of;
+}
+
+inline SelectionParams<const std::int32_t> to_const(const SelectionParams<std::int32_t>& of) {
+  return {of.blocks, of.blocks_row_stride, of.blocks_head_stride, of.max_blocks,
+          of.counts, of.counts_row_stride, of.window_start,       of.window_row_stride};
+}
+
+/// The same call for KV heads [first, first + heads) alone.
+template <typename Stored>
+PrefillParams<Stored> heads_of(const PrefillParams<Stored>& params, std::int32_t first,
+                               std::int32_t heads) {
+  PrefillParams<Stored> of = params;
+  const std::int64_t first_q = std::int64_t{first} * params.group;
+  const auto skip = [&](auto& tensor) {
+    using Bytes = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(tensor.data)>>,
+                                     const std::byte*, std::byte*>;
+    const std::int64_t size = tensor.is_float ? sizeof(float) : sizeof(Stored);
+    tensor.data = static_cast<Bytes>(tensor.data) + first_q * tensor.head_stride * size;
+  };
+  skip(of.tensors.q);
+  skip(of.tensors.out);
+  if (of.tensors.lse) of.tensors.lse += first_q;
+  of.tensors.kv.map.block_table += first * of.tensors.kv.map.table_head_stride;
+  for (LandmarkTensor<Stored>& level : of.landmarks) {
+    if (level.hi.data) level.hi.data += first * level.hi.head_stride;
+  }
+  const auto skip_selection = [&](auto& selection) {
+    if (!selection.blocks) return;
+    selection.blocks += first * selection.blocks_head_stride;
+    selection.counts += first;
+    selection.window_start += first;
+  };
+  skip_selection(of.selection_in);
+  skip_selection(of.candidates);
+  skip_selection(of.selection);
+  of.num_kv_heads = heads;
+  of.heads_at_once = std::min(params.heads_at_once, heads);
+  return of;
+}
+
+/// An order between streams. Destroyed as soon as it is recorded and waited for, as CUDA allows.
+class StreamOrder {
+ public:
+  StreamOrder(const StreamOrder&) = delete;
+  StreamOrder& operator=(const StreamOrder&) = delete;
+  StreamOrder() { error_ = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming); }
+  ~StreamOrder() {
+    if (event_) static_cast<void>(cudaEventDestroy(event_));
+  }
+
+  /// What comes next on `then` comes behind what is on `first`.
+  Status put(Stream first, Stream then) {
+    if (error_ == cudaSuccess) error_ = cudaEventRecord(event_, first);
+    if (error_ == cudaSuccess) error_ = cudaStreamWaitEvent(then, event_);
+    return to_status(error_, "run_prefill");
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+  cudaError_t error_;
+};
+
+inline Status order(Stream first, Stream then) {
+  return first == then ? Status{} : StreamOrder().put(first, then);
+}
+
+/// One call: its parameters, which read the store, are made to read what is staged.
+template <typename Stored>
+class StagedPrefill {
+ public:
+  StagedPrefill(const AttentionPlan& plan, const StagingMemory& memory, const KvStore& store,
+                const KvPages<const Stored>& home, const PrefillParams<Stored>& params,
+                Stream stream)
+      : memory_(memory), params_(params), device_(plan.shape.device), stream_(stream) {
+    StagingParams& staging = memory_.params;
+    staging.store = store_params(store, home);
+    staging.batch = params.tensors.batch;
+    // Pages at home are numbered behind those that are staged.
+    constexpr std::int64_t kMostPages = std::numeric_limits<std::int32_t>::max();
+    staging.num_pages = static_cast<std::int32_t>(std::min<std::int64_t>(
+        staging.num_pages, kMostPages - home.num_pages() * params.num_kv_heads));
+    beside_ = store.copy_stream ? store.copy_stream : stream;
+    num_buffers_ = beside_ == stream ? 1 : 2;
+    // What a head has at most: of its cache, or of what so many query blocks look at.
+    std::int64_t most = std::min(staging.batch * staging.columns, home.num_pages());
+    if (searches_landmarks()) {
+      const SearchPlan& search = params.search;
+      const StagePlan& last = search.stages[landmark_stages(search) - 1];
+      const std::int64_t of_unit = (std::int64_t{last.max_survivors} << last.chunk_shift) +
+                                   search.sink + std::int64_t{search.window} + 2 * params.block_q +
+                                   4 * kKvBlockTokens;
+      most = std::min(most, params.selection_rows * ceil_div(of_unit, kKvBlockTokens));
+    }
+    std::int64_t at_once = std::clamp<std::int64_t>(
+        staging.num_pages / std::max<std::int64_t>(most, 1), 1, params.num_kv_heads);
+    // One head's query blocks fill the device: the copy of the next takes no more memory, and
+    // hides.
+    constexpr std::int32_t kFilling = 256;
+    if (num_buffers_ == 2 && params.selection_rows >= kFilling)
+      at_once = std::min<std::int64_t>(at_once, 2);
+    if (at_once < 2 || at_once == params.num_kv_heads) num_buffers_ = 1;
+    const std::int64_t passes = ceil_div(params.num_kv_heads * num_buffers_, at_once);
+    heads_ = static_cast<std::int32_t>(ceil_div(params.num_kv_heads, passes));
+    read_staged_blocks(home);
+  }
+
+  /// Thread blocks of the copy that run while others search and attend.
+  [[nodiscard]] int blocks_beside() const { return num_buffers_ == 2 ? kStageBlocksBeside : 0; }
+
+  /// attend(params, stream) and search(params, stream) launch their kernels.
+  template <typename Search, typename Attend>
+  Status run(Search&& search, Attend&& attend) {
+    if (Status status = mark(search); !status.ok()) return status;
+    const std::int32_t heads = params_.num_kv_heads;
+    if (Status status = order(stream_, beside_); !status.ok()) return status;
+    if (Status status = stage(0); !status.ok()) return status;
+    for (std::int32_t first = 0; first < heads; first += heads_) {
+      if (Status status = order(beside_, stream_); !status.ok()) return status;
+      const std::int32_t next = first + heads_;
+      if (num_buffers_ == 2 && next < heads) {  // into what the heads before have read
+        if (Status status = stage_behind(next); !status.ok()) return status;
+      }
+      const auto of = heads_of(params_, first, std::min(heads_, heads - first));
+      if (of.selection.blocks) {
+        if (Status status = search(of, stream_); !status.ok()) return status;
+      }
+      if (Status status = attend(of, stream_); !status.ok()) return status;
+      if (num_buffers_ == 1 && next < heads) {
+        if (Status status = stage_behind(next); !status.ok()) return status;
+      }
+    }
+    return {};
+  }
+
+ private:
+  [[nodiscard]] bool searches_landmarks() const {
+    return params_.selection.blocks && !params_.selection_in.blocks && memory_.candidates.blocks;
+  }
+
+  void read_staged_blocks(const KvPages<const Stored>& home) {
+    const StagingParams& staging = memory_.params;
+    KvTensors<Stored>& kv = params_.tensors.kv;
+    for (PagedTensor<Stored>* tensor : {&kv.k, &kv.v}) {
+      const std::int64_t offset = tensor == &kv.k ? 0 : kKvBlockTokens * home.head_dim();
+      *tensor = near_and_far(reinterpret_cast<const Stored*>(staging.blocks) + offset,
+                             home.k.data + offset, staging.num_pages, home.head_dim());
+    }
+    kv.map.num_pages = saturated(staging.num_pages + home.num_pages() * staging.store.num_kv_heads);
+    kv.map.block_table = staging.table;
+    kv.map.table_rows = nullptr;  // rows are requests
+    kv.map.num_table_rows = staging.batch;
+  }
+
+  /// Marks what all query blocks read.
+  template <typename Search>
+  Status mark(Search&& search) {
+    MarkParams<Stored> marks{params_, memory_.params, {}, 0, false};
+    const auto heads = static_cast<unsigned>(params_.num_kv_heads);
+    const auto requests =
+        static_cast<unsigned>(std::min<std::int64_t>(params_.tensors.batch, 65535));
+    Status status =
+        launch("run_prefill", begin_staging_kernel<kStagingThreads>, dim3(heads, requests),
+               dim3(kStagingThreads), device_, stream_, memory_.params);
+    if (!status.ok()) return status;
+    if (params_.selection_in.blocks) {
+      marks.chosen = params_.selection_in;
+      marks.chunk_shift = params_.search.block_shift;
+    } else if (searches_landmarks()) {
+      const auto candidates = search_of_candidates(params_, memory_.candidates);
+      if (Status searched = search(candidates, stream_); !searched.ok()) return searched;
+      marks.chosen = params_.candidates = to_const(memory_.candidates);
+      params_.first_stage = candidates.search.num_stages;
+      marks.chunk_shift = candidates.search.block_shift;
+    } else {
+      marks.all = params_.selection.blocks != nullptr;
+    }
+    const auto rows = static_cast<unsigned>(std::max(params_.selection_rows, 1));
+    return launch("run_prefill", mark_blocks_kernel<Stored, kStagingThreads>, dim3(rows, heads),
+                  dim3(kStagingThreads), device_, stream_, marks);
+  }
+
+  Status stage_behind(std::int32_t first) {
+    if (Status status = order(stream_, beside_); !status.ok()) return status;
+    return stage(first);
+  }
+
+  Status stage(std::int32_t first) {
+    const std::int32_t pages = memory_.params.num_pages / num_buffers_;
+    const StageParams params{memory_.params, first, std::min(heads_, params_.num_kv_heads - first),
+                             first / heads_ % num_buffers_ * pages, pages};
+    return launch("run_prefill", stage_blocks_kernel<kStageThreads>,
+                  dim3(num_buffers_ == 2 ? kStageBlocksBeside : kStageBlocks), dim3(kStageThreads),
+                  device_, beside_, params);
+  }
+
+  StagingMemory memory_;
+  PrefillParams<Stored> params_;
+  Device device_;
+  Stream stream_;
+  Stream beside_;
+  std::int32_t num_buffers_;
+  std::int32_t heads_;  ///< that are staged together
+};
+
+}  // namespace hip_attn::cuda
