@@ -99,9 +99,6 @@ struct KvStore {
   /// int32 [B]: the table's row of request b, 0 to max_requests - 1, each used once; of a request
   /// without keys, anything. Absent: row b.
   std::optional<TensorView<const std::int32_t, 1>> rows = std::nullopt;
-  /// A stream beside that of the call, best of a higher priority, on which a prefill brings blocks
-  /// (AttentionShape::staging_bytes) while it computes. Null: one after the other.
-  Stream copy_stream = nullptr;
 };
 
 /// Empties a store, whose memory holds anything: no request has a page. Waits for nothing.

@@ -69,10 +69,7 @@ TEST_CASE("CUDA prefill that stages blocks is that of a cache on the device, bit
   // Of a layer's 4096 blocks: three, half a head's, a head's, all.
   const std::size_t block = 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
   options.staging_bytes = block * GENERATE(3, 500, 1100, 10000);
-  const CudaStream beside;
-  if (GENERATE(false, true)) options.copy_stream = beside;
-  CAPTURE(describe(config), options.head_dim, options.hopper, options.staging_bytes,
-          options.copy_stream != nullptr);
+  CAPTURE(describe(config), options.head_dim, options.hopper, options.staging_bytes);
   StoreEngine<T> stored(with_budget(options, budget));
   for (auto* engine : {&resident, &stored}) engine->bind();
   std::uint64_t at = 0;
@@ -139,8 +136,6 @@ TEST_CASE("A prefill that stages blocks can be captured", "[cuda][offload]") {
   options.staging_bytes =
       1100 * 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
   const CudaStream stream;
-  const CudaStream beside;
-  options.copy_stream = beside;
   StoreEngine<T> resident(options);
   StoreEngine<T> stored(with_budget(options, least_budget(options, kElementType<T>)));
   const std::vector<std::int64_t> rows{2000, 900};

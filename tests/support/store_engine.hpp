@@ -33,7 +33,6 @@ struct StoreEngineOptions {
   bool is_prefill = false;        ///< calls are of prefill, without a cache of selections
   bool admits_apart = false;      ///< by admit_kv_store behind every decode, not by append_kv
   std::size_t staging_bytes = 0;  ///< of prefill with a store
-  Stream copy_stream = nullptr;   ///< of the store
 };
 
 template <Element T>
@@ -132,8 +131,7 @@ class StoreEngine {
   [[nodiscard]] const AttentionPlan& plan() const { return plan_; }
   [[nodiscard]] KvStore store() const {
     return {&store_plan_, store_memory_ ? store_memory_->data() : nullptr,
-            TensorView<const std::int32_t, 1>(rows_.data(), {options_.batch}),
-            options_.copy_stream};
+            TensorView<const std::int32_t, 1>(rows_.data(), {options_.batch})};
   }
   [[nodiscard]] KvStoreCounters counters() const {
     KvStoreCounters counters;

@@ -371,18 +371,6 @@ Status launch_attend(const PrefillSchedule& schedule, const PrefillParams<Stored
                        sizeof(sm80::AttendShared<Traits>), params, stream);
 }
 
-/// The schedule beside so many thread blocks of another kernel: those of a grid that is resident as
-/// a whole would wait for their place.
-inline PrefillSchedule without_blocks(PrefillSchedule schedule, int blocks) {
-  const auto fewer = [&](int& of) {
-    if (of > 0) of = std::max(1, of - blocks);
-  };
-  fewer(schedule.multiprocessors);
-  fewer(schedule.dense_search_blocks);
-  fewer(schedule.search_blocks);
-  return schedule;
-}
-
 }  // namespace prefill_launch
 
 template <typename Traits>
@@ -417,7 +405,7 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
   if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_prefill");
-  PrefillSchedule schedule = prefill_schedule(plan);
+  const PrefillSchedule schedule = prefill_schedule(plan);
   StagingMemory staging;
   const auto params = prefill_launch::make_params<Traits>(plan, schedule, args, workspace, staging);
   const auto search = [&](const auto& of, Stream on) {

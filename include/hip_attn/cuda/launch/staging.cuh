@@ -1,5 +1,6 @@
-/// The launches of a prefill that brings the blocks of a store over the link once: some KV heads at
-/// a time, the next ones on a stream beside while attention works on those that are there.
+/// The launches of a prefill that brings the blocks of a store over the link once, some KV heads at
+/// a time. One after the other: beside the copy search and attention run slower by nearly as much
+/// as it takes (docs/lab/offload.md).
 #pragma once
 
 #include <algorithm>
@@ -122,32 +123,6 @@ PrefillParams<Stored> heads_of(const PrefillParams<Stored>& params, std::int32_t
   return of;
 }
 
-/// An order between streams. Destroyed as soon as it is recorded and waited for, as CUDA allows.
-class StreamOrder {
- public:
-  StreamOrder(const StreamOrder&) = delete;
-  StreamOrder& operator=(const StreamOrder&) = delete;
-  StreamOrder() { error_ = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming); }
-  ~StreamOrder() {
-    if (event_) static_cast<void>(cudaEventDestroy(event_));
-  }
-
-  /// What comes next on `then` comes behind what is on `first`.
-  Status put(Stream first, Stream then) {
-    if (error_ == cudaSuccess) error_ = cudaEventRecord(event_, first);
-    if (error_ == cudaSuccess) error_ = cudaStreamWaitEvent(then, event_);
-    return to_status(error_, "run_prefill");
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-  cudaError_t error_;
-};
-
-inline Status order(Stream first, Stream then) {
-  return first == then ? Status{} : StreamOrder().put(first, then);
-}
-
 /// One call: its parameters, which read the store, are made to read what is staged.
 template <typename Stored>
 class StagedPrefill {
@@ -163,8 +138,6 @@ class StagedPrefill {
     constexpr std::int64_t kMostPages = std::numeric_limits<std::int32_t>::max();
     staging.num_pages = static_cast<std::int32_t>(std::min<std::int64_t>(
         staging.num_pages, kMostPages - home.num_pages() * params.num_kv_heads));
-    beside_ = store.copy_stream ? store.copy_stream : stream;
-    num_buffers_ = beside_ == stream ? 1 : 2;
     // What a head has at most: of its cache, or of what so many query blocks look at.
     std::int64_t most = std::min(staging.batch * staging.columns, home.num_pages());
     if (searches_landmarks()) {
@@ -175,43 +148,25 @@ class StagedPrefill {
                                    4 * kKvBlockTokens;
       most = std::min(most, params.selection_rows * ceil_div(of_unit, kKvBlockTokens));
     }
-    std::int64_t at_once = std::clamp<std::int64_t>(
+    const std::int64_t at_once = std::clamp<std::int64_t>(
         staging.num_pages / std::max<std::int64_t>(most, 1), 1, params.num_kv_heads);
-    // One head's query blocks fill the device: the copy of the next takes no more memory, and
-    // hides.
-    constexpr std::int32_t kFilling = 256;
-    if (num_buffers_ == 2 && params.selection_rows >= kFilling)
-      at_once = std::min<std::int64_t>(at_once, 2);
-    if (at_once < 2 || at_once == params.num_kv_heads) num_buffers_ = 1;
-    const std::int64_t passes = ceil_div(params.num_kv_heads * num_buffers_, at_once);
+    const std::int64_t passes = ceil_div(params.num_kv_heads, at_once);
     heads_ = static_cast<std::int32_t>(ceil_div(params.num_kv_heads, passes));
     read_staged_blocks(home);
   }
 
-  /// Thread blocks of the copy that run while others search and attend.
-  [[nodiscard]] int blocks_beside() const { return num_buffers_ == 2 ? kStageBlocksBeside : 0; }
-
   /// attend(params, stream) and search(params, stream) launch their kernels.
   template <typename Search, typename Attend>
   Status run(Search&& search, Attend&& attend) {
+    if (Status status = begin(); !status.ok()) return status;
     if (Status status = mark(search); !status.ok()) return status;
-    const std::int32_t heads = params_.num_kv_heads;
-    if (Status status = order(stream_, beside_); !status.ok()) return status;
-    if (Status status = stage(0); !status.ok()) return status;
-    for (std::int32_t first = 0; first < heads; first += heads_) {
-      if (Status status = order(beside_, stream_); !status.ok()) return status;
-      const std::int32_t next = first + heads_;
-      if (num_buffers_ == 2 && next < heads) {  // into what the heads before have read
-        if (Status status = stage_behind(next); !status.ok()) return status;
-      }
-      const auto of = heads_of(params_, first, std::min(heads_, heads - first));
+    for (std::int32_t first = 0; first < params_.num_kv_heads; first += heads_) {
+      if (Status status = stage(first); !status.ok()) return status;
+      const auto of = heads_of(params_, first, std::min(heads_, params_.num_kv_heads - first));
       if (of.selection.blocks) {
         if (Status status = search(of, stream_); !status.ok()) return status;
       }
       if (Status status = attend(of, stream_); !status.ok()) return status;
-      if (num_buffers_ == 1 && next < heads) {
-        if (Status status = stage_behind(next); !status.ok()) return status;
-      }
     }
     return {};
   }
@@ -235,54 +190,47 @@ class StagedPrefill {
     kv.map.num_table_rows = staging.batch;
   }
 
-  /// Marks what all query blocks read.
+  Status begin() const {
+    const std::int64_t entries =
+        memory_.params.columns * params_.num_kv_heads * params_.tensors.batch;
+    return launch("run_prefill", begin_staging_kernel<kStagingThreads>,
+                  grid_for(std::max<std::int64_t>(entries, 1), kStagingThreads),
+                  dim3(kStagingThreads), device_, stream_, memory_.params);
+  }
+
+  /// Marks what all query blocks read. Where landmarks are searched for that, the searches behind
+  /// begin with what they leave.
   template <typename Search>
   Status mark(Search&& search) {
     MarkParams<Stored> marks{params_, memory_.params, {}, 0, false};
-    const auto heads = static_cast<unsigned>(params_.num_kv_heads);
-    const auto requests =
-        static_cast<unsigned>(std::min<std::int64_t>(params_.tensors.batch, 65535));
-    Status status =
-        launch("run_prefill", begin_staging_kernel<kStagingThreads>, dim3(heads, requests),
-               dim3(kStagingThreads), device_, stream_, memory_.params);
-    if (!status.ok()) return status;
     if (params_.selection_in.blocks) {
       marks.chosen = params_.selection_in;
       marks.chunk_shift = params_.search.block_shift;
     } else if (searches_landmarks()) {
-      const auto candidates = search_of_candidates(params_, memory_.candidates);
-      if (Status searched = search(candidates, stream_); !searched.ok()) return searched;
+      const auto of = search_of_candidates(params_, memory_.candidates);
+      if (Status searched = search(of, stream_); !searched.ok()) return searched;
       marks.chosen = params_.candidates = to_const(memory_.candidates);
-      params_.first_stage = candidates.search.num_stages;
-      marks.chunk_shift = candidates.search.block_shift;
+      marks.chunk_shift = of.search.block_shift;
+      params_.first_stage = of.search.num_stages;
     } else {
       marks.all = params_.selection.blocks != nullptr;
     }
-    const auto rows = static_cast<unsigned>(std::max(params_.selection_rows, 1));
-    return launch("run_prefill", mark_blocks_kernel<Stored, kStagingThreads>, dim3(rows, heads),
+    const dim3 grid(static_cast<unsigned>(std::max(params_.selection_rows, 1)),
+                    static_cast<unsigned>(params_.num_kv_heads));
+    return launch("run_prefill", mark_blocks_kernel<Stored, kStagingThreads>, grid,
                   dim3(kStagingThreads), device_, stream_, marks);
   }
 
-  Status stage_behind(std::int32_t first) {
-    if (Status status = order(stream_, beside_); !status.ok()) return status;
-    return stage(first);
-  }
-
   Status stage(std::int32_t first) {
-    const std::int32_t pages = memory_.params.num_pages / num_buffers_;
-    const StageParams params{memory_.params, first, std::min(heads_, params_.num_kv_heads - first),
-                             first / heads_ % num_buffers_ * pages, pages};
-    return launch("run_prefill", stage_blocks_kernel<kStageThreads>,
-                  dim3(num_buffers_ == 2 ? kStageBlocksBeside : kStageBlocks), dim3(kStageThreads),
-                  device_, beside_, params);
+    const StageParams params{memory_.params, first, std::min(heads_, params_.num_kv_heads - first)};
+    return launch("run_prefill", stage_blocks_kernel<kStageThreads>, dim3(kStageBlocks),
+                  dim3(kStageThreads), device_, stream_, params);
   }
 
   StagingMemory memory_;
   PrefillParams<Stored> params_;
   Device device_;
   Stream stream_;
-  Stream beside_;
-  std::int32_t num_buffers_;
   std::int32_t heads_;  ///< that are staged together
 };
 

@@ -87,8 +87,6 @@ struct StageParams {
   StagingParams staging;
   std::int32_t first_head;
   std::int32_t num_heads;
-  std::int32_t first_page;
-  std::int32_t most_pages;
 };
 
 }  // namespace hip_attn::cuda

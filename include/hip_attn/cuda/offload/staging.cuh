@@ -12,11 +12,9 @@
 namespace hip_attn::cuda {
 
 inline constexpr int kStagingThreads = 256;
-/// Thread blocks of the copy. 256 KB under way fill the link; beside attention no more take part of
-/// a multiprocessor each.
+/// Of the copy.
 inline constexpr int kStageThreads = 512;
 inline constexpr int kStageBlocks = 32;
-inline constexpr int kStageBlocksBeside = 4;
 
 /// The row of the store's table that a request has, or its last, which has no pages.
 __device__ inline std::int64_t store_row(const KvStoreParams& store, int request) {
@@ -107,9 +105,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Copies the marked blocks of KV heads [first_head, first_head + num_heads) into pages
-/// [first_page, first_page + most_pages) and says so in the table. What does not fit stays at home.
-/// A warp takes 32 columns, and a block at a time.
+/// Copies the marked blocks of KV heads [first_head, first_head + num_heads) and says so in the
+/// table. What does not fit stays at home. A warp takes 32 columns, and a block at a time.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads, 2)
     stage_blocks_kernel(const __grid_constant__ StageParams params) {
@@ -129,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (marks == 0) continue;
     std::int32_t page = 0;
     if (lane == 0) page = atomicAdd(staging.taken + params.first_head, __popc(marks));
-    page = params.first_page + __shfl_sync(0xffffffffu, page, 0);
+    page = __shfl_sync(0xffffffffu, page, 0);
     // Marked columns lie before the end of a request whose length the table holds.
     const std::int64_t column = std::int64_t{word} * 32 + lane;
     const std::int32_t source_of_lane =
@@ -139,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                                  column]
             : -1;
     for (std::uint32_t left = marks; left != 0; left &= left - 1, ++page) {
-      if (page >= params.first_page + params.most_pages) break;
+      if (page >= staging.num_pages) break;
       const int of = __ffs(static_cast<int>(left)) - 1;
       const std::int32_t source = __shfl_sync(0xffffffffu, source_of_lane, of);
       if (source < 0) continue;
