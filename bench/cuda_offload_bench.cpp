@@ -5,8 +5,9 @@
 //
 // Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
 // device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included,
-// and "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which
-// meets it at the end of the step.
+// "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which meets
+// it at the end of the step, and "1of8staggered" for that with layers whose searches begin anew in
+// different steps, as many in each as can be.
 //
 // Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
 // random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
@@ -44,7 +45,7 @@ using namespace hip_attn::bench;
 using T = OffloadLayer::T;
 constexpr std::int64_t kMostSteps = 1024;  // that a request grows by
 
-enum class Where { kDevice, kStore, kStoreBeside };
+enum class Where { kDevice, kStore, kStoreBeside, kStoreStaggered };
 
 // Steps of one graph.
 class Steps {
@@ -57,7 +58,7 @@ class Steps {
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
         table_on_device_(table_),
         layers_count_(s.batch * s.context > 300000 ? 4 : 8),
-        refresh_(s.batch),
+        refresh_(layers_count_ * s.batch),
         lengths_(s.batch),
         slots_(s.batch),
         cu_(multiples(s.batch + 1)),
@@ -92,10 +93,10 @@ class Steps {
       check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
     }
     forget();
-    prepare(0, 0);
+    prepare(0, {});
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
     for (int layer = 0; layer < layers_count_; ++layer) call(layer);
-    if (where == Where::kStoreBeside) meet(beside_, stream_);
+    if (admits_beside()) meet(beside_, stream_);
     cudaGraph_t graph;
     check(cudaStreamEndCapture(stream_, &graph), "capture");
     check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
@@ -128,9 +129,9 @@ class Steps {
     check(cudaStreamSynchronize(stream_), "bind");
   }
 
-  // Seconds of a layer in step `step`, counted from the first.
-  double run(std::int64_t step, std::int32_t refresh_from) {
-    prepare(step % kMostSteps, refresh_from);
+  // Seconds of a layer in step `step`, counted from the first. Absent: what the cycle says.
+  double run(std::int64_t step, std::optional<std::int32_t> refresh_from = {}) {
+    prepare(step, refresh_from);
     return seconds_of(stream_, [&] { check(cudaGraphLaunch(graph_, stream_), "launch"); }) /
            layers_count_;
   }
@@ -174,10 +175,21 @@ class Steps {
   TensorView<const std::int32_t, 1> cu() const { return {cu_.get(), {shape_.batch + 1}}; }
   KvStore store(const OffloadLayer& layer) const { return {&store_plan_, layer.memory->get(), {}}; }
 
-  void prepare(std::int64_t step, std::int32_t refresh_from) {
+  bool admits_beside() const {
+    return where_ == Where::kStoreBeside || where_ == Where::kStoreStaggered;
+  }
+
+  void prepare(std::int64_t step, std::optional<std::int32_t> refresh_from) {
     const Shape& s = shape_;
-    const std::int64_t position = s.context - kMostSteps + step;
-    std::vector<std::int32_t> refresh(static_cast<std::size_t>(s.batch), refresh_from);
+    const std::int64_t position = s.context - kMostSteps + step % kMostSteps;
+    const std::int64_t stagger =
+        where_ == Where::kStoreStaggered ? config_.refresh_interval.front() : 0;
+    std::vector<std::int32_t> refresh;
+    for (std::int64_t layer = 0; layer < layers_count_; ++layer) {
+      refresh.insert(
+          refresh.end(), static_cast<std::size_t>(s.batch),
+          refresh_from.value_or(refresh_from_at(config_, step + layer * stagger / layers_count_)));
+    }
     std::vector<std::int32_t> lengths(static_cast<std::size_t>(s.batch),
                                       static_cast<std::int32_t>(position + 1));
     std::vector<std::int64_t> slots;
@@ -208,8 +220,10 @@ class Steps {
     const Shape& s = shape_;
     const OffloadLayer& layer = *layers_[static_cast<std::size_t>(number)];
     const auto cache_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * s.batch;
-    const SelectionCache cache{
-        caches_->get() + number * cache_bytes, s.batch, {refresh_.get(), {s.batch}}, {}};
+    const SelectionCache cache{caches_->get() + number * cache_bytes,
+                               s.batch,
+                               {refresh_.get() + number * s.batch, {s.batch}},
+                               {}};
     AppendKvArgs<T> append;
     append.k = {appended_.get(), {s.batch, s.kv_heads, s.head_dim}};
     append.v = {appended_.get() + appended_.size() / 2, {s.batch, s.kv_heads, s.head_dim}};
@@ -219,7 +233,7 @@ class Steps {
         AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths_view(), cu()};
     if (layer.memory) {
       append.store = AppendStore{store(layer), block_table(), lengths_view(), cu(), cache};
-      if (where_ == Where::kStoreBeside) append.store->cache.reset();
+      if (admits_beside()) append.store->cache.reset();
     }
     check(append_kv(cuda_device(), append, stream_));
 
@@ -235,7 +249,7 @@ class Steps {
     if (layer.memory) args.store = store(layer);
     check(run_decode(plan_, args, {workspace_->get(), static_cast<std::size_t>(workspace_->size())},
                      stream_));
-    if (where_ != Where::kStoreBeside) return;
+    if (!admits_beside()) return;
     meet(stream_, beside_);
     check(admit_kv_store<T>({store(layer), layer.pages, block_table(), lengths_view(), cache},
                             beside_));
@@ -282,7 +296,7 @@ void offload(benchmark::State& state, const Shape& shape, Where where, double dr
   static_cast<void>(steps.run(step++, stages));
   const double warm = steps.run(step++, 0);
   for (; step < 2 * cycle; ++step) {
-    static_cast<void>(steps.run(step, refresh_from_at(config, step)));
+    static_cast<void>(steps.run(step));
   }
   if (with_store) steps.count_from_here();
   std::vector<double> times;
@@ -291,7 +305,7 @@ void offload(benchmark::State& state, const Shape& shape, Where where, double dr
     double sum = 0;
     for (std::int64_t i = 0; i < cycle; ++i, ++step) {
       const std::int32_t from = refresh_from_at(config, step);
-      const double seconds = steps.run(step, from);
+      const double seconds = steps.run(step);
       times.push_back(seconds);
       sum += seconds;
       if (i == 1) of_kind[2].push_back(seconds);
@@ -328,7 +342,8 @@ void register_benchmarks() {
     for (const int percent : {2, 5, 10}) {
       for (const auto& [where, cache] : {std::pair{Where::kDevice, "device"},
                                          {Where::kStore, "1of8"},
-                                         {Where::kStoreBeside, "1of8beside"}}) {
+                                         {Where::kStoreBeside, "1of8beside"},
+                                         {Where::kStoreStaggered, "1of8staggered"}}) {
         const std::string name =
             fmt::format("offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context,
                         shape.q_heads, shape.kv_heads, shape.head_dim, cache, percent);

@@ -38,8 +38,12 @@ struct AttentionOptions {
   std::int64_t settling_steps = 32;
   std::uint64_t seed = 0;  ///< of kRandom
   /// The cache is in host memory, and of it so many bytes at most are on the device, those of all
-  /// layers together. Pages have hip_attn::kKvBlockTokens tokens then. Absent: it is on the device.
+  /// layers together. Pages have hip_attn::kKvBlockTokens tokens then. A prompt passes through as
+  /// much again as one layer has. Absent: it is on the device.
   std::optional<std::int64_t> kv_budget;
+  /// Layers make their selections anew in different steps, as many in each as can be, so that what
+  /// comes over the link does not come at once.
+  bool stagger_refresh = false;
 };
 
 /// What attention has cost since the start. A unit is a query block of one KV head: a decode step,

@@ -135,6 +135,8 @@ void add_engine_options(CLI::App& command, CommonOptions& options) {
                   "device, 64M or a number; pages have 8 tokens then")
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::PositiveNumber);
+  command.add_flag("--stagger-refresh", options.stagger_refresh,
+                   "layers make their selections anew in different steps");
   command.add_option("--seed", options.seed, "of everything that is drawn at random")
       ->capture_default_str();
 }
@@ -187,6 +189,7 @@ std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
   attention.settling_steps = options.settling_steps;
   attention.seed = options.seed;
   attention.kv_budget = options.kv_budget;
+  attention.stagger_refresh = options.stagger_refresh;
   std::vector<AttentionVariant> variants;
   const auto add = [&](AttentionMode mode, const std::string& label) {
     attention.mode = mode;

@@ -27,6 +27,7 @@ struct CommonOptions {
   std::int64_t settling_steps = AttentionOptions{}.settling_steps;
   std::uint64_t seed = 1;
   std::optional<std::int64_t> kv_budget;
+  bool stagger_refresh = false;
 };
 
 /// One kind of attention to run, and what to call it: "hip infinite_hip".

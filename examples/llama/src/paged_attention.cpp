@@ -190,6 +190,9 @@ class PagedAttention final : public Attention {
     shape.num_q_heads = model.num_q_heads;
     shape.num_kv_heads = model.num_kv_heads;
     shape.head_dim = model.head_dim;
+    if (options.kv_budget) {
+      shape.staging_bytes = static_cast<std::size_t>(*options.kv_budget / model.num_layers);
+    }
 
     std::vector<Layer> layers;
     for (std::int32_t layer = 0; layer < model.num_layers; ++layer) {
@@ -305,12 +308,18 @@ class PagedAttention final : public Attention {
       const hip_attn::HipConfig& config = layers_[layer].decode.plan.config;
       for (std::int64_t b = 0; b < batch.size(); ++b) {
         const std::int64_t step = batch.decode_steps[b];
-        std::int32_t stage = hip_attn::refresh_from_at(config, step);
+        std::int32_t stage = hip_attn::refresh_from_at(config, step + lead_of(layer, config));
         if (step < options_.settling_steps) stage = std::min(stage, config.num_stages() - 1);
         refresh_from[layer * max_sequences_ + b] = std::max(stage, 0);  // dense has no stages
       }
     }
     refresh_from_.upload(refresh_from);
+  }
+
+  /// Steps by which a layer's cycle of refreshes is ahead of the first layer's.
+  [[nodiscard]] std::int64_t lead_of(std::int64_t layer, const hip_attn::HipConfig& config) const {
+    if (!options_.stagger_refresh || config.refresh_interval.empty()) return 0;
+    return layer * config.refresh_interval.front() / model_.num_layers;
   }
 
   [[nodiscard]] hip_attn::SelectionCache selection_cache(std::int64_t layer) const {
