@@ -7,9 +7,10 @@ a store's slots (kv_replay.py). Needs nothing but Python 3, and takes minutes.
 
 Names are TRACE/LAYOUT/POLICY/BUDGET, the budget in MiB for one layer and KV head, with tables,
 sink and window. The first two cycles of searches, 32 steps, count in store_hit_rate alone.
-TRACE/LAYOUT/working-set/PERCENT has the least budget with such a hit rate, and
-fit/FAMILY/LAYOUT/PERCENT how it grows with the length over the traces FAMILY-LENGTH. Elements have
-16 bits.
+TRACE/LAYOUT/working-set/PERCENT has the least budget with such a hit rate, 99-again with one of 99 %
+of what was asked for before, TRACE/LAYOUT/new the share of what was not, and
+fit/FAMILY/LAYOUT/PERCENT how budgets grow with the length over the traces FAMILY-LENGTH. Elements
+have 16 bits.
 """
 
 import argparse
@@ -34,6 +35,14 @@ LINK_BYTES_PER_S = 51e9  # of reads of pinned memory in place, in runs of 2 KiB 
 MIB = 1 << 20
 
 
+def totals(traffic):
+    """Bytes asked for, missed, asked for the first time, and missed of these."""
+    return [
+        sum(sum(getattr(of, field)[WARM_UP:]) for of in traffic)
+        for field in ("asked", "missed", "new", "new_missed")
+    ]
+
+
 class Replays:
     """Of one trace and layout."""
 
@@ -51,10 +60,10 @@ class Replays:
         steps = self.trace.num_steps
         return [Traffic.of(unit, policy, budget, steps) for unit in self.units]
 
-    def hit_rate(self, policy, budget):
-        traffic = self.traffic(policy, budget)
-        asked = sum(sum(of.asked[WARM_UP:]) for of in traffic)
-        return 1 - sum(sum(of.missed[WARM_UP:]) for of in traffic) / asked
+    def hit_rate(self, policy, budget, again=False):
+        """again: of what was asked for before, alone."""
+        asked, missed, new, new_missed = totals(self.traffic(policy, budget))
+        return 1 - (missed - again * new_missed) / (asked - again * new)
 
     def link(self, by_step):
         """What bytes over the link, of each unit by step, say of a search."""
@@ -70,8 +79,7 @@ class Replays:
 
     def measure(self, policy, budget):
         traffic = self.traffic(policy, budget)
-        asked = sum(sum(of.asked[WARM_UP:]) for of in traffic)
-        missed = sum(sum(of.missed[WARM_UP:]) for of in traffic)
+        asked, missed, *_ = totals(traffic)
         return {"hit_rate": 1 - missed / asked, **self.link([of.missed for of in traffic])}
 
     def store_hit_rate(self, budget):
@@ -79,7 +87,7 @@ class Replays:
         asked = missed = 0
         for unit, steps in zip(self.units, self.trace.units.values()):
             first = self.trace.header["prompt_tokens"] + 1
-            for step, missing, count in next(unit.replay(Lru, budget)):
+            for step, missing, count, _ in next(unit.replay(Lru, budget)):
                 near = unit.sink + first + step - steps[step].window_start
                 asked += count + near // BLOCK
                 missed += len(missing)
@@ -94,12 +102,12 @@ class Replays:
             ]
         )
 
-    def working_set(self, rate):
+    def working_set(self, rate, again=False):
         """The least budget of the store's policy with such a hit rate, to 1/64 MiB."""
         low, high = 0, math.ceil(2 * self.cache_bytes * 64 / MIB)
         while low + 1 < high:
             middle = (low + high) // 2
-            if self.hit_rate(Lru, middle * MIB / 64) >= rate:
+            if self.hit_rate(Lru, middle * MIB / 64, again) >= rate:
                 high = middle
             else:
                 low = middle
@@ -151,9 +159,14 @@ def replay(trace, name):
                 yield f"{name}/{layout}/{policy}/{budget}", fields
             if layout == AS_NOW:
                 yield f"{name}/{layout}/as built/{budget}", replays.as_built(budget * MIB)
-        for percent in RATES if layout in (AS_NOW, ONE_POOL) else ():
-            least = replays.working_set(percent / 100)
-            yield f"{name}/{layout}/working-set/{percent}", {
+        if layout not in (AS_NOW, ONE_POOL):
+            continue
+        asked, _, new, _ = totals(replays.traffic(Lru, replays.least_budget))
+        yield f"{name}/{layout}/new", {"of_asked": new / asked}
+        sets = {f"{percent}": replays.working_set(percent / 100) for percent in RATES}
+        sets["99-again"] = replays.working_set(0.99, again=True)
+        for which, least in sets.items():
+            yield f"{name}/{layout}/working-set/{which}", {
                 "length": replays.length,
                 "mib": least / MIB,
                 "of_cache": least / replays.cache_bytes,

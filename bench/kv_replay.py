@@ -95,8 +95,9 @@ class Unit:
             first_length + i + 1 - step.window_start for i, step in enumerate(steps)
         )
         self.near_bytes = self.table_bytes = 0
-        # Of each pool: (step, what leaves the window, what is asked for, how much of it counts). A
-        # last stage that runs again reads the keys of its search again, which counts once.
+        # Of each pool: (step, what leaves the window, what is asked for, how much of it counts, what
+        # of it was not asked for before). A last stage that runs again reads the keys of its search
+        # again, which counts once.
         self.events = []
         self.first = []  # of each pool: what was on the device before, the latest last
         for shape, slot_bytes in zip(layout, self.slot_bytes):
@@ -106,7 +107,7 @@ class Unit:
             self.table_bytes += math.ceil(length / shape.tokens) * ENTRY_BYTES * parts
             start = steps[0].window_start // shape.tokens
             self.first.append(self.numbers(self.sink // shape.tokens, start))
-            events = []
+            events, known = [], set()
             for i, step in enumerate(steps):
                 wanted = shape.wanted(step)
                 if wanted is None:
@@ -118,7 +119,9 @@ class Unit:
                 counts = len(wanted)
                 if not step.searched:
                     counts = 0 if shape.holds_keys_alone() else len(step.blocks)
-                events.append((i, self.numbers(start, now), wanted, counts))
+                new = set(wanted) - known
+                known |= new
+                events.append((i, self.numbers(start, now), wanted, counts, new))
                 start = now
             self.events.append(events)
 
@@ -129,7 +132,7 @@ class Unit:
 
     def least_budget(self):
         """That holds what a step asks for."""
-        most = (max(len(asked) for _, _, asked, _ in events) for events in self.events)
+        most = (max(len(asked) for _, _, asked, *_ in events) for events in self.events)
         return self.table_bytes + self.near_bytes + max(
             count * slot_bytes / shape.share
             for count, slot_bytes, shape in zip(most, self.slot_bytes, self.layout)
@@ -143,13 +146,13 @@ class Unit:
         ]
 
     def replay(self, policy, budget):
-        """By pool: (step, missing keys, how many were asked for) of all that was asked for."""
+        """By pool: (step, missing keys, how many were asked for, which of them the first time)."""
         for slots, events, first in zip(self.slots(budget), self.events, self.first):
-            pool = policy(slots, [asked for _, _, asked, _ in events])
+            pool = policy(slots, [asked for _, _, asked, *_ in events])
             pool.bring(first[-slots:] if slots > 0 else [])
             yield [
-                (step, (pool.bring(left), pool.ask(asked))[1], counts)
-                for step, left, asked, counts in events
+                (step, (pool.bring(left), pool.ask(asked))[1], counts, new)
+                for step, left, asked, counts, new in events
             ]
 
 
@@ -159,15 +162,20 @@ class Traffic:
 
     asked: list  # bytes
     missed: list  # bytes, each of which comes over the link once
+    new: list  # bytes asked for that were not asked for before
+    new_missed: list
 
     @staticmethod
     def of(unit, policy, budget, num_steps):
-        asked, missed = [0] * num_steps, [0] * num_steps
+        traffic = Traffic(*([0] * num_steps for _ in range(4)))
         for slot_bytes, events in zip(unit.slot_bytes, unit.replay(policy, budget)):
-            for step, missing, count in events:
-                missed[step] += len(missing) * (slot_bytes - OWNER_BYTES)
-                asked[step] += count * (slot_bytes - OWNER_BYTES)
-        return Traffic(asked, missed)
+            each = slot_bytes - OWNER_BYTES
+            for step, missing, count, new in events:
+                traffic.asked[step] += count * each
+                traffic.missed[step] += len(missing) * each
+                traffic.new[step] += len(new) * each
+                traffic.new_missed[step] += len(new.intersection(missing)) * each
+        return traffic
 
 
 def link_bytes_as_built(unit, steps, budget, head_dim):
@@ -175,7 +183,7 @@ def link_bytes_as_built(unit, steps, budget, head_dim):
     behind it keys and values of selected blocks, and the step after it copies all that missed."""
     half = BLOCK * head_dim * ELEMENT_BYTES
     result = [0] * (len(steps) + 1)
-    for step, missing, _ in next(unit.replay(Lru, budget)):
+    for step, missing, *_ in next(unit.replay(Lru, budget)):
         selected = len(set(missing) & set(steps[step].blocks))
         result[step] += (len(missing) + 2 * selected) * half
         result[step + 1] += 2 * len(missing) * half

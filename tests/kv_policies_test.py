@@ -162,6 +162,8 @@ class Replays(unittest.TestCase):
         (traffic,) = replays.traffic(kv_pools.Lru, budget)
         self.assertEqual(traffic.missed, [16 * 4096, 8 * 4096])
         self.assertEqual(traffic.asked, [16 * 4096, 16 * 4096])
+        self.assertEqual(traffic.new, [16 * 4096, 8 * 4096])
+        self.assertEqual(traffic.new_missed, traffic.missed)
         # Keys where they lie, the selected block whole, and a step later all of them copied.
         built = kv_replay.link_bytes_as_built(unit, trace.units[0, 0], budget, 128)
         self.assertEqual(built, [16 * 2048 + 4096, 16 * 4096 + 8 * 2048 + 4096])
