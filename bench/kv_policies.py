@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
-"""Replays traces of decode (kv_trace.py) against policies of replacement (kv_pools.py) and layouts of
-a store's slots (kv_replay.py). Needs nothing but Python 3, and takes minutes.
+"""Replays traces of decode (kv_trace.py) against policies of replacement (kv_pools.py) and layouts
+of a store's slots (kv_replay.py). Needs nothing but Python 3, and takes minutes.
 
     bench/kv_policies.py --json results.json     # those of bench/traces
     bench/kv_policies.py TRACE... --json results.json
 
 Names are TRACE/LAYOUT/POLICY/BUDGET, the budget in MiB for one layer and KV head, with tables,
 sink and window. The first two cycles of searches, 32 steps, count in store_hit_rate alone.
-TRACE/LAYOUT/working-set/PERCENT has the least budget with such a hit rate, 99-again with one of 99 %
-of what was asked for before, TRACE/LAYOUT/new the share of what was not, and
+TRACE/LAYOUT/working-set/PERCENT has the least budget with such a hit rate, 99-again with one of
+99 % of what was asked for before, TRACE/LAYOUT/new the share of what was not, and
 fit/FAMILY/LAYOUT/PERCENT how budgets grow with the length over the traces FAMILY-LENGTH. Elements
 have 16 bits.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import math
 import multiprocessing
@@ -145,20 +146,21 @@ def policies_of(layout):
     return {name: pool for name, pool in POLICIES.items() if pool in (Lru, Belady)}
 
 
-def replay(trace, name):
-    """(name, fields) of everything about a trace."""
+def replay(trace, name, budgets):
+    """(name, fields) of everything about a trace. Budgets that do not hold what a step asks for are
+    left out, and those that hold more than the cache."""
     for layout in LAYOUTS:
         replays = Replays(trace, layout)
-        for budget in BUDGETS:
+        for budget in budgets:
             if not replays.least_budget <= budget * MIB <= replays.cache_bytes:
                 continue
             for policy, pool in policies_of(layout).items():
                 fields = replays.measure(pool, budget * MIB)
                 if layout == AS_NOW and pool is Lru:
                     fields["store_hit_rate"] = replays.store_hit_rate(budget * MIB)
-                yield f"{name}/{layout}/{policy}/{budget}", fields
+                yield f"{name}/{layout}/{policy}/{budget:g}", fields
             if layout == AS_NOW:
-                yield f"{name}/{layout}/as built/{budget}", replays.as_built(budget * MIB)
+                yield f"{name}/{layout}/as built/{budget:g}", replays.as_built(budget * MIB)
         if layout not in (AS_NOW, ONE_POOL):
             continue
         asked, _, new, _ = totals(replays.traffic(Lru, replays.least_budget))
@@ -174,10 +176,10 @@ def replay(trace, name):
             }
 
 
-def replay_file(path):
+def replay_file(path, budgets):
     """The header of a trace, and a dict of what replay says."""
     trace = kv_trace.read(path)
-    found = dict(replay(trace, trace_name(path)))
+    found = dict(replay(trace, trace_name(path), budgets))
     print(trace_name(path), file=sys.stderr)
     return trace.header, found
 
@@ -202,12 +204,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("traces", nargs="*", type=pathlib.Path, help="instead of bench/traces")
+    parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS, help="MiB")
     parser.add_argument("--json", required=True)
     options = parser.parse_args()
     paths = options.traces or sorted(TRACES.glob("*.trace.gz"))
     try:
         with multiprocessing.Pool(2) as processes:
-            replayed = processes.map(replay_file, paths, chunksize=1)
+            replay_one = functools.partial(replay_file, budgets=options.budgets)
+            replayed = processes.map(replay_one, paths, chunksize=1)
     except (OSError, kv_trace.TraceError) as error:
         sys.exit(f"kv_policies.py: {error}")
     found = {name: fields for _, of_trace in replayed for name, fields in of_trace.items()}

@@ -95,9 +95,9 @@ class Unit:
             first_length + i + 1 - step.window_start for i, step in enumerate(steps)
         )
         self.near_bytes = self.table_bytes = 0
-        # Of each pool: (step, what leaves the window, what is asked for, how much of it counts, what
-        # of it was not asked for before). A last stage that runs again reads the keys of its search
-        # again, which counts once.
+        # Of each pool: (step, what leaves the window, what is asked for, how much of it counts,
+        # what of it was not asked for before). A last stage that runs again reads the keys of its
+        # search again, which counts once.
         self.events = []
         self.first = []  # of each pool: what was on the device before, the latest last
         for shape, slot_bytes in zip(layout, self.slot_bytes):
@@ -179,8 +179,9 @@ class Traffic:
 
 
 def link_bytes_as_built(unit, steps, budget, head_dim):
-    """By step, of the store as it is: a search reads keys that are not hot where they lie, attention
-    behind it keys and values of selected blocks, and the step after it copies all that missed."""
+    """By step, of the store as it is: a search reads keys that are not hot where they lie,
+    attention behind it keys and values of selected blocks, and the step after it copies all that
+    missed."""
     half = BLOCK * head_dim * ELEMENT_BYTES
     result = [0] * (len(steps) + 1)
     for step, missing, *_ in next(unit.replay(Lru, budget)):

@@ -1,5 +1,6 @@
 """Reads and writes traces of what decode asks of a KV cache: the files of `llama generate --trace`,
-whose format examples/llama/src/selection_trace.hpp describes. Those that end in .gz are compressed."""
+whose format examples/llama/src/selection_trace.hpp describes. Those that end in .gz are compressed.
+"""
 
 import dataclasses
 import gzip

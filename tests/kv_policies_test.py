@@ -1,4 +1,4 @@
-"""bench/kv_trace.py, kv_pools.py and kv_replay.py: what is read, what is replaced, what is counted."""
+"""bench/kv_trace.py, kv_pools.py, kv_replay.py: what is read, what is replaced, what is counted."""
 
 import pathlib
 import random
