@@ -77,7 +77,7 @@ def main():
         context.pop(of_this_run, None)
     if "gpu" in context:
         context["machine"] = f"One {context['gpu']}"
-    else:
+    elif "machine" not in context:
         context["machine"] = f"{processor()}, {context['instruction_set']}"
     context["commit"] = built
     source = report_tables.SOURCES[options.name]

@@ -1,5 +1,6 @@
 """Which benchmarks fill bench/results/, and the tables of the documents that are made of them."""
 
+import kv_tables
 import landmark_tables
 import offload_tables
 from report_cells import Measured, Ratio, Source, Table
@@ -49,11 +50,12 @@ SOURCES = {
         ],
         machine="EPYC",
     ),
+    **kv_tables.SOURCES,
     **landmark_tables.SOURCES,
     **offload_tables.SOURCES,
 }
 
-TABLES = {**landmark_tables.TABLES, **offload_tables.TABLES}
+TABLES = {**kv_tables.TABLES, **landmark_tables.TABLES, **offload_tables.TABLES}
 
 
 # ---- Decode --------------------------------------------------------------------------------------

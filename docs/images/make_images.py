@@ -3,7 +3,8 @@
 
 tree_search.svg, landmark_search.svg and descent.svg are made by running the search of
 docs/guide/algorithm.md on a made-up score of every key, so what they show is what the algorithm
-does. The schedules of the kernels, in schedules.py, are drawn by hand and not to scale.
+does. kv_policies.svg and kv_working_set.svg show bench/results. The schedules of the kernels, in
+schedules.py, are drawn by hand and not to scale.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import math
 import pathlib
 import sys
 
+import kv_store
 import schedules
 from drawing import Drawing
 
@@ -258,6 +260,8 @@ PICTURES = {
     "tree_search.svg": draw_tree_search,
     "landmark_search.svg": draw_landmark_search,
     "descent.svg": draw_descent,
+    "kv_policies.svg": kv_store.draw_policies,
+    "kv_working_set.svg": kv_store.draw_working_set,
     "decode_schedule.svg": schedules.draw_decode,
     "prefill_attend_schedule.svg": schedules.draw_prefill_attend,
     "prefill_search_schedule.svg": schedules.draw_prefill_search,

@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "backend.hpp"
 #include "batch.hpp"
 #include "hip_attn/config_json.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/offload.hpp"
 #include "hip_attn/selection.hpp"
 #include "kv_cache.hpp"
@@ -66,6 +68,13 @@ using SelectionObserver =
     std::function<void(std::int64_t layer, const Batch& batch, const hip_attn::HipConfig& config,
                        const hip_attn::ConstBlockSelection& selection)>;
 
+/// What the searches of decode left of one sequence in a layer: an entry for each KV head, whose
+/// words hip_attn/core/cache_layout.hpp describes. No stages: the layer does not search.
+struct CachedSearch {
+  hip_attn::SearchPlan plan{};
+  std::vector<std::int32_t> words;  ///< [num_kv_heads, plan.cache_entry_words]
+};
+
 class Attention {
  public:
   virtual ~Attention() = default;
@@ -88,6 +97,11 @@ class Attention {
     return std::nullopt;
   }
   virtual void observe_selections(SelectionObserver observer) = 0;
+  /// Of the sequence in a slot. Waits for what is enqueued.
+  [[nodiscard]] virtual CachedSearch cached_search(std::int64_t /*layer*/,
+                                                   std::int32_t /*slot*/) const {
+    return {};
+  }
 };
 
 /// Attention through hip_attn over a paged cache of its own, whose pages `pool` hands out. Errors:

@@ -12,6 +12,7 @@
 #include "options.hpp"
 #include "progress.hpp"
 #include "sampler.hpp"
+#include "selection_trace.hpp"
 #include "special_tokens.hpp"
 #include "stopwatch.hpp"
 #include "tokenizer.hpp"
@@ -23,7 +24,9 @@ struct GenerateOptions {
   CommonOptions common;
   std::string prompt;
   std::optional<std::filesystem::path> prompt_file;
+  std::int64_t prompt_tokens = 1 << 30;
   std::int64_t max_tokens = 128;
+  std::optional<std::filesystem::path> trace;
   SamplingOptions sampling;
 };
 
@@ -38,7 +41,9 @@ int generate(GenerateOptions options) {
     throw Error(ErrorCode::kInvalidArgument,
                 "the prompt is empty, and the tokenizer puts no token before it");
   }
-  const auto prompt_size = static_cast<std::int64_t>(prompt.size());
+  const auto prompt_size =
+      std::min(static_cast<std::int64_t>(prompt.size()), options.prompt_tokens);
+  prompt.resize(prompt_size);
   const std::int64_t length = prompt_size + options.max_tokens;
   const AttentionVariant variant = attention_variants(options.common, length).front();
   Engine engine(model, variant.options, engine_options(options.common, length));
@@ -55,6 +60,16 @@ int generate(GenerateOptions options) {
   }
   std::vector<TimedRun> runs = {watch.lap("prompt")};
 
+  std::optional<SelectionTrace> trace;
+  if (options.trace) {
+    const Json run = {{"run", variant.label},
+                      {"device", backend->description()},
+                      {"prompt_tokens", prompt_size},
+                      {"settling_steps", options.common.settling_steps},
+                      {"temperature", options.sampling.temperature}};
+    trace.emplace(*options.trace, run, model.config(), engine.attention());
+    engine.attention().observe_selections(trace->observer());
+  }
   TokenId token = prompt.back();
   std::int64_t generated = 0;
   while (generated < options.max_tokens) {
@@ -68,6 +83,9 @@ int generate(GenerateOptions options) {
   }
   runs.push_back(watch.lap("answer"));
   fmt::print("\n");
+  if (trace) {
+    fmt::print(stderr, "trace: {} bytes in {}\n", trace->close(), options.trace->string());
+  }
   if (const auto store = engine.attention().store_counters()) {
     const std::int64_t asked = store->hits + store->misses;
     fmt::print(
@@ -93,9 +111,16 @@ void add_generate(CLI::App& app, Command& run) {
   CLI::Option* prompt = command->add_option("--prompt", options->prompt, "the text to continue");
   command->add_option("--prompt-file", options->prompt_file, "a file with the text to continue")
       ->excludes(prompt);
+  command
+      ->add_option("--prompt-tokens", options->prompt_tokens,
+                   "tokens of the prompt at most; what is behind them is left out")
+      ->check(CLI::Range(1, 1 << 30));
   command->add_option("--max-tokens", options->max_tokens, "tokens to generate at most")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command->add_option("--trace", options->trace,
+                      "a file for what every decode step asks of the KV cache; decode steps are "
+                      "then not recorded as CUDA graphs");
   SamplingOptions& sampling = options->sampling;
   command->add_option("--temperature", sampling.temperature, "0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0))

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -163,6 +164,17 @@ class PagedAttention final : public Attention {
   }
 
   void observe_selections(SelectionObserver observer) override { observer_ = std::move(observer); }
+
+  [[nodiscard]] CachedSearch cached_search(std::int64_t layer, std::int32_t slot) const override {
+    if (options_.mode != AttentionMode::kHip) return {};
+    const hip_attn::AttentionPlan& plan = layers_[layer].decode.plan;
+    const auto bytes = static_cast<std::int64_t>(plan.selection_cache_slot_bytes);
+    const std::vector<std::byte> entries = layers_[layer].cache.download(slot * bytes, bytes);
+    CachedSearch cached{hip_attn::make_search_plan(plan.config, plan.shape.max_seq_len), {}};
+    cached.words.resize(entries.size() / sizeof(std::int32_t));
+    std::memcpy(cached.words.data(), entries.data(), entries.size());
+    return cached;
+  }
 
  private:
   struct Call {
