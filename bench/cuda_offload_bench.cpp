@@ -4,7 +4,8 @@
 //   cuda_offload_bench --benchmark_filter='1x131072' --benchmark_out=offload.json
 //
 // Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
-// device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included,
+// device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included
+// ("1of1": with room for all),
 // "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which meets
 // it at the end of the step, and "1of8staggered" for that with layers whose searches begin anew in
 // different steps, as many in each as can be.
@@ -50,7 +51,7 @@ enum class Where { kDevice, kStore, kStoreBeside, kStoreStaggered };
 // Steps of one graph.
 class Steps {
  public:
-  Steps(const Shape& s, Where where, double drift)
+  Steps(const Shape& s, Where where, std::int64_t share, double drift)
       : shape_(s),
         where_(where),
         drift_(drift),
@@ -73,7 +74,7 @@ class Steps {
     if (with_store) {
       check(plan_kv_store(
           config_, {cuda_device(), kElementType<T>, s.batch, s.context, s.kv_heads, s.head_dim},
-          eighth_of_cache(s.batch, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
+          share_of_cache(share, s.batch, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
     }
     for (int layer = 0; layer < layers_count_; ++layer) {
       layers_.push_back(std::make_unique<OffloadLayer>(s.batch, s.context, s.kv_heads, s.head_dim,
@@ -285,9 +286,10 @@ class Steps {
   std::int64_t misses_before_ = 0;
 };
 
-void offload(benchmark::State& state, const Shape& shape, Where where, double drift) {
+void offload(benchmark::State& state, const Shape& shape, Where where, std::int64_t share,
+             double drift) {
   const bool with_store = where != Where::kDevice;
-  Steps steps(shape, where, drift);
+  Steps steps(shape, where, share, drift);
   const HipConfig& config = steps.config();
   const std::int32_t stages = config.num_stages();
   const std::int64_t cycle = config.refresh_interval.front();
@@ -338,22 +340,28 @@ void register_benchmarks() {
   }
   shapes.push_back({.batch = 8, .context = 131072});
   shapes.push_back({.context = 4194304, .q_heads = 8, .kv_heads = 2});
+  const auto add = [](const Shape& shape, Where where, const std::string& cache, std::int64_t share,
+                      int percent) {
+    const std::string name =
+        fmt::format("offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context, shape.q_heads,
+                    shape.kv_heads, shape.head_dim, cache, percent);
+    benchmark::RegisterBenchmark(
+        name.c_str(),
+        [=](benchmark::State& state) { offload(state, shape, where, share, percent * 0.01); })
+        ->UseManualTime()
+        ->Iterations(12)
+        ->Unit(benchmark::kMicrosecond);
+  };
   for (const Shape& shape : shapes) {
     for (const int percent : {2, 5, 10}) {
       for (const auto& [where, cache] : {std::pair{Where::kDevice, "device"},
                                          {Where::kStore, "1of8"},
                                          {Where::kStoreBeside, "1of8beside"},
                                          {Where::kStoreStaggered, "1of8staggered"}}) {
-        const std::string name =
-            fmt::format("offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context,
-                        shape.q_heads, shape.kv_heads, shape.head_dim, cache, percent);
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [shape, where = where, percent](benchmark::State& state) {
-                                       offload(state, shape, where, percent * 0.01);
-                                     })
-            ->UseManualTime()
-            ->Iterations(12)
-            ->Unit(benchmark::kMicrosecond);
+        add(shape, where, cache, 8, percent);
+      }
+      for (const std::int64_t share : {4, 2, 1}) {
+        add(shape, Where::kStore, fmt::format("1of{}", share), share, percent);
       }
     }
   }

@@ -41,14 +41,17 @@ struct OffloadLayer {
   std::optional<Buffer<std::byte>> memory;
 };
 
-/// An eighth of the cache's bytes, without its landmarks.
-inline std::size_t eighth_of_cache(std::int64_t batch, std::int64_t context, std::int64_t kv_heads,
-                                   std::int64_t head_dim, const HipConfig& config) {
+/// One `share`th of the cache's bytes, without its landmarks; for 1 room for all, and for what a
+/// store keeps beside.
+inline std::size_t share_of_cache(std::int64_t share, std::int64_t batch, std::int64_t context,
+                                  std::int64_t kv_heads, std::int64_t head_dim,
+                                  const HipConfig& config) {
   const std::int64_t kv_bytes =
       batch * context * kv_heads * 2 * head_dim * std::int64_t{sizeof(OffloadLayer::T)};
+  if (share == 1) return static_cast<std::size_t>(2 * kv_bytes);
   std::int64_t landmark_bytes = 0;
   for (const std::int64_t size : landmark_chunk_sizes(config)) landmark_bytes += kv_bytes / size;
-  return static_cast<std::size_t>(kv_bytes / 8 - landmark_bytes);
+  return static_cast<std::size_t>(kv_bytes / share - landmark_bytes);
 }
 
 }  // namespace hip_attn::bench

@@ -46,7 +46,7 @@ class Prefill {
     fill(q_.get(), q_.size(), 3);
     check(plan_kv_store(
         config_, {cuda_device(), kElementType<T>, 1, s.context, s.kv_heads, s.head_dim},
-        eighth_of_cache(1, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
+        share_of_cache(8, 1, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
     device_.emplace(1, s.context, s.kv_heads, s.head_dim, config_, nullptr);
     device_->landmarks.make({device_->pages, table()});
     home_.emplace(1, s.context, s.kv_heads, s.head_dim, config_, &store_plan_);
