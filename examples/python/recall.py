@@ -5,8 +5,8 @@
     recall.py --model MODEL --data ../llama/data --context 128k --device cuda --dtype bfloat16
 
 --attention takes presets of hip_attn and implementations of transformers. Texts and questions are
-those of `llama recall` (examples/llama). Every attention reads the text once; each question continues
-from it, its last token and the answer as decode steps.
+those of `llama recall` (examples/llama). Every attention reads the text once; each question goes on
+from it, with its last token and the answer as decode steps.
 """
 
 from __future__ import annotations
@@ -147,6 +147,31 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+ROW = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>9} {:>10} {:>9}"
+
+
+def measure(
+    model: Any, tokenizer: Any, task: RecallTask, attention: str, options: argparse.Namespace
+) -> list[str]:
+    """The row of one text and attention, or why there is none."""
+    reason = unavailable(attention, model.device, model.dtype)
+    if reason:
+        return [f"skipped: {reason}"]
+    try:
+        cache = make_cache(model, attention, task.context, options)
+        r = run(model, tokenizer, task, cache, options.chunk)
+    except torch.cuda.OutOfMemoryError:
+        return ["out of memory"]
+    return [
+        f"{r.codes}/{len(task.facts)}",
+        f"{r.digits}/{sum(len(fact.code) for fact in task.facts)}",
+        f"{r.text_seconds:.2f}",
+        f"{1000 * r.step_seconds:.1f}",
+        f"{r.cache_bytes / 2**20:.1f}",
+        f"{r.peak_bytes / 2**20:.0f}" if r.peak_bytes else "-",
+    ]
+
+
 def main() -> None:
     options = parse()
     logging.disable_progress_bar()
@@ -157,44 +182,17 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{where}, {str(dtype).partition('.')[2]}, {options.chunk} tokens in a forward\n")
-    row = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>9} {:>10} {:>9}"
-    print(row.format("context", "seed", "attention", "codes", "digits", "text s", "step ms", "cache MiB",
-                     "peak MiB"))  # fmt: skip
+    names = "context seed attention codes digits text_s step_ms cache_MiB peak_MiB"
+    print(ROW.format(*(name.replace("_", " ") for name in names.split())))
     for context in map(tokens, options.context.split(",")):
         for seed in range(options.seed, options.seed + options.seeds):
             task = make_recall_task(tokenizer, options.data, context, seed)
-            of_codes = len(task.facts)
-            of_digits = sum(len(fact.code) for fact in task.facts)
             for attention in options.attention.split(","):
-                reason = unavailable(attention, device, dtype)
-                if reason:
-                    print(f"{context:>8} {seed:>5} {attention:20} skipped: {reason}", flush=True)
-                    continue
-                cache = make_cache(model, attention, context, options)
-                try:
-                    r = run(model, tokenizer, task, cache, options.chunk)
-                except torch.cuda.OutOfMemoryError:
-                    print(f"{context:>8} {seed:>5} {attention:20} out of memory", flush=True)
-                    continue
-                finally:
-                    del cache
-                    gc.collect()
-                    torch.cuda.empty_cache()
-                peak = f"{r.peak_bytes / 2**20:.0f}" if r.peak_bytes else "-"
-                print(
-                    row.format(
-                        context,
-                        seed,
-                        attention,
-                        f"{r.codes}/{of_codes}",
-                        f"{r.digits}/{of_digits}",
-                        f"{r.text_seconds:.2f}",
-                        f"{1000 * r.step_seconds:.1f}",
-                        f"{r.cache_bytes / 2**20:.1f}",
-                        peak,
-                    ),  # fmt: skip
-                    flush=True,
-                )
+                cells = measure(model, tokenizer, task, attention, options)
+                row = ROW if len(cells) > 1 else "{:>8} {:>5} {:20} {}"
+                print(row.format(context, seed, attention, *cells), flush=True)
+                gc.collect()  # and the memory of the cache goes back
+                torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class Fact:
 
 @dataclass
 class RecallTask:
+    context: int
     text: list[int]
     facts: list[Fact]  # in order of their places in the text
 
@@ -69,7 +70,7 @@ def make_recall_task(tokenizer: Any, data: Path, context: int, seed: int) -> Rec
         place = max(len(before), begin + below(end - begin))
         text += haystack[taken:place] + sentence
         taken = place
-    return RecallTask(text + haystack[taken:length], facts)
+    return RecallTask(context, text + haystack[taken:length], facts)
 
 
 def _tokens_before(tokenizer: Any) -> list[int]:

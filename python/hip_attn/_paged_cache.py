@@ -72,6 +72,7 @@ class PagedLayer(CacheLayerMixin):
     """Keys, values, landmarks and selections of one layer, and its attention."""
 
     is_croppable = True
+    is_sliding = False  # all tokens stay, also those that a sliding window has passed
     supports_early_init = False  # of transformers: the memory is allocated by the first attend
 
     def __init__(
@@ -93,6 +94,7 @@ class PagedLayer(CacheLayerMixin):
         self._landmarks: dict[int, Tensor] = {}
         self._selections: Optional[Tensor] = None  # [batch, bytes]
 
+    @torch.compiler.disable
     def attend(
         self,
         query: Tensor,
@@ -274,17 +276,17 @@ class PagedCache(Cache):
         settling_steps: int = 32,
     ) -> None:
         text = config.get_text_config(decoder=True)
+        windows = _sliding_windows(text)
         if max_len is None:
             max_len = getattr(text, "max_position_embeddings", None)
             if max_len is None:
                 raise ValueError("max_len is None, and config has no max_position_embeddings")
         if isinstance(attention, str):
             attention = Config.preset(attention, max_len=max_len)
-        windows = _sliding_windows(text)
         configs = _layer_configs(windows, attention, frozenset(dense_layers))
         # The landmarks of a page lie in the page of the same number, so it holds whole chunks.
         chunks = [chunk for c in configs for chunk in c.landmark_chunk_sizes()]
-        self._requests = Requests(max_len, max(_MIN_PAGE_SIZE, *chunks, 0))
+        self._requests = Requests(max_len, max([_MIN_PAGE_SIZE, *chunks]))
         plans = _Plans(max_len)
         layers = [
             PagedLayer(self._requests, plans, c, settling_steps, window)

@@ -42,8 +42,7 @@ class Arrays:
 class Step:
     """One forward of the model: the tokens that it adds."""
 
-    def __init__(self, arrays: Arrays, rows: int, is_decode: bool, decode_steps: list[int]) -> None:
-        self.rows = rows
+    def __init__(self, arrays: Arrays, is_decode: bool, decode_steps: list[int]) -> None:
         self.is_decode = is_decode
         self._decode_steps = decode_steps
         self._arrays = {torch.device("cpu"): arrays}
@@ -147,7 +146,7 @@ class Requests:
             tokens=None if is_token.all() else is_token.flatten().nonzero().flatten(),
         )
         is_decode = int(counts.max()) <= _MAX_DECODE_ROWS
-        self.step = Step(arrays, rows, is_decode, self._decode_steps)
+        self.step = Step(arrays, is_decode, self._decode_steps)
         self._decode_steps = [n + 1 for n in self._decode_steps] if is_decode else [0] * batch
         self._lens = lens
         self._is_token = torch.cat([self._is_token, is_token], 1)
@@ -155,6 +154,9 @@ class Requests:
 
     def crop(self, columns: int) -> None:
         """Forgets the columns from `columns` on. Their pages stay with the requests."""
+        if self.columns - columns > _MAX_DECODE_ROWS:
+            # More than a draft: what comes next looks for something else.
+            self._decode_steps = [0] * self.batch
         self._lens = self._lens - self._is_token[:, columns:].sum(1)
         self._is_token = self._is_token[:, :columns]
         self.columns = self._is_token.shape[1]
