@@ -272,7 +272,8 @@ def test_assisted_generation_is_greedy_generation(model, text):
     for tokens in (4, 20):
         cache = PagedCache(model.config, "dense")
         got = generate(model, ids, cache, tokens=40, prompt_lookup_num_tokens=tokens)
-        assert got.equal(expected)
+        # Earlier versions of transformers go past max_new_tokens.
+        assert got[:, : expected.shape[1]].equal(expected)
 
 
 def test_a_compiled_model_breaks_its_graph_at_attention():
