@@ -266,6 +266,8 @@ class PagedCache(Cache):
     all their tokens stay in the cache.
     """
 
+    layers: list[PagedLayer]  # type: ignore[assignment]
+
     def __init__(
         self,
         config: Any,

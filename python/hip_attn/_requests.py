@@ -36,7 +36,7 @@ class Arrays:
         """[tokens, heads, D] as [batch, rows, heads, D], zero where there is no token."""
         if self.tokens is not None:
             out = out.new_zeros(batch * rows, *out.shape[1:]).index_copy_(0, self.tokens, out)
-        return out.unflatten(0, (batch, rows))
+        return out.reshape(batch, rows, *out.shape[1:])
 
 
 class Step:

@@ -90,6 +90,7 @@ def _padding_mask(
     """The mask of padding, [batch, columns], in place of one of rows times keys."""
     if use_vmap or (mask_function is not causal_mask_function and local_size is None):
         raise ValueError(
-            "the model asks for a mask other than causal, which hip_attn does not take"
+            "the model asks for a mask that is not that of causal attention and padding; hip_attn "
+            "takes no other, such as of packed sequences without a PagedCache"
         )
     return attention_mask
