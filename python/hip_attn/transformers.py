@@ -19,7 +19,7 @@ try:
     from transformers.masking_utils import causal_mask_function
 except ImportError as error:
     raise ImportError(
-        f"hip_attn.transformers takes torch and transformers 4.57 or newer: {error}"
+        f"hip_attn.transformers takes torch and transformers 5.0 or newer: {error}"
     ) from error
 
 from ._paged_cache import PagedCache

@@ -295,5 +295,5 @@ def test_other_threads_run_during_a_call():
 def test_what_takes_torch_says_so_where_it_is_absent():
     code = "import sys; sys.modules['torch'] = None; import hip_attn; import hip_attn.transformers"
     result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True)
-    message = "ImportError: hip_attn.transformers takes torch and transformers 4.57 or newer: "
+    message = "ImportError: hip_attn.transformers takes torch and transformers 5.0 or newer: "
     assert message in result.stderr
