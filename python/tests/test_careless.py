@@ -1,5 +1,6 @@
 """Careless input gets the message of the library, or of the package where the library cannot see it."""
 
+import subprocess
 import sys
 import threading
 
@@ -289,3 +290,10 @@ def test_other_threads_run_during_a_call():
     done.set()
     thread.join()
     assert before <= start and during >= 2
+
+
+def test_what_takes_torch_says_so_where_it_is_absent():
+    code = "import sys; sys.modules['torch'] = None; import hip_attn; import hip_attn.transformers"
+    result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True)
+    message = "ImportError: hip_attn.transformers takes torch and transformers 5.0 or newer: "
+    assert message in result.stderr

@@ -7,13 +7,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/guide/python.md").read_text()
+TRANSFORMERS = (ROOT / "docs/guide/transformers.md").read_text()
 BLOCK = re.compile(r"^```python( torch)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def run(blocks):
+def run(blocks, page="python.md"):
     names = {}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"block {number} of docs/guide/python.md", "exec"), names)
+        exec(compile(block, f"block {number} of docs/guide/{page}", "exec"), names)
     return names
 
 
@@ -29,6 +30,16 @@ def test_the_guide_runs_with_torch():
     pytest.importorskip("torch")
     names = run(code for _, code in BLOCK.findall(GUIDE))
     assert names["result"].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated")
+def test_the_guide_to_transformers_runs(monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(ROOT)
+    names = run((code for _, code in BLOCK.findall(TRANSFORMERS)), "transformers.md")
+    assert names["logits"].isfinite().all()
+    assert names["tokens"].shape[1] > names["asked"].shape[1] and len(names["answers"]) == 2
 
 
 def test_the_readme_has_the_quickstart_of_the_guide():

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Asks a Hugging Face model for codes hidden in a long text, under several kinds of attention.
+
+    recall.py --model ../llama/model --data ../llama/data --context 8k,32k
+    recall.py --model MODEL --data ../llama/data --context 128k --device cuda --dtype bfloat16
+
+--attention takes presets of hip_attn and implementations of transformers. Texts and questions are
+those of `llama recall` (examples/llama). Every attention reads the text once; each question goes on
+from it, with its last token and the answer as decode steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from recall_task import RecallTask, make_recall_task
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import is_flash_attn_2_available, logging
+
+import hip_attn.transformers
+
+IMPLEMENTATIONS = "sdpa", "eager", "flash_attention_2"
+
+
+@dataclass
+class Result:
+    codes: int = 0
+    digits: int = 0
+    text_seconds: float = 0
+    step_seconds: float = 0
+    cache_bytes: int = 0
+    peak_bytes: int = 0  # of the GPU, above the weights
+
+
+class Clock:
+    """Seconds between two laps, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.lap()
+
+    def lap(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        seconds, self.last = now - getattr(self, "last", now), now
+        return seconds
+
+
+def unavailable(attention: str, device: torch.device, dtype: torch.dtype) -> Optional[str]:
+    """Why an attention cannot be run here."""
+    if attention != "flash_attention_2":
+        return None
+    if not is_flash_attn_2_available():
+        return "the package flash_attn is not here, or it sees no GPU"
+    if device.type != "cuda" or dtype == torch.float32:
+        return "it takes a GPU and 16-bit types"
+    return None
+
+
+def make_cache(model: Any, attention: str, context: int, options: argparse.Namespace) -> Any:
+    if attention in IMPLEMENTATIONS:
+        model.set_attn_implementation(attention)
+        return DynamicCache(config=model.config)
+    model.set_attn_implementation("hip_attn")
+    return hip_attn.transformers.PagedCache(
+        model.config, attention, dense_layers=options.dense_layers, max_len=context
+    )
+
+
+def cache_bytes(cache: Any) -> int:
+    if isinstance(cache, hip_attn.transformers.PagedCache):
+        return cache.nbytes
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+@torch.inference_mode()
+def run(model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int) -> Result:
+    result = Result()
+    device = model.device
+    clock = Clock(device)
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    text = torch.tensor([task.text], device=device)
+    for piece in text.split(chunk, dim=1):
+        model(piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    result.text_seconds = clock.lap()
+    result.cache_bytes = cache_bytes(cache)
+
+    steps = 0
+    for fact in task.facts:
+        question = torch.tensor([fact.question], device=device)
+        model(question[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        asked = torch.cat([text, question], 1)
+        clock.lap()
+        answered = model.generate(
+            asked,
+            attention_mask=torch.ones_like(asked),
+            past_key_values=cache,
+            max_new_tokens=len(fact.code),
+            do_sample=False,
+            pad_token_id=0,
+        )
+        result.step_seconds += clock.lap()
+        answer = answered[0, asked.shape[1] :].tolist()
+        steps += len(answer)
+        right = sum(tokenizer.decode([t]) == digit for t, digit in zip(answer, fact.code))
+        result.digits += right
+        result.codes += right == len(fact.code)
+        cache.crop(text.shape[1] - cache.get_seq_length())
+    result.step_seconds /= steps
+    if device.type == "cuda":
+        result.peak_bytes = torch.cuda.max_memory_allocated(device) - before
+    return result
+
+
+def tokens(text: str) -> int:
+    return int(text[:-1]) * 1024 if text.endswith("k") else int(text)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="a model folder")
+    add("--data", type=Path, required=True, help="a folder with haystack.txt and reference.json")
+    add("--context", default="16k", help="tokens of text, question and answer, or a list: 8k,32k")
+    add("--seed", type=int, default=1, help="of the first text")
+    add("--seeds", type=int, default=1, help="texts of each length")
+    add("--attention", default="sdpa,flash_attention_2,landmark,landmark_1k,infinite_hip")
+    add("--dense-layers", type=numbers, default=[], help="layers that are dense: 0,1")
+    add("--chunk", type=tokens, default=8192, help="tokens of the text in one forward")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--dtype", default=None, help="default: bfloat16 on a GPU, float32 on the CPU")
+    return parser.parse_args()
+
+
+ROW = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>9} {:>10} {:>9}"
+
+
+def measure(
+    model: Any, tokenizer: Any, task: RecallTask, attention: str, options: argparse.Namespace
+) -> list[str]:
+    """The row of one text and attention, or why there is none."""
+    reason = unavailable(attention, model.device, model.dtype)
+    if reason:
+        return [f"skipped: {reason}"]
+    try:
+        cache = make_cache(model, attention, task.context, options)
+        r = run(model, tokenizer, task, cache, options.chunk)
+    except torch.cuda.OutOfMemoryError:
+        return ["out of memory"]
+    return [
+        f"{r.codes}/{len(task.facts)}",
+        f"{r.digits}/{sum(len(fact.code) for fact in task.facts)}",
+        f"{r.text_seconds:.2f}",
+        f"{1000 * r.step_seconds:.1f}",
+        f"{r.cache_bytes / 2**20:.1f}",
+        f"{r.peak_bytes / 2**20:.0f}" if r.peak_bytes else "-",
+    ]
+
+
+def main() -> None:
+    options = parse()
+    logging.disable_progress_bar()
+    hip_attn.transformers.register()
+    device = torch.device(options.device)
+    dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"{where}, {str(dtype).partition('.')[2]}, {options.chunk} tokens in a forward\n")
+    names = "context seed attention codes digits text_s step_ms cache_MiB peak_MiB"
+    print(ROW.format(*(name.replace("_", " ") for name in names.split())))
+    for context in map(tokens, options.context.split(",")):
+        for seed in range(options.seed, options.seed + options.seeds):
+            task = make_recall_task(tokenizer, options.data, context, seed)
+            for attention in options.attention.split(","):
+                cells = measure(model, tokenizer, task, attention, options)
+                row = ROW if len(cells) > 1 else "{:>8} {:>5} {:20} {}"
+                print(row.format(context, seed, attention, *cells), flush=True)
+                gc.collect()  # and the memory of the cache goes back
+                torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
