@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -288,6 +290,21 @@ TEST_CASE("C: messages fit the caller's buffer and always end") {
   CHECK(refuse(nullptr, 100) == HIP_ATTN_UNSUPPORTED);
   CHECK(hip_attn_check_device({kDLCPU, 0}, text.data(), 1) == HIP_ATTN_OK);
   CHECK(text[0] == '\0');
+}
+
+TEST_CASE("C: an exception leaves no function, and becomes a status with its words") {
+  std::array<char, 64> text{};
+  const auto guarded = [&](const auto& body) {
+    text.fill('?');
+    return c_api::guarded({text.data(), text.size()}, body);
+  };
+  CHECK(guarded([]() -> Status { throw std::bad_alloc(); }) == HIP_ATTN_OUT_OF_MEMORY);
+  CHECK(std::string(text.data()) == "there is no memory for a handle or a message");
+  CHECK(guarded([]() -> Status { throw std::out_of_range("no such page"); }) ==
+        HIP_ATTN_INTERNAL_ERROR);
+  CHECK(std::string(text.data()) == "no such page");
+  CHECK(guarded([]() -> Status { throw 7; }) == HIP_ATTN_INTERNAL_ERROR);
+  CHECK(std::string(text.data()) == "an unknown C++ exception");
 }
 
 TEST_CASE("C: data operators refuse dtypes and devices that are none") {
