@@ -70,3 +70,13 @@ use_wheel_tools() {
     return 1
   fi
 }
+
+# use_conan <folder>: makes it a virtual environment with Conan; false, with a sentence, when that
+# cannot be had.
+use_conan() {
+  if "$1/bin/conan" --version > /dev/null 2>&1; then return; fi
+  if ! { python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check conan; }; then
+    echo "no Conan: it takes python3-venv and conan from PyPI" >&2
+    return 1
+  fi
+}

@@ -152,9 +152,9 @@ static int store_step_finds_the_key(void) {
     status = begin_request(&store, &block_table, &lens_before, message, sizeof(message));
   }
   if (status == HIP_ATTN_OK) {
-    status = store_step(&layer, plan, workspace, workspace_bytes, &row, &row, &q, &result,
-                        &block_table, &slot_mapping, &seq_lens, &cu_seqlens, message,
-                        sizeof(message));
+    status =
+        store_step(&layer, plan, workspace, workspace_bytes, &row, &row, &q, &result, &block_table,
+                   &slot_mapping, &seq_lens, &cu_seqlens, message, sizeof(message));
   }
   const int found =
       status == HIP_ATTN_OK && is_filled(out, layer.dtype, kHeads * layer.head_dim, 7.f);
