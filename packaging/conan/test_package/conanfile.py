@@ -1,4 +1,4 @@
-import pathlib
+import os
 
 from conan import ConanFile
 from conan.tools.build import can_run
@@ -23,4 +23,4 @@ class HipAttnTest(ConanFile):
     def test(self):
         if can_run(self):
             for program in ("from_cpp", "from_c"):
-                self.run(str(pathlib.Path(self.cpp.build.bindir) / program), env="conanrun")
+                self.run(os.path.join(self.cpp.build.bindir, program), env="conanrun")
