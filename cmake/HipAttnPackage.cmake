@@ -1,4 +1,4 @@
-# Install rules, the CMake package of the install tree and of the build tree, and pkg-config.
+# Install rules in two components, runtime and development, the CMake package of the install tree and of the build tree, and pkg-config.
 
 if(NOT HIP_ATTN_INSTALL)
   return()
@@ -11,9 +11,9 @@ set(HIP_ATTN_CONFIG_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/hip_attn)
 install(
   TARGETS hip_attn hip_attn_headers
   EXPORT hip_attn_targets
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development
+  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime
 )
 set(without_cuda "")
 if(NOT HIP_ATTN_HAS_CUDA)
@@ -22,6 +22,7 @@ endif()
 install(
   DIRECTORY include/hip_attn
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  COMPONENT development
   FILES_MATCHING
   PATTERN "*.h"
   PATTERN "*.hpp"
@@ -30,7 +31,10 @@ install(
   PATTERN "*.LICENSE"
   ${without_cuda}
 )
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# Whoever gets either component gets the licence.
+foreach(component IN ITEMS runtime development)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT ${component})
+endforeach()
 
 # What a static library leaves to whoever links it. A shared one has it inside or loads it itself.
 set(HIP_ATTN_FIND_DEPENDENCIES "")
@@ -78,12 +82,14 @@ install(
     ${PROJECT_BINARY_DIR}/hip_attn-config.cmake
     ${PROJECT_BINARY_DIR}/hip_attn-config-version.cmake
   DESTINATION ${HIP_ATTN_CONFIG_DIR}
+  COMPONENT development
 )
 install(
   EXPORT hip_attn_targets
   FILE hip_attn-targets.cmake
   NAMESPACE hip_attn::
   DESTINATION ${HIP_ATTN_CONFIG_DIR}
+  COMPONENT development
 )
 export(
   EXPORT hip_attn_targets
@@ -105,7 +111,11 @@ foreach(dir IN ITEMS LIBDIR INCLUDEDIR)
   )
 endforeach()
 configure_file(cmake/hip_attn.pc.in ${PROJECT_BINARY_DIR}/hip_attn.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/hip_attn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(
+  FILES ${PROJECT_BINARY_DIR}/hip_attn.pc
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+  COMPONENT development
+)
 
 if(PROJECT_IS_TOP_LEVEL)
   set(CPACK_GENERATOR TGZ)

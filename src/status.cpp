@@ -52,6 +52,8 @@ const char* to_string(StatusCode code) noexcept {
       return "OutOfMemory";
     case StatusCode::kBudgetTooSmall:
       return "BudgetTooSmall";
+    case StatusCode::kInternalError:
+      return "InternalError";
   }
   return "Unknown";
 }

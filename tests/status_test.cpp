@@ -58,6 +58,7 @@ TEST_CASE("every status code has its name") {
       {StatusCode::kInvalidArgument, "InvalidArgument"},
       {StatusCode::kOutOfMemory, "OutOfMemory"},
       {StatusCode::kBudgetTooSmall, "BudgetTooSmall"},
+      {StatusCode::kInternalError, "InternalError"},
   };
   int code = 0;
   for (const auto& [value, name] : names) {

@@ -36,6 +36,8 @@ enum class StatusCode : int {
   kInvalidArgument,
   kOutOfMemory,     ///< no memory for what the library itself allocates, or none that can be pinned
   kBudgetTooSmall,  ///< the message says how many bytes are needed
+  /// C interface: an exception of C++ that is no lack of memory; the message carries its words.
+  kInternalError,
 };
 
 /// The name of a code as it is written in the source, without the leading k: "InvalidConfig".

@@ -5,12 +5,17 @@ docs/guide/python.md goes by task. Arrays are those of any framework with DLPack
 
 from ._config import Config, ModelConfig, Stage
 from ._core import (
+    HostMemory,
     KvPages,
+    KvStore,
+    KvStoreCounters,
+    KvStorePlan,
     LandmarkLevel,
     Landmarks,
     Plan,
     Selection,
     SelectionCache,
+    ThreadTeam,
     Workspace,
     append_kv,
     built_dtypes,
@@ -26,14 +31,18 @@ from ._core import (
     version,
 )
 from ._error import Error
-from ._plan import plan_decode, plan_prefill
+from ._plan import plan_decode, plan_kv_store, plan_prefill
 
 __version__ = version()
 
 __all__ = [
     "Config",
     "Error",
+    "HostMemory",
     "KvPages",
+    "KvStore",
+    "KvStoreCounters",
+    "KvStorePlan",
     "LandmarkLevel",
     "Landmarks",
     "ModelConfig",
@@ -41,6 +50,7 @@ __all__ = [
     "Selection",
     "SelectionCache",
     "Stage",
+    "ThreadTeam",
     "Workspace",
     "__version__",
     "append_kv",
@@ -52,6 +62,7 @@ __all__ = [
     "decode",
     "merge_states",
     "plan_decode",
+    "plan_kv_store",
     "plan_prefill",
     "prefill",
     "selection_row",

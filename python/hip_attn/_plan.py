@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from . import _core
 from ._config import Config
-from ._core import Plan
-
-# DLPack's type codes and bits.
-_DTYPES = {"float32": (2, 32), "float16": (2, 16), "bfloat16": (4, 16)}
-
-
-def _dtype(argument: str, dtype: object) -> tuple[int, int]:
-    # A string, a dtype of torch ("torch.float16") or numpy ("float16"), or a class of numpy's.
-    text = dtype.__name__ if isinstance(dtype, type) else str(dtype)
-    name = text.rpartition(".")[2]
-    if name not in _DTYPES:
-        raise ValueError(f"{argument} is {text!r}; it must be one of {', '.join(_DTYPES)}")
-    return _DTYPES[name]
-
+from ._core import KvStorePlan, Plan
 
 def _plan(
     is_decode: bool,
@@ -32,6 +19,7 @@ def _plan(
     cache_dtype: object,
     device: object,
     num_threads: int,
+    staging_bytes: int,
 ) -> Plan:
     if not isinstance(config, Config):
         raise TypeError(f"config is of type {type(config).__name__}; it must be a hip_attn.Config")
@@ -44,10 +32,11 @@ def _plan(
         max_seq_len,
         batch,
         total_q,
-        _dtype("dtype", dtype),
-        _dtype("cache_dtype", dtype if cache_dtype is None else cache_dtype),
+        dtype,
+        dtype if cache_dtype is None else cache_dtype,
         device,
         num_threads,
+        staging_bytes,
     )
 
 
@@ -64,6 +53,7 @@ def plan_prefill(
     cache_dtype: object = None,
     device: object = "cpu",
     num_threads: int = 0,
+    staging_bytes: int = 0,
 ) -> Plan:
     """A plan for prefill: calls may be smaller in all but heads and head_dim.
 
@@ -72,6 +62,8 @@ def plan_prefill(
     cache_dtype: of keys and values; None: as dtype. float32 takes any.
     device: "cpu", "cuda", "cuda:N" or a torch.device.
     num_threads: CPU, threads of a call; 0: as OpenMP would start.
+    staging_bytes: prefill with a store on CUDA, bytes of the workspace through which blocks come
+    over the link, each once in a call; what they do not hold is read where it lies.
 
     Raises hip_attn.Error.
     """
@@ -88,6 +80,7 @@ def plan_prefill(
         cache_dtype,
         device,
         num_threads,
+        staging_bytes,
     )
 
 
@@ -119,4 +112,40 @@ def plan_decode(
         cache_dtype,
         device,
         num_threads,
+        0,
+    )
+
+
+def plan_kv_store(
+    config: Config,
+    *,
+    num_kv_heads: int,
+    head_dim: int,
+    max_seq_len: int,
+    max_requests: int = 1,
+    budget_bytes: int = 0,
+    dtype: object = "float16",
+    device: object = "cpu",
+) -> KvStorePlan:
+    """A plan for stores of a cache in host memory, which divides a budget of device memory.
+
+    config, max_seq_len: those of decode's plan.
+    max_requests: rows of the store's table, 1 to 65535.
+    budget_bytes: of device memory, for one layer. On the CPU nothing is needed.
+    dtype: of keys and values; on CUDA float16 or bfloat16.
+    device: "cpu", "cuda", "cuda:N" or a torch.device.
+
+    Raises hip_attn.Error; "BudgetTooSmall" with a message that names the least budget.
+    """
+    if not isinstance(config, Config):
+        raise TypeError(f"config is of type {type(config).__name__}; it must be a hip_attn.Config")
+    return _core.make_kv_store_plan(
+        config._handle,
+        num_kv_heads,
+        head_dim,
+        max_seq_len,
+        max_requests,
+        budget_bytes,
+        dtype,
+        device,
     )

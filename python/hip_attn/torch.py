@@ -1,4 +1,4 @@
-"""Operators of torch: prefill, decode and append_kv as torch.library custom ops.
+"""Operators of torch: prefill, decode, append_kv, update_landmarks and merge_states as custom ops.
 
 Import it where torch is there; hip_attn itself does not import torch. torch.compile sees through the
 ops, fullgraph=True included. They have no gradients.
@@ -210,3 +210,75 @@ def append_kv(
         cu_seqlens,
         spread,
     )
+
+
+@torch.library.custom_op("hip_attn::update_landmarks", mutates_args=("landmark_rows",))
+def _update_landmarks(
+    landmark_rows: Sequence[Tensor],
+    landmark_chunk_sizes: Sequence[int],
+    landmark_block_table: Optional[Tensor],
+    k_pages: Tensor,
+    v_pages: Tensor,
+    block_table: Optional[Tensor],
+    from_lens: Tensor,
+    to_lens: Tensor,
+    max_tokens: int,
+    spread: Optional[float],
+) -> None:
+    _core.update_landmarks(
+        _landmarks(landmark_rows, landmark_chunk_sizes, landmark_block_table, spread),
+        KvPages(k_pages, v_pages),
+        block_table=block_table,
+        from_lens=from_lens,
+        to_lens=to_lens,
+        max_tokens=max_tokens,
+    )
+
+
+def update_landmarks(
+    landmark_rows: Sequence[Tensor],
+    landmark_chunk_sizes: Sequence[int],
+    k_pages: Tensor,
+    v_pages: Tensor,
+    *,
+    from_lens: Tensor,
+    to_lens: Tensor,
+    landmark_block_table: Optional[Tensor] = None,
+    block_table: Optional[Tensor] = None,
+    max_tokens: int = 0,
+    spread: Optional[float] = None,
+) -> None:
+    """hip_attn.update_landmarks as an op; landmarks as in Attention, and written."""
+    _update_landmarks(
+        list(landmark_rows),
+        list(landmark_chunk_sizes),
+        landmark_block_table,
+        k_pages,
+        v_pages,
+        block_table,
+        from_lens,
+        to_lens,
+        max_tokens,
+        spread,
+    )
+
+
+@torch.library.custom_op("hip_attn::merge_states", mutates_args=())
+def _merge_states(partial_out: Tensor, partial_lse: Tensor) -> tuple[Tensor, Tensor]:
+    out = torch.empty(partial_out.shape[1:], dtype=partial_out.dtype, device=partial_out.device)
+    lse = torch.empty(partial_lse.shape[1:], dtype=torch.float32, device=partial_lse.device)
+    _core.merge_states(partial_out, partial_lse, out=out, lse=lse)
+    return out, lse
+
+
+@_merge_states.register_fake
+def _(partial_out: Tensor, partial_lse: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty(partial_out.shape[1:], dtype=partial_out.dtype, device=partial_out.device),
+        torch.empty(partial_lse.shape[1:], dtype=torch.float32, device=partial_lse.device),
+    )
+
+
+def merge_states(partial_out: Tensor, partial_lse: Tensor) -> tuple[Tensor, Tensor]:
+    """hip_attn.merge_states as an op, which returns out [total_q, Hq, D] and lse [total_q, Hq]."""
+    return _merge_states(partial_out, partial_lse)

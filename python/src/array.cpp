@@ -179,6 +179,13 @@ DLDevice device_of(nb::handle object) {
   return {kDLCUDA, std::stoi(digits)};
 }
 
+DLDataType dtype_of(const char* name, nb::handle object) {
+  const nb::object pair =
+      nb::module_::import_("hip_attn._dtype").attr("code_and_bits")(name, object);
+  const auto [code, bits] = nb::cast<std::tuple<int, int>>(pair);
+  return {static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits), 1};
+}
+
 std::string device_text(DLDevice device) {
   if (device.device_type == kDLCPU) return "cpu";
   return "cuda:" + std::to_string(device.device_id);

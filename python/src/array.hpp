@@ -26,6 +26,9 @@ class Array {
   /// `name` is the argument's, for messages. Raises TypeError where the object is no array, and
   /// hip_attn.Error where it is read-only and `access` is to write.
   Array(const char* name, nb::handle object, Access access, const CallStream& stream = {});
+  /// Of a tensor whose deleter runs when this goes.
+  explicit Array(DLManagedTensorVersioned* managed)
+      : tensor_(&managed->dl_tensor), versioned_(managed) {}
   Array(Array&& other) noexcept { *this = std::move(other); }
   Array& operator=(Array&& other) noexcept;
   ~Array() { release(); }
@@ -49,6 +52,9 @@ bool is_torch_tensor(nb::handle object);
 
 /// "cpu", "cuda", "cuda:1", or an object whose str() is one of these, such as a torch.device.
 DLDevice device_of(nb::handle object);
+
+/// "float16", or an object whose name or str() is it, such as a torch.dtype.
+DLDataType dtype_of(const char* name, nb::handle object);
 
 /// "cpu" or "cuda:1".
 std::string device_text(DLDevice device);

@@ -1,10 +1,18 @@
-#include "memory.hpp"
+#include "offload.hpp"
 
 namespace hip_attn::python {
 namespace {
 
-using Run = HipAttnStatus (*)(const HipAttnPlan*, const HipAttnAttentionArgs*, void*, std::size_t,
-                              HipAttnStream, char*, std::size_t);
+struct ThreadTeam {
+  explicit ThreadTeam(std::int32_t size) {
+    HipAttnThreadTeam* team = nullptr;
+    check([&](char* message, std::size_t capacity) {
+      return hip_attn_thread_team_create(size, &team, message, capacity);
+    });
+    handle.reset(team);
+  }
+  ThreadTeamHandle handle;
+};
 
 // What prefill and decode take alike. An absent array is None.
 struct Call {
@@ -18,9 +26,12 @@ struct Call {
   const Selection* selection;
   const Landmarks* landmarks;
   nb::handle counters, stream;
+  const KvStore* store;
+  ThreadTeam* team;
+  std::int32_t part;
 };
 
-void run(Run function, const Call& call, const HipAttnSelectionCache* cache) {
+void run(bool is_decode, const Call& call, const HipAttnSelectionCache* cache) {
   const DLDevice device = call.plan != nullptr ? call.plan->device : DLDevice{kDLCPU, 0};
   const CallStream stream = stream_of(call.stream, call.q, device);
   const auto read = [&](const char* name, nb::handle array) {
@@ -56,10 +67,17 @@ void run(Run function, const Call& call, const HipAttnSelectionCache* cache) {
   args.cache = cache;
   args.landmarks = view_of(call.landmarks);
   args.counters = counters.get();
+  args.store = view_of(call.store);
   void* const workspace = call.workspace != nullptr ? call.workspace->data() : nullptr;
   const std::size_t nbytes = call.workspace != nullptr ? call.workspace->nbytes() : 0;
   const HipAttnPlan* const plan = call.plan != nullptr ? call.plan->handle.get() : nullptr;
   check_without_gil([&](char* message, std::size_t capacity) {
+    if (call.team != nullptr) {
+      const auto function = is_decode ? hip_attn_decode_part : hip_attn_prefill_part;
+      return function(plan, &args, workspace, nbytes, call.team->handle.get(), call.part, message,
+                      capacity);
+    }
+    const auto function = is_decode ? hip_attn_decode : hip_attn_prefill;
     return function(plan, &args, workspace, nbytes, stream.stream, message, capacity);
   });
 }
@@ -68,10 +86,11 @@ void prefill(const Plan* plan, const Workspace* workspace, nb::handle q, const K
              nb::handle block_table, nb::handle seq_lens, nb::handle cu_seqlens_q, nb::handle out,
              nb::handle lse, std::optional<float> scale, std::optional<float> logit_softcap,
              const Selection* selection_out, const Selection* selection, const Landmarks* landmarks,
-             nb::handle counters, nb::handle stream) {
-  run(hip_attn_prefill,
+             nb::handle counters, nb::handle stream, const KvStore* store, ThreadTeam* team,
+             std::int32_t part) {
+  run(false,
       {plan, workspace, q, pages, block_table, seq_lens, cu_seqlens_q, out, lse, scale,
-       logit_softcap, selection_out, selection, landmarks, counters, stream},
+       logit_softcap, selection_out, selection, landmarks, counters, stream, store, team, part},
       nullptr);
 }
 
@@ -79,8 +98,9 @@ void decode(const Plan* plan, const Workspace* workspace, nb::handle q, const Kv
             nb::handle block_table, nb::handle seq_lens, nb::handle cu_seqlens_q, nb::handle out,
             nb::handle lse, std::optional<float> scale, std::optional<float> logit_softcap,
             const Selection* selection_out, const Selection* selection, const Landmarks* landmarks,
-            nb::handle counters, nb::handle stream, const SelectionCache* cache,
-            nb::handle refresh_from, nb::handle slots) {
+            nb::handle counters, nb::handle stream, const KvStore* store, ThreadTeam* team,
+            std::int32_t part, const SelectionCache* cache, nb::handle refresh_from,
+            nb::handle slots) {
   if (cache == nullptr && !(refresh_from.is_none() && slots.is_none())) {
     throw nb::type_error("refresh_from and slots are for a cache, which is None");
   }
@@ -94,9 +114,9 @@ void decode(const Plan* plan, const Workspace* workspace, nb::handle q, const Kv
     view.refresh_from = refresh.get();
     view.slots = slot_of_request.get();
   }
-  run(hip_attn_decode,
+  run(true,
       {plan, workspace, q, pages, block_table, seq_lens, cu_seqlens_q, out, lse, scale,
-       logit_softcap, selection_out, selection, landmarks, counters, stream},
+       logit_softcap, selection_out, selection, landmarks, counters, stream, store, team, part},
       cache != nullptr ? &view : nullptr);
 }
 
@@ -112,18 +132,26 @@ void decode(const Plan* plan, const Workspace* workspace, nb::handle q, const Kv
   ", scale: float | None = None, logit_softcap: float | None = None, "                      \
   "selection_out: Selection | None = None, selection: Selection | None = None, "            \
   "landmarks: Landmarks | None = None, counters: " HIP_ATTN_MAYBE_ARRAY                     \
-  ", stream: hip_attn._typing.Stream | None = None"
+  ", stream: hip_attn._typing.Stream | None = None, store: KvStore | None = None, "         \
+  "team: ThreadTeam | None = None, part: int = 0"
 
 void bind_attention(nb::module_& module) {
   using nb::arg;
   const nb::object none = nb::none();
+  nb::class_<ThreadTeam>(module, "ThreadTeam",
+                         R"(Threads of the caller that run one call of the CPU together.
+
+size: 1 to num_threads of the plans. Each of them makes the same call with a part of its own, 0 to
+size - 1, in place of OpenMP's threads.)")
+      .def(nb::init<std::int32_t>(), arg("size"));
   module.def(
       "prefill", prefill, arg("plan").none(), arg("workspace").none(), arg("q").none(),
       arg("pages").none(), nb::kw_only(), arg("block_table").none() = none, arg("seq_lens").none(),
       arg("cu_seqlens_q").none(), arg("out").none(), arg("lse").none() = none, arg("scale") = none,
       arg("logit_softcap") = none, arg("selection_out").none() = none,
       arg("selection").none() = none, arg("landmarks").none() = none, arg("counters").none() = none,
-      arg("stream").none() = none, nb::sig("def prefill(" HIP_ATTN_ARGUMENTS ") -> None"),
+      arg("stream").none() = none, arg("store").none() = none, arg("team").none() = none,
+      arg("part") = 0, nb::sig("def prefill(" HIP_ATTN_ARGUMENTS ") -> None"),
       R"(Attention of many rows per request. Writes out, and lse, selection_out and counters where given.
 
 T is the plan's dtype, Hq and Hk its query and KV heads, D its head_dim; B requests have total_q rows.
@@ -143,6 +171,8 @@ counters: int64 [stages + 2], added to: what each stage reads, keys read by atte
     head, key) triples attended.
 stream: a number, or a stream of torch or CuPy, on which the call is enqueued. None: torch's current
     one where q is of torch, else CUDA's default stream. The CPU has none.
+store: the KvStore of pages that are HostMemory.pages().
+team, part: CPU, a ThreadTeam and the part that this thread runs of the call.
 
 Raises hip_attn.Error, with the library's message.)");
   module.def("decode", decode, arg("plan").none(), arg("workspace").none(), arg("q").none(),
@@ -151,8 +181,9 @@ Raises hip_attn.Error, with the library's message.)");
              arg("lse").none() = none, arg("scale") = none, arg("logit_softcap") = none,
              arg("selection_out").none() = none, arg("selection").none() = none,
              arg("landmarks").none() = none, arg("counters").none() = none,
-             arg("stream").none() = none, arg("cache").none() = none,
-             arg("refresh_from").none() = none, arg("slots").none() = none,
+             arg("stream").none() = none, arg("store").none() = none, arg("team").none() = none,
+             arg("part") = 0, arg("cache").none() = none, arg("refresh_from").none() = none,
+             arg("slots").none() = none,
              nb::sig("def decode(" HIP_ATTN_ARGUMENTS
                      ", cache: SelectionCache | None = None, refresh_from: " HIP_ATTN_MAYBE_ARRAY
                      ", slots: " HIP_ATTN_MAYBE_ARRAY ") -> None"),

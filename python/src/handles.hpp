@@ -30,6 +30,9 @@ using ModelConfigHandle =
     std::unique_ptr<HipAttnModelConfig, Destroy<hip_attn_model_config_destroy>>;
 using PlanHandle = std::unique_ptr<HipAttnPlan, Destroy<hip_attn_plan_destroy>>;
 
+using HostMemoryHandle = std::unique_ptr<HipAttnHostMemory, Destroy<hip_attn_host_memory_destroy>>;
+using ThreadTeamHandle = std::unique_ptr<HipAttnThreadTeam, Destroy<hip_attn_thread_team_destroy>>;
+
 /// A valid config. hip_attn.Config holds one.
 struct ConfigObject {
   ConfigHandle handle;
@@ -52,6 +55,7 @@ struct Plan {
 void bind_config(nb::module_& module);
 void bind_plan(nb::module_& module);
 void bind_memory(nb::module_& module);
+void bind_offload(nb::module_& module);
 void bind_attention(nb::module_& module);
 void bind_kv(nb::module_& module);
 

@@ -1,4 +1,4 @@
-#include "memory.hpp"
+#include "offload.hpp"
 
 namespace hip_attn::python {
 namespace {
@@ -15,10 +15,18 @@ DLDevice device_or_that_of(nb::handle given, nb::handle array) {
 
 void append_kv(const KvPages* pages, nb::handle k, nb::handle v, nb::handle slot_mapping,
                const Landmarks* landmarks, nb::handle block_table, nb::handle seq_lens,
-               nb::handle cu_seqlens, nb::handle device, nb::handle stream) {
-  if (landmarks == nullptr &&
+               nb::handle cu_seqlens, nb::handle device, nb::handle stream, const KvStore* store,
+               const SelectionCache* cache, nb::handle slots) {
+  if (landmarks == nullptr && store == nullptr &&
       !(block_table.is_none() && seq_lens.is_none() && cu_seqlens.is_none())) {
-    throw nb::type_error("block_table, seq_lens and cu_seqlens are for landmarks, which is None");
+    throw nb::type_error(
+        "block_table, seq_lens and cu_seqlens are for landmarks and a store, which are None");
+  }
+  if (store == nullptr && cache != nullptr) {
+    throw nb::type_error("cache is for a store, which is None");
+  }
+  if (cache == nullptr && !slots.is_none()) {
+    throw nb::type_error("slots is for a cache, which is None");
   }
   const DLDevice where = device_or_that_of(device, k);
   const CallStream call_stream = stream_of(stream, k, where);
@@ -27,10 +35,11 @@ void append_kv(const KvPages* pages, nb::handle k, nb::handle v, nb::handle slot
   };
   const Array new_k = read("k", k);
   const Array new_v = read("v", v);
-  const Array slots = read("slot_mapping", slot_mapping);
+  const Array slots_of_tokens = read("slot_mapping", slot_mapping);
   const Array table = read("block_table", block_table);
   const Array lens = read("seq_lens", seq_lens);
   const Array starts = read("cu_seqlens", cu_seqlens);
+  const Array slots_of_requests = read("slots", slots);
   if (pages != nullptr) pages->require_writable();
   if (landmarks != nullptr) landmarks->require_writable();
 
@@ -39,12 +48,21 @@ void append_kv(const KvPages* pages, nb::handle k, nb::handle v, nb::handle slot
   kept.block_table = table.get();
   kept.seq_lens = lens.get();
   kept.cu_seqlens = starts.get();
+  HipAttnSelectionCache selections = cache != nullptr ? cache->view() : HipAttnSelectionCache{};
+  selections.slots = slots_of_requests.get();
+  auto hot = zeroed<HipAttnAppendStore>();
+  hot.store = view_of(store);
+  hot.block_table = table.get();
+  hot.seq_lens = lens.get();
+  hot.cu_seqlens = starts.get();
+  hot.cache = cache != nullptr ? &selections : nullptr;
   auto args = zeroed<HipAttnAppendKvArgs>();
   args.k = new_k.get();
   args.v = new_v.get();
-  args.slot_mapping = slots.get();
+  args.slot_mapping = slots_of_tokens.get();
   args.pages = view_of(pages);
   args.landmarks = landmarks != nullptr ? &kept : nullptr;
+  args.store = store != nullptr ? &hot : nullptr;
   check_without_gil([&](char* message, std::size_t capacity) {
     return hip_attn_append_kv(where, &args, call_stream.stream, message, capacity);
   });
@@ -97,8 +115,7 @@ void merge_states(nb::handle partial_out, nb::handle partial_lse, nb::handle out
 // Parts of the signatures, for docstrings and stubs.
 #define HIP_ATTN_ARRAY "hip_attn._typing.Array"
 #define HIP_ATTN_MAYBE_ARRAY "hip_attn._typing.Array | None = None"
-#define HIP_ATTN_WHERE \
-  "device: object = None, stream: hip_attn._typing.Stream | None = None) -> None"
+#define HIP_ATTN_WHERE "device: object = None, stream: hip_attn._typing.Stream | None = None"
 
 void bind_kv(nb::module_& module) {
   using nb::arg;
@@ -107,12 +124,15 @@ void bind_kv(nb::module_& module) {
              nb::kw_only(), arg("slot_mapping").none(), arg("landmarks").none() = none,
              arg("block_table").none() = none, arg("seq_lens").none() = none,
              arg("cu_seqlens").none() = none, arg("device").none() = none,
-             arg("stream").none() = none,
+             arg("stream").none() = none, arg("store").none() = none, arg("cache").none() = none,
+             arg("slots").none() = none,
              nb::sig("def append_kv(pages: KvPages, k: " HIP_ATTN_ARRAY ", v: " HIP_ATTN_ARRAY
                      ", *, slot_mapping: " HIP_ATTN_ARRAY
                      ", landmarks: Landmarks | None = None, block_table: " HIP_ATTN_MAYBE_ARRAY
                      ", seq_lens: " HIP_ATTN_MAYBE_ARRAY ", cu_seqlens: " HIP_ATTN_MAYBE_ARRAY
-                     ", " HIP_ATTN_WHERE),
+                     ", " HIP_ATTN_WHERE
+                     ", store: KvStore | None = None, cache: SelectionCache | None = None, "
+                     "slots: " HIP_ATTN_MAYBE_ARRAY ") -> None"),
              R"(Writes new keys and values into the cache, and the landmarks that they complete.
 
 k, v: [num_tokens, Hk, D] of the pages' dtype.
@@ -120,26 +140,29 @@ slot_mapping: int64 [num_tokens], page * page_size + offset; negative: the token
 landmarks: written; needs seq_lens, cu_seqlens, and block_table where decode has one:
 seq_lens: int32 [B], keys of each request, those of this call included.
 cu_seqlens: int32 [B + 1] ascending from 0 to num_tokens.
-device: where it runs, "cpu" or "cuda:N". None: where k lies. stream: as in prefill.)");
-  module.def("update_landmarks", update_landmarks, arg("landmarks").none(), arg("pages").none(),
-             nb::kw_only(), arg("block_table").none() = none, arg("from_lens").none(),
-             arg("to_lens").none(), arg("max_tokens") = 0, arg("device").none() = none,
-             arg("stream").none() = none,
-             nb::sig("def update_landmarks(landmarks: Landmarks, pages: KvPages, *, "
-                     "block_table: " HIP_ATTN_MAYBE_ARRAY ", from_lens: " HIP_ATTN_ARRAY
-                     ", to_lens: " HIP_ATTN_ARRAY ", max_tokens: int = 0, " HIP_ATTN_WHERE),
-             R"(Makes the landmarks of keys that the cache holds already.
+device: where it runs, "cpu" or "cuda:N". None: where k lies. stream: as in prefill.
+store: the KvStore of pages that are HostMemory.pages(); needs block_table, seq_lens and cu_seqlens.
+cache, slots: those of decode, whose last search says what becomes hot; None: sink and window do.)");
+  module.def(
+      "update_landmarks", update_landmarks, arg("landmarks").none(), arg("pages").none(),
+      nb::kw_only(), arg("block_table").none() = none, arg("from_lens").none(),
+      arg("to_lens").none(), arg("max_tokens") = 0, arg("device").none() = none,
+      arg("stream").none() = none,
+      nb::sig("def update_landmarks(landmarks: Landmarks, pages: KvPages, *, "
+              "block_table: " HIP_ATTN_MAYBE_ARRAY ", from_lens: " HIP_ATTN_ARRAY
+              ", to_lens: " HIP_ATTN_ARRAY ", max_tokens: int = 0, " HIP_ATTN_WHERE ") -> None"),
+      R"(Makes the landmarks of keys that the cache holds already.
 
 from_lens, to_lens: int32 [B], keys of each request before they were appended, and now.
 max_tokens: the largest difference of both as far as is known; 0: unknown. A guess costs time only.
 device: where it runs, "cpu" or "cuda:N". None: where to_lens lies. stream: as in prefill.)");
-  module.def(
-      "merge_states", merge_states, arg("partial_out").none(), arg("partial_lse").none(),
-      nb::kw_only(), arg("out").none(), arg("lse").none() = none, arg("device").none() = none,
-      arg("stream").none() = none,
-      nb::sig("def merge_states(partial_out: " HIP_ATTN_ARRAY ", partial_lse: " HIP_ATTN_ARRAY
-              ", *, out: " HIP_ATTN_ARRAY ", lse: " HIP_ATTN_MAYBE_ARRAY ", " HIP_ATTN_WHERE),
-      R"(Merges attention over parts of the keys into attention over all of them.
+  module.def("merge_states", merge_states, arg("partial_out").none(), arg("partial_lse").none(),
+             nb::kw_only(), arg("out").none(), arg("lse").none() = none,
+             arg("device").none() = none, arg("stream").none() = none,
+             nb::sig("def merge_states(partial_out: " HIP_ATTN_ARRAY
+                     ", partial_lse: " HIP_ATTN_ARRAY ", *, out: " HIP_ATTN_ARRAY
+                     ", lse: " HIP_ATTN_MAYBE_ARRAY ", " HIP_ATTN_WHERE ") -> None"),
+             R"(Merges attention over parts of the keys into attention over all of them.
 
 partial_out: [parts, total_q, Hq, D]. partial_lse: float32 [parts, total_q, Hq], natural log.
 out: [total_q, Hq, D], written. lse: float32 [total_q, Hq], written where given.

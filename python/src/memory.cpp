@@ -30,7 +30,7 @@ Workspace::Workspace(nb::handle size_or_array) {
       throw nb::value_error("a workspace has 0 bytes or more");
     }
     // A call without a workspace is refused, even one that needs no bytes.
-    memory_ = HostMemory(std::max<std::size_t>(nbytes_, 1));
+    memory_ = AlignedMemory(std::max<std::size_t>(nbytes_, 1));
     data_ = memory_.data();
     return;
   }
@@ -51,12 +51,6 @@ void Workspace::require_on(DLDevice device) const {
   if (is_cpu ? type == kDLCPU : type == kDLCUDA && device_.device_id == device.device_id) return;
   raise("InvalidArgument",
         "workspace is on another device than the plan, which is for " + device_text(device));
-}
-
-KvPages::KvPages(nb::handle k, nb::handle v)
-    : k_("pages.k", k, Access::kRead), v_("pages.v", v, Access::kRead) {
-  view_.k = k_.get();
-  view_.v = v_.get();
 }
 
 void KvPages::require_writable() const {
@@ -117,7 +111,7 @@ SelectionCache::SelectionCache(const Plan& plan, std::int64_t num_slots, nb::han
   if (num_slots < 0) throw nb::value_error("num_slots is negative");
   const std::size_t bytes =
       static_cast<std::size_t>(num_slots) * plan.info().selection_cache_slot_bytes;
-  memory_ = HostMemory(std::max<std::size_t>(bytes, 1));
+  memory_ = AlignedMemory(std::max<std::size_t>(bytes, 1));
   std::memset(memory_.data(), 0, bytes);
   shape_[0] = static_cast<std::int64_t>(bytes);
   own_.data = memory_.data();
@@ -146,7 +140,8 @@ differ in strides alone. A contiguous cache is one page per request. The arrays 
 object, and calls see what is written into them later.)")
       .def(nb::init<nb::handle, nb::handle>(), nb::arg("k").none(), nb::arg("v").none(),
            nb::sig("def __init__(self, k: hip_attn._typing.Array, v: hip_attn._typing.Array) -> "
-                   "None"));
+                   "None"))
+      .def_prop_ro("num_pages", &KvPages::num_pages, "Pages of k.");
 
   nb::class_<LandmarkLevel>(module, "LandmarkLevel", R"(The landmarks of chunks of one size.
 

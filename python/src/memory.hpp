@@ -5,16 +5,17 @@
 #include <array>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "handles.hpp"
 
 namespace hip_attn::python {
 
 /// Aligned memory of the host.
-class HostMemory {
+class AlignedMemory {
  public:
-  HostMemory() = default;
-  explicit HostMemory(std::size_t bytes)
+  AlignedMemory() = default;
+  explicit AlignedMemory(std::size_t bytes)
       : data_(static_cast<std::byte*>(::operator new(bytes, kAlignment))) {}
   [[nodiscard]] std::byte* data() const noexcept { return data_.get(); }
 
@@ -37,7 +38,7 @@ class Workspace {
 
  private:
   Array array_;
-  HostMemory memory_;
+  AlignedMemory memory_;
   void* data_ = nullptr;
   std::size_t nbytes_ = 0;
   DLDevice device_ = {kDLCPU, 0};
@@ -45,9 +46,18 @@ class Workspace {
 
 class KvPages {
  public:
-  KvPages(nb::handle k, nb::handle v);
+  KvPages(nb::handle k, nb::handle v)
+      : KvPages(Array("pages.k", k, Access::kRead), Array("pages.v", v, Access::kRead)) {}
+  KvPages(Array k, Array v) : k_(std::move(k)), v_(std::move(v)) {
+    view_.k = k_.get();
+    view_.v = v_.get();
+  }
 
   [[nodiscard]] const HipAttnKvPages& view() const noexcept { return view_; }
+  /// 0 where k has no dimension.
+  [[nodiscard]] std::int64_t num_pages() const noexcept {
+    return view_.k != nullptr && view_.k->ndim > 0 ? view_.k->shape[0] : 0;
+  }
   void require_writable() const;
 
  private:
@@ -105,7 +115,7 @@ class SelectionCache {
 
  private:
   Array array_;
-  HostMemory memory_;
+  AlignedMemory memory_;
   std::int64_t shape_[1] = {0};
   DLTensor own_{};
   HipAttnSelectionCache view_ = zeroed<HipAttnSelectionCache>();

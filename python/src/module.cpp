@@ -36,6 +36,7 @@ NB_MODULE(_core, module) {
   bind_config(module);
   bind_plan(module);
   bind_memory(module);
+  bind_offload(module);
   bind_attention(module);
   bind_kv(module);
   module.def("version", hip_attn_version, "That of the library.");

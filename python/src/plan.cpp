@@ -5,17 +5,12 @@ namespace {
 
 Plan make_plan(bool is_decode, const ConfigObject& config, std::int64_t num_q_heads,
                std::int64_t num_kv_heads, std::int64_t head_dim, std::int64_t max_seq_len,
-               std::int64_t batch, std::int64_t total_q, const std::tuple<int, int>& dtype,
-               const std::tuple<int, int>& cache_dtype, nb::handle device,
-               std::int64_t num_threads) {
-  const auto dtype_of = [](const std::tuple<int, int>& code_and_bits) {
-    return DLDataType{static_cast<std::uint8_t>(std::get<0>(code_and_bits)),
-                      static_cast<std::uint8_t>(std::get<1>(code_and_bits)), 1};
-  };
+               std::int64_t batch, std::int64_t total_q, nb::handle dtype, nb::handle cache_dtype,
+               nb::handle device, std::int64_t num_threads, std::size_t staging_bytes) {
   auto shape = zeroed<HipAttnShape>();
   shape.device = device_of(device);
-  shape.dtype = dtype_of(dtype);
-  shape.cache_dtype = dtype_of(cache_dtype);
+  shape.dtype = dtype_of("dtype", dtype);
+  shape.cache_dtype = dtype_of("cache_dtype", cache_dtype);
   shape.batch = batch;
   shape.total_q = total_q;
   shape.max_seq_len = max_seq_len;
@@ -23,6 +18,7 @@ Plan make_plan(bool is_decode, const ConfigObject& config, std::int64_t num_q_he
   shape.num_kv_heads = num_kv_heads;
   shape.head_dim = head_dim;
   shape.num_threads = num_threads;
+  shape.staging_bytes = staging_bytes;
   HipAttnPlan* plan = nullptr;
   check([&](char* message, std::size_t capacity) {
     const auto function = is_decode ? hip_attn_plan_decode : hip_attn_plan_prefill;
@@ -78,7 +74,8 @@ plan_prefill and plan_decode make it. Any number of threads may use a plan while
   module.def("make_plan", make_plan, nb::arg("is_decode"), nb::arg("config"),
              nb::arg("num_q_heads"), nb::arg("num_kv_heads"), nb::arg("head_dim"),
              nb::arg("max_seq_len"), nb::arg("batch"), nb::arg("total_q"), nb::arg("dtype"),
-             nb::arg("cache_dtype"), nb::arg("device"), nb::arg("num_threads"));
+             nb::arg("cache_dtype"), nb::arg("device"), nb::arg("num_threads"),
+             nb::arg("staging_bytes"));
 }
 
 }  // namespace hip_attn::python

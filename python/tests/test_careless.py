@@ -147,7 +147,7 @@ def test_appends_are_checked(call):
         with pytest.raises(hip_attn.Error) as refused:
             hip_attn.append_kv(**arguments)
         assert refused.value.status == status
-    with pytest.raises(TypeError, match="landmarks, which is None"):
+    with pytest.raises(TypeError, match="landmarks and a store, which are None"):
         hip_attn.append_kv(pages, new, new, slot_mapping=slots, seq_lens=slots)
     with pytest.raises(hip_attn.Error) as refused:
         hip_attn.update_landmarks(None, pages, from_lens=None, to_lens=None)
@@ -278,7 +278,7 @@ def test_other_threads_run_during_a_call():
             turns += 1
             done.wait(0.001)
 
-    thread = threading.Thread(target=count)
+    thread = threading.Thread(target=count, daemon=True)
     thread.start()
     before = turns
     plan = p.plan(DENSE, num_threads=1)

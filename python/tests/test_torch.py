@@ -94,6 +94,36 @@ def test_a_compiled_step_is_the_step():
     assert compiled[0].isfinite().all()
 
 
+def test_partial_states_are_merged_in_a_compiled_function():
+    torch.manual_seed(1)
+    outs, lses = torch.randn(3, 5, 4, 64), torch.randn(3, 5, 4)
+    torch.library.opcheck(torch.ops.hip_attn.merge_states.default, (outs, lses))
+    merged, lse = torch.compile(
+        lambda *states: hip_attn.torch.merge_states(*states), fullgraph=True, backend="aot_eager",
+    )(outs, lses)
+    weights = lses.double().softmax(0)[..., None]
+    torch.testing.assert_close(merged, (outs * weights).sum(0).float())
+    torch.testing.assert_close(lse, lses.logsumexp(0))
+
+
+def test_landmarks_are_updated_in_a_compiled_function():
+    p = problem([1], [500])
+    t = tensors(p)
+    rows = torch.zeros(2, p.k.shape[0], 1, 2, 2, 64)
+    lens = {"from_lens": torch.zeros(1, dtype=torch.int32), "to_lens": t["seq_lens"]}
+    level = hip_attn.LandmarkLevel(16, rows[0], t["block_table"])
+    hip_attn.update_landmarks(
+        hip_attn.Landmarks([level]), p.pages(), block_table=t["block_table"], **lens)
+
+    def update(written, k, v):
+        hip_attn.torch.update_landmarks(
+            [written], [16], k, v, landmark_block_table=t["block_table"],
+            block_table=t["block_table"], **lens)
+
+    torch.compile(update, fullgraph=True, backend="aot_eager")(rows[1], t["k"], t["v"])
+    assert rows[0].any() and torch.equal(rows[0], rows[1])
+
+
 def test_a_cache_of_the_op_is_written():
     p = problem([1], [500])
     t = tensors(p)

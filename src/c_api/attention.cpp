@@ -15,28 +15,12 @@ Status cache_of(const AttentionPlan& plan, const HipAttnSelectionCache* given,
                 std::optional<SelectionCache>& cache) {
   if (given == nullptr) return {};
   const Device device = plan.shape.device;
+  HIP_ATTN_RETURN_IF_ERROR(cache_memory_of({"cache", "cache.data", "cache.slots"}, given,
+                                           plan.selection_cache_slot_bytes, device,
+                                           cache.emplace()));
   HipAttnSelectionCache known;
   HIP_ATTN_RETURN_IF_ERROR(read_struct("cache", given, known));
-  SelectionCache& result = cache.emplace();
-  TensorView<std::byte, 1> data;
-  HIP_ATTN_RETURN_IF_ERROR(view_of("cache.data", known.data, device, data));
-  // Divided, so that no number of slots overflows.
-  const auto slot_bytes = static_cast<std::int64_t>(plan.selection_cache_slot_bytes);
-  if (slot_bytes > 0 && known.num_slots > data.sizes[0] / slot_bytes) {
-    return {StatusCode::kInvalidShape,
-            message("cache.data.sizes[0] is ", data.sizes[0], "; it must be at least num_slots (",
-                    known.num_slots, ") times selection_cache_slot_bytes of the plan (", slot_bytes,
-                    ")")};
-  }
-  if (data.sizes[0] > 1 && data.strides[0] != 1) {
-    return {StatusCode::kInvalidStride,
-            message("cache.data.strides[0] is ", data.strides[0], "; it must be 1")};
-  }
-  result.data = data.data;
-  result.num_slots = known.num_slots;
-  HIP_ATTN_RETURN_IF_ERROR(
-      view_of("cache.refresh_from", known.refresh_from, device, result.refresh_from));
-  return view_of("cache.slots", known.slots, device, result.slots);
+  return view_of("cache.refresh_from", known.refresh_from, device, cache->refresh_from);
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // Arguments of prefill and decode in the C interface as those of C++.
 #pragma once
 
+#include "c_api/stores.hpp"
 #include "c_api/views.hpp"
 #include "hip_attn/attention.hpp"
 #include "hip_attn/c/attention.h"
@@ -46,6 +47,9 @@ Status args_of(const AttentionPlan& plan, const HipAttnAttentionArgs* given,
   HIP_ATTN_RETURN_IF_ERROR(cache_of(plan, known.cache, args.cache));
   if (known.landmarks != nullptr) {
     HIP_ATTN_RETURN_IF_ERROR(landmarks_of(known.landmarks, device, args.landmarks.emplace()));
+  }
+  if (known.store != nullptr) {
+    HIP_ATTN_RETURN_IF_ERROR(store_of("store", known.store, args.store.emplace()));
   }
   return view_of("counters", known.counters, device, args.counters);
 }

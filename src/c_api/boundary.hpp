@@ -38,12 +38,13 @@ HipAttnStatus guarded(MessageBuffer buffer, const Body& body) noexcept {
     return HIP_ATTN_OK;
   } catch (const std::bad_alloc&) {
     copy_message("there is no memory for a handle or a message", buffer);
+    return HIP_ATTN_OUT_OF_MEMORY;
   } catch (const std::exception& error) {
     copy_message(error.what(), buffer);
   } catch (...) {
     copy_message("an unknown C++ exception", buffer);
   }
-  return HIP_ATTN_OUT_OF_MEMORY;
+  return HIP_ATTN_INTERNAL_ERROR;
 }
 
 inline Status null_pointer(Name name, std::string_view what) {

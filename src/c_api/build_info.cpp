@@ -38,6 +38,7 @@ HIP_ATTN_SAME_CODE_(OVERLAP, kOverlap);
 HIP_ATTN_SAME_CODE_(INVALID_ARGUMENT, kInvalidArgument);
 HIP_ATTN_SAME_CODE_(OUT_OF_MEMORY, kOutOfMemory);
 HIP_ATTN_SAME_CODE_(BUDGET_TOO_SMALL, kBudgetTooSmall);
+HIP_ATTN_SAME_CODE_(INTERNAL_ERROR, kInternalError);
 #undef HIP_ATTN_SAME_CODE_
 
 const char* hip_attn_status_name(HipAttnStatus status) {

@@ -13,6 +13,7 @@
 #include "hip_attn/c/hip_attn.h"
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
+#include "hip_attn/offload.hpp"
 #include "hip_attn/threads.hpp"
 
 struct HipAttnConfig {
@@ -27,6 +28,14 @@ struct HipAttnModelConfig {
 
 struct HipAttnPlan {
   hip_attn::AttentionPlan plan;
+};
+
+struct HipAttnHostMemory {
+  hip_attn::HostMemory memory;
+};
+
+struct HipAttnKvStorePlan {
+  hip_attn::KvStorePlan plan;
 };
 
 struct HipAttnThreadTeam {

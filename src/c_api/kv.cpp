@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "c_api/element_types.hpp"
+#include "c_api/stores.hpp"
 #include "c_api/views.hpp"
 #include "hip_attn/merge.hpp"
 
@@ -42,6 +43,20 @@ Status append_landmarks_of(const HipAttnAppendLandmarks* given, Device device,
   return view_of("landmarks.cu_seqlens", known.cu_seqlens, device, upkeep.cu_seqlens);
 }
 
+Status append_store_of(const HipAttnAppendStore* given, Device device, AppendStore& upkeep) {
+  HipAttnAppendStore known;
+  HIP_ATTN_RETURN_IF_ERROR(read_struct("store", given, known));
+  HIP_ATTN_RETURN_IF_ERROR(store_of("store.store", known.store, upkeep.store));
+  HIP_ATTN_RETURN_IF_ERROR(
+      view_of("store.block_table", known.block_table, device, upkeep.block_table));
+  HIP_ATTN_RETURN_IF_ERROR(view_of("store.seq_lens", known.seq_lens, device, upkeep.seq_lens));
+  HIP_ATTN_RETURN_IF_ERROR(
+      view_of("store.cu_seqlens", known.cu_seqlens, device, upkeep.cu_seqlens));
+  if (known.cache == nullptr) return {};
+  return cache_memory_of({"store.cache", "store.cache.data", "store.cache.slots"}, known.cache,
+                         slot_bytes_of(*upkeep.store.plan), device, upkeep.cache.emplace());
+}
+
 template <Element T>
 Status append_kv_args_of(const HipAttnAppendKvArgs& known, Device device, AppendKvArgs<T>& args) {
   HIP_ATTN_RETURN_IF_ERROR(view_of("k", known.k, device, args.k));
@@ -49,8 +64,25 @@ Status append_kv_args_of(const HipAttnAppendKvArgs& known, Device device, Append
   HIP_ATTN_RETURN_IF_ERROR(view_of("slot_mapping", known.slot_mapping, device, args.slot_mapping));
   HIP_ATTN_RETURN_IF_ERROR(
       pages_of({"pages", "pages.k", "pages.v"}, known.pages, device, args.pages));
-  if (known.landmarks == nullptr) return {};
-  return append_landmarks_of(known.landmarks, device, args.landmarks.emplace());
+  if (known.landmarks != nullptr) {
+    HIP_ATTN_RETURN_IF_ERROR(
+        append_landmarks_of(known.landmarks, device, args.landmarks.emplace()));
+  }
+  if (known.store == nullptr) return {};
+  return append_store_of(known.store, device, args.store.emplace());
+}
+
+// Of args whose store is known already.
+template <Element T>
+Status admit_kv_store_args_of(const HipAttnAdmitKvStoreArgs& known, AdmitKvStoreArgs<T>& args) {
+  const KvStorePlan& plan = *args.store.plan;
+  const Device device = plan.shape.device;
+  HIP_ATTN_RETURN_IF_ERROR(
+      pages_of({"pages", "pages.k", "pages.v"}, known.pages, device, args.pages));
+  HIP_ATTN_RETURN_IF_ERROR(view_of("block_table", known.block_table, device, args.block_table));
+  HIP_ATTN_RETURN_IF_ERROR(view_of("seq_lens", known.seq_lens, device, args.seq_lens));
+  return cache_memory_of({"cache", "cache.data", "cache.slots"}, known.cache, slot_bytes_of(plan),
+                         device, args.cache);
 }
 
 template <Element T>
@@ -91,6 +123,22 @@ HipAttnStatus hip_attn_append_kv(DLDevice device, const HipAttnAppendKvArgs* arg
                        HIP_ATTN_RETURN_IF_ERROR(append_kv_args_of(known, on, converted));
                        return append_kv(on, converted, stream);
                      });
+}
+
+HipAttnStatus hip_attn_admit_kv_store(const HipAttnAdmitKvStoreArgs* args, HipAttnStream stream,
+                                      char* message, size_t message_capacity) {
+  return guarded({message, message_capacity}, [&]() -> Status {
+    HipAttnAdmitKvStoreArgs known;
+    HIP_ATTN_RETURN_IF_ERROR(read_struct("args", args, known));
+    KvStore store;
+    HIP_ATTN_RETURN_IF_ERROR(store_of("store", known.store, store));
+    return visit_type(store.plan->shape.type, [&]<Element T>() -> Status {
+      AdmitKvStoreArgs<T> converted;
+      converted.store = store;
+      HIP_ATTN_RETURN_IF_ERROR(admit_kv_store_args_of(known, converted));
+      return admit_kv_store(converted, stream);
+    });
+  });
 }
 
 HipAttnStatus hip_attn_update_landmarks(DLDevice device, const HipAttnUpdateLandmarksArgs* args,

@@ -25,6 +25,7 @@ Status shape_of(const HipAttnShape& given, AttentionShape& shape) {
   using Limits = std::numeric_limits<int>;
   shape.num_threads =
       static_cast<int>(std::clamp<std::int64_t>(given.num_threads, Limits::min(), Limits::max()));
+  shape.staging_bytes = given.staging_bytes;
   return {};
 }
 

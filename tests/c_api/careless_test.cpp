@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -218,6 +220,7 @@ TEST_CASE("C: every function takes null for every pointer") {
   const DLDevice cpu{kDLCPU, 0};
   HipAttnPlan* plan = nullptr;
   HipAttnConfig* config = nullptr;
+  HipAttnKvStorePlan* store_plan = nullptr;
   const HipAttnPlan made{Call(Operator::kDecode).plan};
   HipAttnPlan mutable_plan = made;
   const HipAttnConfig small{small_config(), {}};
@@ -229,6 +232,18 @@ TEST_CASE("C: every function takes null for every pointer") {
   CHECK(hip_attn_append_kv(cpu, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_update_landmarks(cpu, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_merge_states(cpu, nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_host_memory_allocate(cpu, 1, nullptr, m, n) == null);
+  CHECK(hip_attn_host_memory_data(nullptr) == nullptr);
+  CHECK(hip_attn_host_memory_size(nullptr) == 0);
+  CHECK(hip_attn_host_memory_release(nullptr, 1) == 0);
+  CHECK(hip_attn_plan_kv_store(nullptr, nullptr, 0, nullptr, m, n) == null);
+  CHECK(hip_attn_plan_kv_store(nullptr, nullptr, 0, &store_plan, m, n) == null);
+  CHECK(hip_attn_plan_kv_store(&small, nullptr, 0, &store_plan, m, n) == null);
+  CHECK(hip_attn_kv_store_plan_info(nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_clear_kv_store(nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_bind_kv_store(nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_admit_kv_store(nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_read_kv_store_counters(nullptr, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_plan_prefill(nullptr, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_plan_prefill(nullptr, nullptr, &plan, m, n) == null);
   CHECK(hip_attn_plan_decode(&small, nullptr, &plan, m, n) == null);
@@ -261,11 +276,13 @@ TEST_CASE("C: every function takes null for every pointer") {
   CHECK(hip_attn_model_config_note(nullptr, 0) == nullptr);
   CHECK(hip_attn_built_head_dims(nullptr, 9) > 0);
   CHECK(hip_attn_built_dtypes(nullptr, 9) > 0);
-  CHECK((plan == nullptr && config == nullptr && team == nullptr));
+  CHECK((plan == nullptr && config == nullptr && team == nullptr && store_plan == nullptr));
   hip_attn_plan_destroy(nullptr);
   hip_attn_config_destroy(nullptr);
   hip_attn_model_config_destroy(nullptr);
   hip_attn_thread_team_destroy(nullptr);
+  hip_attn_host_memory_destroy(nullptr);
+  hip_attn_kv_store_plan_destroy(nullptr);
 }
 
 TEST_CASE("C: messages fit the caller's buffer and always end") {
@@ -288,6 +305,21 @@ TEST_CASE("C: messages fit the caller's buffer and always end") {
   CHECK(refuse(nullptr, 100) == HIP_ATTN_UNSUPPORTED);
   CHECK(hip_attn_check_device({kDLCPU, 0}, text.data(), 1) == HIP_ATTN_OK);
   CHECK(text[0] == '\0');
+}
+
+TEST_CASE("C: an exception leaves no function, and becomes a status with its words") {
+  std::array<char, 64> text{};
+  const auto guarded = [&](const auto& body) {
+    text.fill('?');
+    return c_api::guarded({text.data(), text.size()}, body);
+  };
+  CHECK(guarded([]() -> Status { throw std::bad_alloc(); }) == HIP_ATTN_OUT_OF_MEMORY);
+  CHECK(std::string(text.data()) == "there is no memory for a handle or a message");
+  CHECK(guarded([]() -> Status { throw std::out_of_range("no such page"); }) ==
+        HIP_ATTN_INTERNAL_ERROR);
+  CHECK(std::string(text.data()) == "no such page");
+  CHECK(guarded([]() -> Status { throw 7; }) == HIP_ATTN_INTERNAL_ERROR);
+  CHECK(std::string(text.data()) == "an unknown C++ exception");
 }
 
 TEST_CASE("C: data operators refuse dtypes and devices that are none") {

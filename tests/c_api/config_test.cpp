@@ -229,6 +229,7 @@ TEST_CASE("C: plans refuse dtypes that are none, or that do not meet") {
                      4,
                      2,
                      least_head_dim(),
+                     0,
                      0};
   HipAttnPlan* plan = nullptr;
   const auto make = [&] {
@@ -263,7 +264,7 @@ TEST_CASE("C: build information and names of codes are those of C++") {
     REQUIRE(c_api::element_type_of("dtype", dtypes[i], type).ok());
     CHECK(type == built_element_types()[i]);
   }
-  for (int code = 0; code <= HIP_ATTN_BUDGET_TOO_SMALL + 1; ++code) {
+  for (int code = 0; code <= HIP_ATTN_INTERNAL_ERROR + 1; ++code) {
     CHECK(hip_attn_status_name(static_cast<HipAttnStatus>(code)) ==
           std::string(to_string(static_cast<StatusCode>(code))));
   }

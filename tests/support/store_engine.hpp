@@ -15,6 +15,7 @@
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "same_bits.hpp"
+#include "through_c.hpp"
 #include "values.hpp"
 
 namespace hip_attn::test {
@@ -33,6 +34,7 @@ struct StoreEngineOptions {
   bool is_prefill = false;        ///< calls are of prefill, without a cache of selections
   bool admits_apart = false;      ///< by admit_kv_store behind every decode, not by append_kv
   std::size_t staging_bytes = 0;  ///< of prefill with a store
+  bool through_c = false;         ///< all calls by the C interface, on no stream
 };
 
 template <Element T>
@@ -89,12 +91,15 @@ class StoreEngine {
       const KvStoreShape store_shape{
           options_.device,  kElementType<T>,   options_.max_requests.value_or(options_.batch),
           options_.max_len, options_.kv_heads, options_.head_dim};
-      require(plan_kv_store(options_.config, store_shape, *options_.budget, store_plan_));
+      require(
+          options_.through_c
+              ? plan_kv_store_through_c(options_.config, store_shape, *options_.budget, store_plan_)
+              : plan_kv_store(options_.config, store_shape, *options_.budget, store_plan_));
       require(HostMemory::allocate(options_.device, poison.size() * sizeof(T), home_));
       std::memcpy(home_.data(), poison.data(), home_.size());
       store_memory_.emplace(options_.device, static_cast<std::int64_t>(store_plan_.memory_bytes),
                             std::byte{0x7f});
-      require(clear_kv_store(store()));
+      require(options_.through_c ? clear_kv_store_through_c(store()) : clear_kv_store(store()));
     } else {
       resident_.emplace(options_.device, poison);
     }
@@ -135,7 +140,8 @@ class StoreEngine {
   }
   [[nodiscard]] KvStoreCounters counters() const {
     KvStoreCounters counters;
-    require(read_kv_store_counters(store(), counters));
+    require(options_.through_c ? read_kv_store_counters_through_c(store(), counters)
+                               : read_kv_store_counters(store(), counters));
     return counters;
   }
 
@@ -143,7 +149,8 @@ class StoreEngine {
   void bind() {
     if (!options_.budget) return;
     write_batch({});
-    require(bind_kv_store({store(), num_blocks_, table(), lengths()}));
+    const BindKvStoreArgs args{store(), num_blocks_, table(), lengths()};
+    require(options_.through_c ? bind_kv_store_through_c(args) : bind_kv_store(args));
   }
 
   /// Appends added[b] tokens to request b, which begin at its length.
@@ -222,7 +229,8 @@ class StoreEngine {
       args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
       if (options_.admits_apart) args.store->cache.reset();
     }
-    require(append_kv<T>(options_.device, args, stream));
+    require(options_.through_c ? append_kv_through_c(options_.device, args)
+                               : append_kv<T>(options_.device, args, stream));
   }
 
   void launch_attend(std::int64_t total, Stream stream) const {
@@ -237,12 +245,14 @@ class StoreEngine {
     if (options_.config.uses_landmarks()) args.landmarks = landmark_view();
     if (options_.budget) args.store = store();
     const Workspace workspace(workspace_->data(), static_cast<std::size_t>(workspace_->size()));
-    require(plan_.op == Operator::kDecode ? run_decode(plan_, args, workspace, stream)
-                                          : run_prefill(plan_, args, workspace, stream));
+    require(options_.through_c              ? run_through_c(plan_.op, plan_, args, workspace)
+            : plan_.op == Operator::kDecode ? run_decode(plan_, args, workspace, stream)
+                                            : run_prefill(plan_, args, workspace, stream));
   }
 
   void launch_admission(Stream stream) const {
-    require(admit_kv_store<T>({store(), pages(), table(), lengths(), cache()}, stream));
+    const AdmitKvStoreArgs<T> args{store(), pages(), table(), lengths(), cache()};
+    require(options_.through_c ? admit_kv_store_through_c(args) : admit_kv_store<T>(args, stream));
   }
 
   /// Of so many rows; nothing behind them may have been touched.

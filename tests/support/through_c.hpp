@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "c_api/handles.hpp"
+#include "c_api/stores.hpp"
 #include "c_api/tensors.hpp"
 #include "catch.hpp"
 #include "hip_attn/c/hip_attn.h"
@@ -67,8 +68,9 @@ class CArguments {
     return keep(HipAttnKvPages{sizeof(HipAttnKvPages), tensor(pages.k), tensor(pages.v)});
   }
   template <typename T>
-  const HipAttnPagedKv* paged_kv(const PagedKv<T>& kv) {
-    return keep(HipAttnPagedKv{sizeof(HipAttnPagedKv), pages(kv.pages), tensor(kv.block_table)});
+  const HipAttnPagedKv* paged_kv(const PagedKv<T>& kv, bool has_store = false) {
+    return keep(HipAttnPagedKv{sizeof(HipAttnPagedKv), home_pages(kv.pages, has_store),
+                               tensor(kv.block_table)});
   }
   template <typename T>
   const HipAttnLandmarks* landmarks(const Landmarks<T>& landmarks) {
@@ -86,21 +88,33 @@ class CArguments {
     return keep(HipAttnSelection{sizeof(HipAttnSelection), tensor(view->blocks),
                                  tensor(view->counts), tensor(view->window_start)});
   }
-  const HipAttnSelectionCache* cache(const AttentionPlan& plan,
+  const HipAttnSelectionCache* cache(std::size_t slot_bytes,
                                      const std::optional<SelectionCache>& cache) {
     if (!cache) return nullptr;
-    const TensorView<std::byte, 1> data(
-        static_cast<std::byte*>(cache->data),
-        {cache->num_slots * static_cast<std::int64_t>(plan.selection_cache_slot_bytes)});
+    const TensorView<std::byte, 1> data(static_cast<std::byte*>(cache->data),
+                                        {cache->num_slots * static_cast<std::int64_t>(slot_bytes)});
     return keep(HipAttnSelectionCache{sizeof(HipAttnSelectionCache), tensor(data), cache->num_slots,
                                       tensor(cache->refresh_from), tensor(cache->slots)});
+  }
+
+  const HipAttnKvStore* store(const KvStore& store) {
+    const HipAttnKvStorePlan* plan = nullptr;
+    const DLTensor* memory = nullptr;
+    if (store.plan != nullptr) {
+      plan = &store_plans_.emplace_back(HipAttnKvStorePlan{*store.plan});
+      memory =
+          tensor(TensorView<std::byte, 1>(static_cast<std::byte*>(store.memory),
+                                          {static_cast<std::int64_t>(store.plan->memory_bytes)}));
+    }
+    return keep(HipAttnKvStore{sizeof(HipAttnKvStore), plan,
+                               store.memory != nullptr ? memory : nullptr, tensor(store.rows)});
   }
 
   template <Element T, StoredFor<T> C>
   HipAttnAttentionArgs attention(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
     return {sizeof(HipAttnAttentionArgs),
             tensor(args.q),
-            paged_kv(args.kv),
+            paged_kv(args.kv, args.store.has_value()),
             tensor(args.seq_lens),
             tensor(args.cu_seqlens_q),
             tensor(args.out),
@@ -109,9 +123,10 @@ class CArguments {
             args.logit_softcap ? keep(*args.logit_softcap) : nullptr,
             selection(args.selection_out),
             selection(args.selection),
-            cache(plan, args.cache),
+            cache(plan.selection_cache_slot_bytes, args.cache),
             args.landmarks ? landmarks(*args.landmarks) : nullptr,
-            tensor(args.counters)};
+            tensor(args.counters),
+            args.store ? store(*args.store) : nullptr};
   }
   template <Element T>
   HipAttnAppendKvArgs append_kv(const AppendKvArgs<T>& args) {
@@ -122,8 +137,30 @@ class CArguments {
           tensor(args.landmarks->block_table), tensor(args.landmarks->seq_lens),
           tensor(args.landmarks->cu_seqlens)});
     }
-    return {sizeof(HipAttnAppendKvArgs), tensor(args.k),    tensor(args.v),
-            tensor(args.slot_mapping),   pages(args.pages), upkeep};
+    const HipAttnAppendStore* hot = nullptr;
+    if (args.store) {
+      const AppendStore& of = *args.store;
+      hot = keep(HipAttnAppendStore{sizeof(HipAttnAppendStore), store(of.store),
+                                    tensor(of.block_table), tensor(of.seq_lens),
+                                    tensor(of.cu_seqlens), cache(slot_bytes(of.store), of.cache)});
+    }
+    return {sizeof(HipAttnAppendKvArgs),
+            tensor(args.k),
+            tensor(args.v),
+            tensor(args.slot_mapping),
+            home_pages(args.pages, args.store.has_value()),
+            upkeep,
+            hot};
+  }
+  template <Element T>
+  HipAttnAdmitKvStoreArgs admit_kv_store(const AdmitKvStoreArgs<T>& args) {
+    return {sizeof(HipAttnAdmitKvStoreArgs), store(args.store),
+            home_pages(args.pages, true),    tensor(args.block_table),
+            tensor(args.seq_lens),           cache(slot_bytes(args.store), args.cache)};
+  }
+  HipAttnBindKvStoreArgs bind_kv_store(const BindKvStoreArgs& args) {
+    return {sizeof(HipAttnBindKvStoreArgs), store(args.store), args.num_home_blocks,
+            tensor(args.block_table), tensor(args.seq_lens)};
   }
   template <Element T>
   HipAttnUpdateLandmarksArgs update_landmarks(const UpdateLandmarksArgs<T>& args) {
@@ -144,6 +181,20 @@ class CArguments {
     std::vector<std::int64_t> strides;
   };
 
+  static std::size_t slot_bytes(const KvStore& store) {
+    return store.plan != nullptr ? c_api::slot_bytes_of(*store.plan) : 0;
+  }
+
+  // Pages in host memory, where they have a store.
+  template <typename T>
+  const HipAttnKvPages* home_pages(const KvPages<T>& given, bool has_store) {
+    const DLDevice device = device_;
+    if (has_store && device.device_type == kDLCUDA) device_.device_type = kDLCUDAHost;
+    const HipAttnKvPages* const result = pages(given);
+    device_ = device;
+    return result;
+  }
+
   // A copy that stays where it is.
   template <typename Value>
   const Value* keep(const Value& value) {
@@ -152,6 +203,7 @@ class CArguments {
 
   DLDevice device_;
   std::deque<Tensor> tensors_;
+  std::deque<HipAttnKvStorePlan> store_plans_;
   std::deque<std::vector<HipAttnLandmarkLevel>> levels_;
   struct alignas(16) Bytes : std::array<std::byte, 64> {};
   std::deque<Bytes> values_;
@@ -179,6 +231,42 @@ Status append_kv_through_c(Device device, const AppendKvArgs<T>& args) {
 }
 
 template <Element T>
+Status admit_kv_store_through_c(const AdmitKvStoreArgs<T>& args) {
+  CArguments arguments(args.store.plan->shape.device);
+  const HipAttnAdmitKvStoreArgs c_args = arguments.admit_kv_store(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_admit_kv_store(&c_args, nullptr, message, capacity);
+  });
+}
+
+inline Status clear_kv_store_through_c(const KvStore& store) {
+  CArguments arguments(store.plan->shape.device);
+  const HipAttnKvStore* const c_store = arguments.store(store);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_clear_kv_store(c_store, nullptr, message, capacity);
+  });
+}
+
+inline Status bind_kv_store_through_c(const BindKvStoreArgs& args) {
+  CArguments arguments(args.store.plan->shape.device);
+  const HipAttnBindKvStoreArgs c_args = arguments.bind_kv_store(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_bind_kv_store(&c_args, nullptr, message, capacity);
+  });
+}
+
+inline Status read_kv_store_counters_through_c(const KvStore& store, KvStoreCounters& counters) {
+  CArguments arguments(store.plan->shape.device);
+  const HipAttnKvStore* const c_store = arguments.store(store);
+  HipAttnKvStoreCounters read{sizeof(HipAttnKvStoreCounters), -1, -1, -1};
+  const Status status = status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_read_kv_store_counters(c_store, &read, nullptr, message, capacity);
+  });
+  if (status.ok()) counters = {read.hits, read.misses, read.evictions};
+  return status;
+}
+
+template <Element T>
 Status update_landmarks_through_c(Device device, const UpdateLandmarksArgs<T>& args) {
   CArguments arguments(device);
   const HipAttnUpdateLandmarksArgs c_args = arguments.update_landmarks(args);
@@ -196,20 +284,40 @@ Status merge_states_through_c(Device device, const MergeStatesArgs<T>& args) {
   });
 }
 
+inline DLDataType dl_dtype(ElementType type) {
+  return type == ElementType::kFloat32   ? c_api::dtype_of<float>()
+         : type == ElementType::kFloat16 ? c_api::dtype_of<float16>()
+                                         : c_api::dtype_of<bfloat16>();
+}
+
+inline Status plan_kv_store_through_c(const HipConfig& config, const KvStoreShape& shape,
+                                      std::size_t budget_bytes, KvStorePlan& plan) {
+  const HipAttnConfig c_config{config, {}};
+  const HipAttnKvStoreShape c_shape{sizeof(HipAttnKvStoreShape),
+                                    dl_device(shape.device),
+                                    dl_dtype(shape.type),
+                                    shape.max_requests,
+                                    shape.max_seq_len,
+                                    shape.num_kv_heads,
+                                    shape.head_dim};
+  HipAttnKvStorePlan* handle = nullptr;
+  const Status status = status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_plan_kv_store(&c_config, &c_shape, budget_bytes, &handle, message, capacity);
+  });
+  if (handle != nullptr) plan = handle->plan;
+  hip_attn_kv_store_plan_destroy(handle);
+  return status;
+}
+
 /// A plan made through C; `config` need not hold.
 inline Status plan_through_c(Operator op, ElementType type, ElementType cache_type,
                              const HipConfig& config, const AttentionShape& shape,
                              AttentionPlan& plan) {
-  const auto dtype = [](ElementType each) {
-    return each == ElementType::kFloat32   ? c_api::dtype_of<float>()
-           : each == ElementType::kFloat16 ? c_api::dtype_of<float16>()
-                                           : c_api::dtype_of<bfloat16>();
-  };
   const HipAttnConfig c_config{config, {}};
   const HipAttnShape c_shape{
-      sizeof(HipAttnShape), dl_device(shape.device), dtype(type),       dtype(cache_type),
+      sizeof(HipAttnShape), dl_device(shape.device), dl_dtype(type),    dl_dtype(cache_type),
       shape.batch,          shape.total_q,           shape.max_seq_len, shape.num_q_heads,
-      shape.num_kv_heads,   shape.head_dim,          shape.num_threads};
+      shape.num_kv_heads,   shape.head_dim,          shape.num_threads, shape.staging_bytes};
   HipAttnPlan* handle = nullptr;
   const auto make = op == Operator::kPrefill ? hip_attn_plan_prefill : hip_attn_plan_decode;
   const Status status = status_of_c([&](char* message, std::size_t capacity) {

@@ -8,6 +8,7 @@
 #include "hip_attn/c/config.h"
 #include "hip_attn/c/export.h"
 #include "hip_attn/c/kv.h"
+#include "hip_attn/c/selection.h"
 #include "hip_attn/c/status.h"
 #include "hip_attn/c/tensor.h"
 
@@ -28,6 +29,9 @@ typedef struct HipAttnShape {
   int64_t num_kv_heads;    ///< Hk
   int64_t head_dim;        ///< D, one that was built
   int64_t num_threads;     ///< CPU: threads of a call, 0 to 4096. 0: as OpenMP would start
+  /// Prefill with a store on CUDA: bytes of the workspace through which blocks come over the link,
+  /// each once in a call. What they do not hold is read where it lies. 0: all is.
+  size_t staging_bytes;
 } HipAttnShape;
 
 /// For as many calls as fit its shape. Any number of threads may use it, while none changes it.
@@ -67,29 +71,10 @@ HIP_ATTN_API HipAttnStatus hip_attn_plan_set_num_threads(HipAttnPlan* plan, int6
 
 HIP_ATTN_API void hip_attn_plan_destroy(HipAttnPlan* plan);
 
-/// The selected blocks of every unit (query block, KV head) of a call: hip_attn::SelectionView.
-/// Decode: row b is request b. Prefill: see hip_attn_selection_row.
-typedef struct HipAttnSelection {
-  size_t struct_size;
-  const DLTensor* blocks;        ///< int32 [rows, Hk, >= max_selected_blocks] ascending
-  const DLTensor* counts;        ///< int32 [rows, Hk] blocks that are selected
-  const DLTensor* window_start;  ///< int32 [rows, Hk] W0
-} HipAttnSelection;
-
 /// The selection row of query block n (0: the block of the request's first row) of request b. 0
 /// where block_q is not above 0.
 HIP_ATTN_API int64_t hip_attn_selection_row(int64_t cu_seqlens_q_b, int64_t b, int64_t n,
                                             int64_t block_q);
-
-/// Decode's memory between steps: hip_attn::SelectionCache. The caller zeroes it once.
-typedef struct HipAttnSelectionCache {
-  size_t struct_size;
-  const DLTensor*
-      data;  ///< uint8 [at least num_slots * selection_cache_slot_bytes], 16-byte aligned
-  int64_t num_slots;
-  const DLTensor* refresh_from;  ///< int32 [B]: the first stage that request b runs again
-  const DLTensor* slots;         ///< int32 [B]: the slot of request b. Absent: slot b
-} HipAttnSelectionCache;
 
 /// Arguments of prefill and decode: hip_attn::AttentionArgs, member for member. T is the dtype of
 /// the plan, C its cache_dtype; int32 and int64 are those of the host.
@@ -108,6 +93,7 @@ typedef struct HipAttnAttentionArgs {
   const HipAttnSelectionCache* cache;     ///< decode only; not together with `selection`
   const HipAttnLandmarks* landmarks;      ///< of C; needed where the config has landmark stages
   const DLTensor* counters;               ///< int64 [num_stages + 2], added to, or absent
+  const HipAttnKvStore* store;            ///< of a cache in host memory; on the CPU only checked
 } HipAttnAttentionArgs;
 
 /// hip_attn::run_prefill and run_decode, whose cost and errors they have, and NULL_POINTER,

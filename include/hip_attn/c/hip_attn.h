@@ -7,5 +7,7 @@
 #include "hip_attn/c/config.h"
 #include "hip_attn/c/kv.h"
 #include "hip_attn/c/model_config.h"
+#include "hip_attn/c/offload.h"
+#include "hip_attn/c/selection.h"
 #include "hip_attn/c/status.h"
 #include "hip_attn/c/tensor.h"

@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "hip_attn/c/export.h"
+#include "hip_attn/c/offload.h"
+#include "hip_attn/c/selection.h"
 #include "hip_attn/c/status.h"
 #include "hip_attn/c/tensor.h"
 
@@ -64,6 +66,17 @@ typedef struct HipAttnAppendLandmarks {
   const DLTensor* cu_seqlens;         ///< int32 [B + 1] ascending from 0 to num_tokens
 } HipAttnAppendLandmarks;
 
+/// A store whose blocks an append keeps hot, and what says which: hip_attn::AppendStore.
+typedef struct HipAttnAppendStore {
+  size_t struct_size;
+  const HipAttnKvStore* store;
+  const DLTensor* block_table;  ///< int32 [B, columns]: home blocks
+  const DLTensor* seq_lens;     ///< int32 [B]: keys of each request, this call's included
+  const DLTensor* cu_seqlens;   ///< int32 [B + 1] ascending from 0 to num_tokens
+  /// That of decode; refresh_from is not looked at. Absent: only sink and window become hot.
+  const HipAttnSelectionCache* cache;
+} HipAttnAppendStore;
+
 typedef struct HipAttnAppendKvArgs {
   size_t struct_size;
   const DLTensor* k;             ///< [num_tokens, Hk, D] new keys
@@ -71,6 +84,9 @@ typedef struct HipAttnAppendKvArgs {
   const DLTensor* slot_mapping;  ///< int64 [num_tokens]: page * page_size + offset; negative: skip
   const HipAttnKvPages* pages;   ///< written
   const HipAttnAppendLandmarks* landmarks;  ///< absent: none are kept
+  /// `pages` are in home's layout then: k and v are [num_blocks, 8, Hk, D] with strides of
+  /// (16 Hk D, D, 16 D, 1) elements, v 8 D elements behind k.
+  const HipAttnAppendStore* store;  ///< absent: none
 } HipAttnAppendKvArgs;
 
 /// hip_attn::append_kv, whose cost and errors it has, and NULL_POINTER, INVALID_ARGUMENT and
@@ -78,6 +94,22 @@ typedef struct HipAttnAppendKvArgs {
 HIP_ATTN_API HipAttnStatus hip_attn_append_kv(DLDevice device, const HipAttnAppendKvArgs* args,
                                               HipAttnStream stream, char* message,
                                               size_t message_capacity);
+
+/// What a store is to make hot, apart from an append: hip_attn::AdmitKvStoreArgs.
+typedef struct HipAttnAdmitKvStoreArgs {
+  size_t struct_size;
+  const HipAttnKvStore* store;
+  const HipAttnKvPages* pages;         ///< in home's layout
+  const DLTensor* block_table;         ///< as in HipAttnAppendStore
+  const DLTensor* seq_lens;            ///< int32 [B]: keys that each request has
+  const HipAttnSelectionCache* cache;  ///< as in HipAttnAppendStore
+} HipAttnAdmitKvStoreArgs;
+
+/// hip_attn::admit_kv_store: what hip_attn_append_kv with a store and a cache does besides writing
+/// rows, for a stream beside that of the model. Errors: those of hip_attn_append_kv.
+HIP_ATTN_API HipAttnStatus hip_attn_admit_kv_store(const HipAttnAdmitKvStoreArgs* args,
+                                                   HipAttnStream stream, char* message,
+                                                   size_t message_capacity);
 
 typedef struct HipAttnUpdateLandmarksArgs {
   size_t struct_size;

@@ -3,8 +3,9 @@
 /// A function that can fail returns a HipAttnStatus, and takes last where its message goes: a
 /// buffer of `message_capacity` bytes, which gets text that ends with a zero, cut where it is too
 /// long, and "" on success. A message names the argument, its value and what is accepted. Null or
-/// no bytes: no message. No C++ exception leaves a function. What a function writes apart from the
-/// message (a handle, values) it writes on success alone.
+/// no bytes: no message. No C++ exception leaves a function: where
+/// memory is missing it returns OUT_OF_MEMORY, and after any other exception INTERNAL_ERROR. What a
+/// function writes apart from the message (a handle, values) it writes on success alone.
 ///
 /// A struct of this interface begins with struct_size, which its user sets to sizeof of it; a later
 /// version appends members. A smaller struct, of an older header, is taken: the members that it
@@ -12,7 +13,8 @@
 /// are zero. So set the whole struct to zero, then struct_size, then what you have.
 ///
 /// A null pointer in a struct is an absent argument. Handles (HipAttnConfig, HipAttnModelConfig,
-/// HipAttnPlan, HipAttnThreadTeam) are made by the library and given back to its destroy functions,
+/// HipAttnPlan, HipAttnThreadTeam, HipAttnHostMemory,
+/// HipAttnKvStorePlan) are made by the library and given back to its destroy functions,
 /// which take null too. What a handle was made of can go before it.
 #pragma once
 
@@ -51,7 +53,8 @@ typedef enum HipAttnStatus {
   HIP_ATTN_INVALID_ARGUMENT = 21,  ///< a tensor of another dtype, device or rank than the argument
                                    ///< takes, a name that is not known, or a bad struct_size
   HIP_ATTN_OUT_OF_MEMORY = 22,     ///< no memory for what the library itself allocates
-  HIP_ATTN_BUDGET_TOO_SMALL = 23   ///< the message says how many bytes are needed
+  HIP_ATTN_BUDGET_TOO_SMALL = 23,  ///< the message says how many bytes are needed
+  HIP_ATTN_INTERNAL_ERROR = 24     ///< a C++ exception, whose words the message carries
 } HipAttnStatus;
 
 /// "InvalidConfig" for HIP_ATTN_INVALID_CONFIG; "Unknown" for what is no code.

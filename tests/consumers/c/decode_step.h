@@ -122,7 +122,7 @@ static HipAttnStatus append(const Engine* engine, const void* new_k, const void*
   const DLTensor k_pages = tensor(engine->k_pages, engine->dtype, 4, pages_shape);
   const DLTensor v_pages = tensor(engine->v_pages, engine->dtype, 4, pages_shape);
   const HipAttnKvPages pages = {sizeof(pages), &k_pages, &v_pages};
-  const HipAttnAppendKvArgs args = {sizeof(args), &k, &v, &slot_mapping, &pages, NULL};
+  const HipAttnAppendKvArgs args = {sizeof(args), &k, &v, &slot_mapping, &pages, NULL, NULL};
   return hip_attn_append_kv(cpu, &args, NULL, message, capacity);
 }
 // [c-append]
