@@ -3,6 +3,7 @@
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/build_info.hpp"
+#include "hip_attn/cells.hpp"
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
 #include "hip_attn/decode.hpp"
