@@ -13,6 +13,7 @@
 #include "hip_attn/offload.hpp"
 #include "hip_attn/prefill.hpp"
 #include "hip_attn/selection.hpp"
+#include "hip_attn/sink_logits.hpp"
 #include "hip_attn/status.hpp"
 #include "hip_attn/threads.hpp"
 #include "hip_attn/types.hpp"

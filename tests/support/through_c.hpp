@@ -136,6 +136,11 @@ class CArguments {
     return {sizeof(HipAttnMergeStatesArgs), tensor(args.partial_out), tensor(args.partial_lse),
             tensor(args.out), tensor(args.lse)};
   }
+  template <Element T>
+  HipAttnAddSinkLogitsArgs add_sink_logits(const AddSinkLogitsArgs<T>& args) {
+    return {sizeof(HipAttnAddSinkLogitsArgs), tensor(args.sink_logits), tensor(args.out),
+            tensor(args.lse)};
+  }
 
  private:
   struct Tensor {
@@ -193,6 +198,15 @@ Status merge_states_through_c(Device device, const MergeStatesArgs<T>& args) {
   const HipAttnMergeStatesArgs c_args = arguments.merge_states(args);
   return status_of_c([&](char* message, std::size_t capacity) {
     return hip_attn_merge_states(dl_device(device), &c_args, nullptr, message, capacity);
+  });
+}
+
+template <Element T>
+Status add_sink_logits_through_c(Device device, const AddSinkLogitsArgs<T>& args) {
+  CArguments arguments(device);
+  const HipAttnAddSinkLogitsArgs c_args = arguments.add_sink_logits(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_add_sink_logits(dl_device(device), &c_args, nullptr, message, capacity);
   });
 }
 
