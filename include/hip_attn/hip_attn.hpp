@@ -7,6 +7,7 @@
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
 #include "hip_attn/decode.hpp"
+#include "hip_attn/index_selection.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/landmarks.hpp"
 #include "hip_attn/merge.hpp"

@@ -210,6 +210,19 @@ Status add_sink_logits_through_c(Device device, const AddSinkLogitsArgs<T>& args
   });
 }
 
+inline Status make_index_selection_through_c(const AttentionPlan& plan,
+                                             const IndexSelectionArgs& args) {
+  CArguments arguments(plan.shape.device);
+  const HipAttnPlan handle{plan};
+  const HipAttnIndexSelectionArgs c_args{
+      sizeof(HipAttnIndexSelectionArgs), arguments.tensor(args.indices),
+      arguments.tensor(args.seq_lens), arguments.tensor(args.cu_seqlens_q),
+      arguments.selection(std::optional(args.selection))};
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_make_index_selection(&handle, &c_args, message, capacity);
+  });
+}
+
 /// A plan made through C; `config` need not hold.
 inline Status plan_through_c(Operator op, ElementType type, ElementType cache_type,
                              const HipConfig& config, const AttentionShape& shape,
