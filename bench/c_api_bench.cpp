@@ -91,7 +91,7 @@ void by_c(benchmark::State& state) {
   HipAttnConfigValues values{sizeof(HipAttnConfigValues), 0, 4, 0, 0, 1, &stage};
   HipAttnPlan* plan = nullptr;
   HipAttnShape shape{sizeof(HipAttnShape), {kDLCPU, 0}, float32, {0, 0, 0},     1, 1,
-                     Step::kKeys,          1,           1,       step.head_dim, 1};
+                     Step::kKeys,          1,           1,       step.head_dim, 1, 0};
   std::array<char, 256> message{};
   if (hip_attn_config_create(&values, &config, message.data(), message.size()) != HIP_ATTN_OK ||
       hip_attn_plan_decode(config, &shape, &plan, message.data(), message.size()) != HIP_ATTN_OK) {

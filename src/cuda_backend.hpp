@@ -5,6 +5,7 @@
 #include "hip_attn/attention.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/merge.hpp"
+#include "hip_attn/sink_logits.hpp"
 #include "hip_attn/status.hpp"
 #include "hip_attn/types.hpp"
 
@@ -33,6 +34,9 @@ Status update_landmarks(Device device, const UpdateLandmarksArgs<T>& args, Strea
 
 template <Element T>
 Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream);
+
+template <Element T>
+Status add_sink_logits(Device device, const AddSinkLogitsArgs<T>& args, Stream stream);
 
 // Complete a plan whose CPU-independent fields are set: schedule, workspace, limits.
 Status plan_prefill(AttentionPlan& plan);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,10 +43,9 @@ void make_kind(const LlamaProblem<T>& problem, const HipConfig& config, LayerKin
 }
 
 template <Element T>
-std::vector<Request> requests_for(const LlamaProblem<T>& problem, const LlamaMask& mask) {
-  std::vector<Request> requests;
-  require_ok(requests_of(problem.ubatch, problem.cache, mask.type, mask.n_swa, requests));
-  return requests;
+void make_requests(const LlamaProblem<T>& problem, const LlamaMask& mask, LayerKind& kind) {
+  require_ok(requests_of(problem.ubatch, problem.cache, mask.type, mask.n_swa, kind.decode.config,
+                         kind.call));
 }
 
 // Attention of the ubatch through the nodes of a graph, kind.call being its requests:
@@ -94,7 +94,7 @@ std::vector<float> queries_of(const ggml_tensor& q) {
 template <Element T>
 void check_ubatch(LlamaProblem<T>& problem, LayerKind& kind, const LlamaMask& mask,
                   const LlamaLogits& logits, int threads) {
-  kind.call = call_of(requests_for(problem, mask));
+  make_requests(problem, mask, kind);
   Layer layer{&kind, logits.scale, logits.softcap, {}};
   check_close(run_graph(problem, problem.q(), layer, logits.sinks, threads),
               problem.attention(mask, logits));
@@ -113,12 +113,12 @@ HIP_ATTN_TYPED_TEST_CASE("docs: llama.cpp's cells, whatever was done to them") {
   std::int64_t steps = 0;
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     LlamaProblem<TestType> problem(unified, least_head_dim(), seed);
-    const auto window = window_of(mask.type, mask.n_swa);
+    const std::int64_t window = window_of(mask.type, mask.n_swa);
     LayerKind kind;
-    make_kind(problem, window ? presets::sliding_window(*window) : presets::dense(), kind);
+    make_kind(problem, window > 0 ? presets::sliding_window(window) : presets::dense(), kind);
     for (int step = 0; step < 12; ++step) {
       CAPTURE(unified, static_cast<int>(mask.type), seed, step);
-      if (step > 2) edit_cells(problem, !window);
+      if (step > 2) edit_cells(problem, window == 0);
       append_tokens(problem, step % 2 == 0 ? 12 : 2);
       LlamaLogits logits{.sinks = step % 3 == 0};
       if (step % 5 < 2) logits.softcap = 2.f;
@@ -149,7 +149,7 @@ HIP_ATTN_TYPED_TEST_CASE("docs: queries and outputs in the order of their tokens
   LayerKind kind;
   make_kind(problem, presets::dense(), kind);
   place_streams(problem);
-  kind.call = call_of(requests_for(problem, {}));
+  make_requests(problem, {}, kind);
   Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
   ggml_tensor q = problem.q();
   const auto rows = rows_in_place(q, kind.call);
@@ -174,7 +174,7 @@ HIP_ATTN_TYPED_TEST_CASE("docs: queries of streams that do not follow one anothe
   LayerKind kind;
   make_kind(problem, presets::dense(), kind);
   place_streams(problem);
-  kind.call = call_of(requests_for(problem, {}));
+  make_requests(problem, {}, kind);
   Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
   ggml_tensor q = problem.q();
   const std::size_t stream = q.nb[3] / sizeof(float);
@@ -190,14 +190,16 @@ HIP_ATTN_TYPED_TEST_CASE("docs: queries of streams that do not follow one anothe
 
 TEST_CASE("docs: requests follow their first tokens") {
   LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
+  LayerKind kind;
   const auto call_after = [&](const std::vector<LlamaToken>& tokens) {
     problem.place(tokens);
-    return call_of(requests_for(problem, {}));
+    make_requests(problem, {}, kind);
+    return kind.call;
   };
   // Sequence 2 generates, 0 begins its prompt.
-  const Call call = call_after({{0, {2}}, {0, {0}}, {1, {0}}, {2, {0}}});
+  const CellRequests call = call_after({{0, {2}}, {0, {0}}, {1, {0}}, {2, {0}}});
   CHECK(call.in_order);
-  CHECK(call.slots == std::vector<std::int32_t>{2, 0});
+  CHECK(call.sequences == std::vector<std::int32_t>{2, 0});
   CHECK_FALSE(call_after({{1, {2}}, {3, {0}}, {2, {2}}}).in_order);
 }
 
@@ -229,13 +231,15 @@ HIP_ATTN_TYPED_TEST_CASE("docs: the tokens of an image share a position") {
 
 TEST_CASE("docs: rows of a sequence are one request where they can be") {
   LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
+  using Rows = std::vector<std::int32_t>;
   const auto rows_of = [&](const LlamaMask& mask) {
-    std::vector<std::size_t> rows;
-    for (const Request& request : requests_for(problem, mask))
-      rows.push_back(request.tokens.size());
+    LayerKind kind;
+    make_requests(problem, mask, kind);
+    Rows rows(kind.call.seq_lens.size());
+    const auto& starts = kind.call.cu_seqlens_q;
+    std::transform(starts.begin() + 1, starts.end(), starts.begin(), rows.begin(), std::minus<>());
     return rows;
   };
-  using Rows = std::vector<std::size_t>;
   const auto append = [&](llama_pos first, llama_pos end) {
     std::vector<LlamaToken> tokens;
     for (llama_pos pos = first; pos < end; ++pos) {
@@ -261,11 +265,10 @@ TEST_CASE("docs: rows of a sequence are one request where they can be") {
 TEST_CASE("docs: two keys at one position of a window are refused") {
   LlamaProblem<AnyElement> problem(true, least_head_dim(), 5);
   problem.place({{0, {0}}, {1, {0}}, {1, {0}}, {2, {0}}});
-  std::vector<Request> requests;
-  const Status status =
-      requests_of(problem.ubatch, problem.cache, LLAMA_SWA_TYPE_STANDARD, 2, requests);
-  CHECK(status.code() == StatusCode::kUnsupported);
   LayerKind kind;
+  const Status status = requests_of(problem.ubatch, problem.cache, LLAMA_SWA_TYPE_STANDARD, 2,
+                                    kind.decode.config, kind.call);
+  CHECK(status.code() == StatusCode::kUnsupported);
   make_kind(problem, presets::dense(), kind);
   check_ubatch<AnyElement>(problem, kind, {}, {}, 1);
 }
@@ -282,27 +285,27 @@ const HipConfig kSparse{.sink = 8,
 template <Element T>
 std::vector<float> attend_contiguous(LlamaProblem<T>& problem, LayerKind& kind,
                                      const std::vector<float>& rows) {
-  const Call& call = kind.call;
+  const CellRequests& call = kind.call;
   const auto requests = std::ssize(call.seq_lens);
   const ggml_tensor k_tensor = problem.k();
   const ggml_tensor v_tensor = problem.v();
   const std::int64_t row = LlamaProblem<T>::kKvHeads * problem.head_dim();
-  std::vector<T> k(requests * call.max_len * row);
+  std::vector<T> k(requests * call.max_seq_len * row);
   std::vector<T> v(k.size());
   for (std::int64_t b = 0; b < requests; ++b) {
     for (std::int64_t i = 0; i < call.seq_lens[b]; ++i) {
-      const std::int64_t to = (b * call.max_len + i) * row;
-      const std::int64_t from = call.block_table[b * call.max_len + i] * row;
+      const std::int64_t to = (b * call.max_seq_len + i) * row;
+      const std::int64_t from = call.block_table[b * call.max_seq_len + i] * row;
       std::copy_n(static_cast<const T*>(k_tensor.data) + from, row, &k[to]);
       std::copy_n(static_cast<const T*>(v_tensor.data) + from, row, &v[to]);
     }
   }
   std::vector<float> out(rows.size());
-  const std::array<std::int64_t, 3> sizes{std::ssize(call.tokens), LlamaProblem<T>::kQueryHeads,
+  const std::array<std::int64_t, 3> sizes{std::ssize(call.rows), LlamaProblem<T>::kQueryHeads,
                                           problem.head_dim()};
   AttentionArgs<float, T> args;
   args.q = {rows.data(), sizes};
-  args.kv = contiguous_kv(k.data(), v.data(), requests, call.max_len, LlamaProblem<T>::kKvHeads,
+  args.kv = contiguous_kv(k.data(), v.data(), requests, call.max_seq_len, LlamaProblem<T>::kKvHeads,
                           problem.head_dim());
   args.seq_lens = {call.seq_lens.data(), {requests}};
   args.cu_seqlens_q = {call.cu_seqlens_q.data(), {requests + 1}};
@@ -333,12 +336,12 @@ HIP_ATTN_TYPED_TEST_CASE("docs: a search over cells finds what it finds in a con
       }
     }
     problem.place(tokens);
-    kind.call = call_of(requests_for(problem, {}));
+    make_requests(problem, {}, kind);
     Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
     const std::vector<float> queries = queries_of(problem.q());
     const std::int64_t row = LlamaProblem<TestType>::kQueryHeads * problem.head_dim();
     std::vector<float> rows_of_call;
-    for (const std::int32_t token : kind.call.tokens) {
+    for (const std::int32_t token : kind.call.rows) {
       rows_of_call.insert(rows_of_call.end(), queries.begin() + token * row,
                           queries.begin() + (token + 1) * row);
     }
@@ -348,7 +351,7 @@ HIP_ATTN_TYPED_TEST_CASE("docs: a search over cells finds what it finds in a con
     std::size_t different = 0;
     for (std::int64_t r = 0; r < std::ssize(tokens); ++r) {
       for (std::int64_t i = 0; i < row; ++i) {
-        different += out[kind.call.tokens[r] * row + i] != expected[r * row + i];
+        different += out[kind.call.rows[r] * row + i] != expected[r * row + i];
       }
     }
     CHECK(different == 0);
@@ -364,14 +367,11 @@ TEST_CASE("docs: selections are reused until the cells are edited") {
   make_kind(problem, kSparse, kind);
   Layer layer{&kind, LlamaLogits{}.scale, 0.f, {}};
   layer.selections.resize(kMaxSequences * kind.decode.selection_cache_slot_bytes);
-  DecodeSteps steps;
   const auto run = [&](llama_pos first, llama_pos end) {
     std::vector<LlamaToken> tokens;
     for (llama_pos pos = first; pos < end; ++pos) tokens.push_back({pos, {3}});
     problem.place(tokens);
-    const std::vector<Request> requests = requests_for(problem, {});
-    kind.call = call_of(requests);
-    steps.advance(kSparse, requests, kind.call);
+    make_requests(problem, {}, kind);
     run_graph(problem, problem.q(), layer, false, 1);
     return kind.call.refresh_from.at(0);
   };
@@ -388,42 +388,8 @@ TEST_CASE("docs: selections are reused until the cells are edited") {
   run(70, 82);  // a prompt
   CHECK(run(82, 83) == 0);
   CHECK(run(83, 84) == 2);
-  steps.forget(3);
+  kind.call.steps.erase(3);
   CHECK(run(84, 85) == 0);
-}
-
-HIP_ATTN_TYPED_TEST_CASE("docs: a sink logit is a part without a value") {
-  using T = TestType;
-  const std::int64_t rows = 2;
-  const std::int64_t heads = 3;
-  const std::int64_t head_dim = least_head_dim();
-  const std::int64_t elements = rows * heads * head_dim;
-  const std::vector<float> sinks{-4.f, 0.5f, 200.f};
-  const std::vector<float> lse{1.f, 2.f, -3.f, 40.f, -200.f, 0.25f};
-  std::vector<T> attended(elements);
-  for (std::int64_t i = 0; i < elements; ++i) attended[i] = from_float<T>(gaussian(mix(1, i)));
-
-  std::vector<T> partial_out(2 * elements, from_float<T>(0.f));
-  std::ranges::copy(attended, partial_out.begin());
-  std::vector<float> partial_lse = lse;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    partial_lse.insert(partial_lse.end(), sinks.begin(), sinks.end());
-  }
-  std::vector<T> out(elements);
-  MergeStatesArgs<T> merge;
-  merge.partial_out = {partial_out.data(), {2, rows, heads, head_dim}};
-  merge.partial_lse = {partial_lse.data(), {2, rows, heads}};
-  merge.out = {out.data(), {rows, heads, head_dim}};
-  require_ok(merge_states(kCpu, merge));
-  std::vector<float> merged;
-  std::vector<double> weighted;
-  for (std::int64_t i = 0; i < elements; ++i) {
-    const std::int64_t head = i / head_dim % heads;
-    merged.push_back(to_float(out[i]));
-    weighted.push_back(weight_beside_sink(sinks[head], lse[i / head_dim]) * to_float(attended[i]));
-  }
-  const double rounding = std::same_as<T, float> ? 0 : std::same_as<T, float16> ? 0x1p-11 : 0x1p-8;
-  check_close(merged, weighted, rounding);
 }
 
 TEST_CASE("docs: what falls back to ggml") {

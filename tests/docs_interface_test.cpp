@@ -268,6 +268,81 @@ TEST_CASE_METHOD(DocsLayer, "docs: a selection comes out and goes back in") {
   CHECK(reads[0] + reads[1] == 0);
 }
 
+TEST_CASE_METHOD(DocsLayer, "docs: the indices of a trained indexer") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({5, 3});
+  const std::int64_t top_k = 4;
+  std::vector<std::int32_t> indices;
+  for (std::int64_t row = 0; row < total_q; ++row) {
+    for (const std::int32_t block : {5, -1, 0, 5}) indices.push_back(block);
+  }
+  // [index-config]
+  const HipConfig by_index{
+      .window = 1, .block_q = 1, .stages = {{.chunk_size = 64, .keep = 64 * top_k}}};
+  // [index-config]
+  const AttentionPlan plan = make_plan(Operator::kPrefill, by_index);
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  const auto call = [&]() -> Status {
+    // [index-selection]
+    const std::int64_t rows = plan.selection_rows;
+    std::vector<std::int32_t> blocks(rows * num_kv_heads * top_k);
+    std::vector<std::int32_t> counts(rows * num_kv_heads);
+    std::vector<std::int32_t> window_start(rows * num_kv_heads);
+    IndexSelectionArgs index_args;
+    index_args.indices = {indices.data(), {total_q, 1, top_k}};  // for all KV heads
+    index_args.seq_lens = args.seq_lens;
+    index_args.cu_seqlens_q = args.cu_seqlens_q;
+    index_args.selection = {{blocks.data(), {rows, num_kv_heads, top_k}},
+                            {counts.data(), {rows, num_kv_heads}},
+                            {window_start.data(), {rows, num_kv_heads}}};
+    Status status = make_index_selection(plan, index_args);
+    if (!status.ok()) return status;
+    args.selection = index_args.selection;
+    return run_prefill(plan, args, workspace);
+    // [index-selection]
+  };
+  require_ok(call());
+  // Keys 0 to 63 and 320 to 383, and nothing else.
+  for (std::int64_t key = 0; key < capacity; ++key) {
+    if (key < 64 || (key >= 320 && key < 384)) continue;
+    for (std::int64_t b = 0; b < batch; ++b) {
+      std::fill_n(&k[(b * capacity + key) * kv_row], kv_row, from_float<bfloat16>(test::kNaN));
+      std::fill_n(&v[(b * capacity + key) * kv_row], kv_row, from_float<bfloat16>(test::kNaN));
+    }
+  }
+  const std::vector<std::uint16_t> before = bits_of(out);
+  require_ok(call());
+  CHECK(bits_of(out) == before);
+  CHECK(std::ranges::none_of(out, [](bfloat16 x) { return std::isnan(to_float(x)); }));
+}
+
+TEST_CASE_METHOD(DocsLayer, "docs: sink logits") {
+  HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
+  take_rows({1, 1});
+  const AttentionPlan plan = make_plan(Operator::kDecode, presets::dense());
+  std::vector<std::byte> workspace(plan.workspace_bytes);
+  AttentionArgs<bfloat16> args = make_args();
+  const std::vector<float> sink_logits{0.f, -100.f, 100.f, 1.f};
+  std::vector<float> lse(total_q * num_q_heads);
+  const auto call = [&]() -> Status {
+    // [sinks]
+    args.lse = TensorView<float, 2>(lse.data(), {total_q, num_q_heads});
+    Status status = run_decode(plan, args, workspace);
+    if (!status.ok()) return status;
+    return add_sink_logits<bfloat16>(kCpu,
+                                     {{sink_logits.data(), {num_q_heads}}, args.out, *args.lse});
+    // [sinks]
+  };
+  require_ok(call());
+  const std::vector<std::uint16_t> without = expected(Operator::kDecode, presets::dense());
+  for (std::int64_t i = 0; i < head_dim; ++i) {
+    CHECK(std::abs(to_float(out[i])) <= std::abs(to_float(bfloat16{without[i]})));
+    CHECK(out[head_dim + i].bits == without[head_dim + i]);
+    CHECK(std::abs(to_float(out[2 * head_dim + i])) < 1e-30f);
+  }
+}
+
 TEST_CASE_METHOD(DocsLayer, "docs: shards of a sequence merge into the whole") {
   HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
   seq_lens[1] = 640;

@@ -7,6 +7,7 @@
 #include "c_api/handles.hpp"
 #include "hip_attn/checks/config.hpp"
 #include "hip_attn/decode.hpp"
+#include "hip_attn/index_selection.hpp"
 #include "hip_attn/prefill.hpp"
 
 namespace hip_attn::c_api {
@@ -62,6 +63,29 @@ HipAttnStatus hip_attn_decode(const HipAttnPlan* plan, const HipAttnAttentionArg
                               char* message, size_t message_capacity) {
   return run_attention(plan, args, {message, message_capacity}, [&](const auto& known) {
     return run_decode(plan->plan, known, workspace_of(workspace, workspace_bytes), stream);
+  });
+}
+
+HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
+                                            const HipAttnIndexSelectionArgs* args, char* message,
+                                            size_t message_capacity) {
+  return guarded({message, message_capacity}, [&]() -> Status {
+    HIP_ATTN_RETURN_IF_ERROR(check_given("plan", plan, "a plan"));
+    const Device device = plan->plan.shape.device;
+    HipAttnIndexSelectionArgs given;
+    HIP_ATTN_RETURN_IF_ERROR(read_struct("args", args, given));
+    IndexSelectionArgs known;
+    HIP_ATTN_RETURN_IF_ERROR(view_of("indices", given.indices, device, known.indices));
+    HIP_ATTN_RETURN_IF_ERROR(view_of("seq_lens", given.seq_lens, device, known.seq_lens));
+    HIP_ATTN_RETURN_IF_ERROR(
+        view_of("cu_seqlens_q", given.cu_seqlens_q, device, known.cu_seqlens_q));
+    HIP_ATTN_RETURN_IF_ERROR(check_given("selection", given.selection, "a struct"));
+    std::optional<BlockSelection> selection;
+    HIP_ATTN_RETURN_IF_ERROR(selection_of(
+        {"selection", "selection.blocks", "selection.counts", "selection.window_start"},
+        given.selection, device, selection));
+    known.selection = *selection;
+    return make_index_selection(plan->plan, known);
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "c_api/boundary.hpp"
 #include "hip_attn/attention.hpp"
 #include "hip_attn/c/hip_attn.h"
+#include "hip_attn/cells.hpp"
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
 #include "hip_attn/offload.hpp"
@@ -36,6 +38,12 @@ struct HipAttnHostMemory {
 
 struct HipAttnKvStorePlan {
   hip_attn::KvStorePlan plan;
+};
+
+struct HipAttnCells {
+  hip_attn::CellRequests requests;
+  std::array<std::int64_t, 4> sizes;
+  std::array<DLTensor, 6> tensors;
 };
 
 struct HipAttnThreadTeam {

@@ -1,4 +1,4 @@
-// append_kv, update_landmarks and merge_states of the C interface.
+// append_kv, update_landmarks, merge_states and add_sink_logits of the C interface.
 #include "hip_attn/kv.hpp"
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include "c_api/stores.hpp"
 #include "c_api/views.hpp"
 #include "hip_attn/merge.hpp"
+#include "hip_attn/sink_logits.hpp"
 
 namespace hip_attn::c_api {
 namespace {
@@ -105,6 +106,14 @@ Status merge_states_args_of(const HipAttnMergeStatesArgs& known, Device device,
   return view_of("lse", known.lse, device, args.lse);
 }
 
+template <Element T>
+Status sink_logits_args_of(const HipAttnAddSinkLogitsArgs& known, Device device,
+                           AddSinkLogitsArgs<T>& args) {
+  HIP_ATTN_RETURN_IF_ERROR(view_of("sink_logits", known.sink_logits, device, args.sink_logits));
+  HIP_ATTN_RETURN_IF_ERROR(view_of("out", known.out, device, args.out));
+  return view_of("lse", known.lse, device, args.lse);
+}
+
 }  // namespace
 }  // namespace hip_attn::c_api
 
@@ -172,5 +181,21 @@ HipAttnStatus hip_attn_merge_states(DLDevice device, const HipAttnMergeStatesArg
                        MergeStatesArgs<T> converted;
                        HIP_ATTN_RETURN_IF_ERROR(merge_states_args_of(known, on, converted));
                        return merge_states(on, converted, stream);
+                     });
+}
+
+HipAttnStatus hip_attn_add_sink_logits(DLDevice device, const HipAttnAddSinkLogitsArgs* args,
+                                       HipAttnStream stream, char* message,
+                                       size_t message_capacity) {
+  const auto leading = [](const HipAttnAddSinkLogitsArgs& known,
+                          const DLTensor*& tensor) -> Status {
+    tensor = known.out;
+    return {};
+  };
+  return run_on_data(device, args, "out", leading, {message, message_capacity},
+                     [&]<Element T>(const HipAttnAddSinkLogitsArgs& known, Device on) -> Status {
+                       AddSinkLogitsArgs<T> converted;
+                       HIP_ATTN_RETURN_IF_ERROR(sink_logits_args_of(known, on, converted));
+                       return add_sink_logits(on, converted, stream);
                      });
 }

@@ -447,6 +447,38 @@ TEST_CASE("merge_states refuses bad arguments by name") {
         [](auto& a) { a.partial_out.sizes[3] = a.out.sizes[2] = 16; });
 }
 
+TEST_CASE("add_sink_logits refuses bad arguments by name") {
+  const std::int64_t d = least_head_dim();
+  const auto check = [&](StatusCode code, const Mentions& mentions,
+                         const std::function<void(AddSinkLogitsArgs<T>&)>& spoil) {
+    const DeviceBuffer<float> sink_logits(kCpu, 3, 0.f);
+    const DeviceBuffer<T> out(kCpu, 3 * d, from_float<T>(1.f));
+    const DeviceBuffer<float> lse(kCpu, 3, 0.f);
+    AddSinkLogitsArgs<T> args;
+    args.sink_logits = {sink_logits.data(), {3}};
+    args.out = {out.data(), {1, 3, d}};
+    args.lse = {lse.data(), {1, 3}};
+    spoil(args);
+    check_refused(
+        same_through_c(add_sink_logits<T>(kCpu, args), add_sink_logits_through_c(kCpu, args)), code,
+        mentions);
+  };
+  check(StatusCode::kNullPointer, {"sink_logits"}, [](auto& a) { a.sink_logits.data = nullptr; });
+  check(StatusCode::kNullPointer, {"out.data"}, [](auto& a) { a.out.data = nullptr; });
+  check(StatusCode::kNullPointer, {"lse.data"}, [](auto& a) { a.lse.data = nullptr; });
+  check(StatusCode::kMisalignedPointer, {"out.strides[1]"}, [](auto& a) { ++a.out.strides[1]; });
+  check(StatusCode::kInvalidStride, {"out.strides[2]", "0"}, [](auto& a) { a.out.strides[2] = 0; });
+  check(StatusCode::kInvalidShape, {"sink_logits.sizes[0]", "2"},
+        [](auto& a) { a.sink_logits.sizes[0] = 2; });
+  check(StatusCode::kInvalidShape, {"lse.sizes[0]", "0"}, [](auto& a) { a.lse.sizes[0] = 0; });
+  check(StatusCode::kInvalidShape, {"lse.sizes[1]", "2"}, [](auto& a) { a.lse.sizes[1] = 2; });
+  check(StatusCode::kUnsupported, {"head_dim", "16"}, [](auto& a) { a.out.sizes[2] = 16; });
+  check(StatusCode::kOverlap, {"out", "with lse"},
+        [](auto& a) { a.lse.data = reinterpret_cast<float*>(a.out.data); });
+  check(StatusCode::kOverlap, {"lse", "with sink_logits"},
+        [](auto& a) { a.sink_logits.data = a.lse.data; });
+}
+
 TEST_CASE("a device that is not here is refused by every operator") {
   const Device device = GENERATE(cuda_device(4711), Device{static_cast<DeviceType>(5), 0});
   const bool known = device.type == DeviceType::kCuda && built_with_cuda();
@@ -465,6 +497,7 @@ TEST_CASE("a device that is not here is refused by every operator") {
 
   const DeviceBuffer<T> values(kCpu, 4 * least_head_dim(), from_float<T>(0.f));
   const DeviceBuffer<float> lse(kCpu, 1, 0.f);
+  float sink_lse = 0.f;
   const DeviceBuffer<std::int64_t> slots(kCpu, 1, 0);
   AppendKvArgs<T> append;
   append.k = append.v = {values.data(), {1, 1, least_head_dim()}};
@@ -477,6 +510,11 @@ TEST_CASE("a device that is not here is refused by every operator") {
   merge.partial_lse = {lse.data(), {1, 1, 1}};
   merge.out = {values.data() + least_head_dim(), {1, 1, least_head_dim()}};
   check(merge_states<T>(device, merge));
+  AddSinkLogitsArgs<T> sinks;
+  sinks.sink_logits = {lse.data(), {1}};
+  sinks.out = merge.out;
+  sinks.lse = {&sink_lse, {1, 1}};
+  check(add_sink_logits<T>(device, sinks));
 }
 
 }  // namespace

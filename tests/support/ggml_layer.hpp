@@ -60,7 +60,7 @@ struct LayerKind {
   std::vector<std::unique_ptr<ThreadTeam>> teams;  // of 1, 2, ... threads
   std::vector<float> out;                          // [rows, Hq, D], of rows out of order
   std::vector<float> lse;                          // [rows, Hq], of layers with sink logits
-  Call call;                                       // of the ubatch, set before its graph runs
+  CellRequests call;                               // of the ubatch, set before its graph runs
   Status status;                                   // what a graph's first error was
 };
 
@@ -105,7 +105,7 @@ TensorView<const T, 4> cells_of(const ggml_tensor& t) {
 // [ggml-queries]
 /// The rows of the call, float [rows, Hq, D], where the queries stand in their order already.
 inline std::optional<TensorView<const float, 3>> rows_in_place(const ggml_tensor& q,
-                                                               const Call& call) {
+                                                               const CellRequests& call) {
   const bool one_stride = q.ne[3] == 1 || q.nb[3] == q.ne[1] * q.nb[1];
   if (!call.in_order || !one_stride) return std::nullopt;
   const auto elements = [](std::size_t bytes) {
@@ -120,10 +120,10 @@ inline std::optional<TensorView<const float, 3>> rows_in_place(const ggml_tensor
 /// src[0]: the queries, float [D, tokens of a stream, Hq, streams].
 inline void gather_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const ggml_tensor& q = *dst->src[0];
-  const Call& call = static_cast<Layer*>(userdata)->kind->call;
+  const CellRequests& call = static_cast<Layer*>(userdata)->kind->call;
   if (rows_in_place(q, call)) return;
-  for (std::int64_t row = ith; row < std::ssize(call.tokens); row += nth) {
-    const std::int64_t token = call.tokens[row];
+  for (std::int64_t row = ith; row < std::ssize(call.rows); row += nth) {
+    const std::int64_t token = call.rows[row];
     const char* from =
         static_cast<const char*>(q.data) + token % q.ne[1] * q.nb[1] + token / q.ne[1] * q.nb[3];
     for (std::int64_t head = 0; head < q.ne[2]; ++head) {
@@ -134,30 +134,28 @@ inline void gather_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
 }
 // [ggml-queries]
 
-// [ggml-sink]
-/// What a sink logit leaves of a row that attended without it.
-inline float weight_beside_sink(float sink, float lse) {
-  return 1.f / (1.f + std::exp(sink - lse));
-}
-// [ggml-sink]
-
 // [ggml-outputs]
-/// A part of the rows to their tokens: dst, float [D, Hq, tokens]. sinks: none, or logits [Hq].
-inline void finish_rows(const LayerKind& kind, const TensorView<float, 3>& out, const float* sinks,
-                        ggml_tensor& dst, int part, int parts) {
-  if (kind.call.in_order && !sinks) return;  // dst is out
+/// A part of the rows: sink logits, [Hq] where the model has them, are counted in, and rows out of
+/// order go to their tokens in dst, float [D, Hq, tokens].
+inline Status finish_rows(LayerKind& kind, const TensorView<float, 3>& out, const float* sinks,
+                          ggml_tensor& dst, int part, int parts) {
   const auto [rows, heads, head_dim] = out.sizes;
-  for (std::int64_t row = part; row < rows; row += parts) {
-    for (std::int64_t head = 0; head < heads; ++head) {
-      const float weight =
-          sinks ? weight_beside_sink(sinks[head], kind.lse[row * heads + head]) : 1.f;
-      const float* from = &out(row, head, 0);
-      std::transform(
-          from, from + head_dim,
-          static_cast<float*>(dst.data) + (kind.call.tokens[row] * heads + head) * head_dim,
-          [weight](float x) { return weight * x; });
-    }
+  const std::int64_t first = rows * part / parts;
+  const std::int64_t end = rows * (part + 1) / parts;
+  Status status;
+  if (sinks) {
+    AddSinkLogitsArgs<float> args;
+    args.sink_logits = {sinks, {heads}};
+    args.out = {out.data + first * heads * head_dim, {end - first, heads, head_dim}};
+    args.lse = {kind.lse.data() + first * heads, {end - first, heads}};
+    status = add_sink_logits(kCpu, args);
   }
+  if (kind.call.in_order) return status;  // dst is out
+  for (std::int64_t row = first; row < end; ++row) {
+    std::copy_n(out.data + row * heads * head_dim, heads * head_dim,
+                static_cast<float*>(dst.data) + kind.call.rows[row] * heads * head_dim);
+  }
+  return status;
 }
 // [ggml-outputs]
 
@@ -167,7 +165,7 @@ template <Element T>
 void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
   Layer& layer = *static_cast<Layer*>(userdata);
   LayerKind& kind = *layer.kind;
-  const Call& call = kind.call;
+  const CellRequests& call = kind.call;
   const int parts = std::min(nth, static_cast<int>(kind.teams.size()));
   if (ith >= parts) return;  // more threads than the plan was made for
   const std::array<std::int64_t, 3> rows{dst->ne[2], dst->ne[1], dst->ne[0]};
@@ -178,7 +176,7 @@ void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
                .value_or(TensorView<const float, 3>{static_cast<float*>(dst->src[0]->data), rows});
   args.kv.pages = {cells_of<T>(*dst->src[2]), cells_of<T>(*dst->src[3])};
   args.kv.block_table =
-      TensorView<const std::int32_t, 2>(call.block_table.data(), {requests, call.max_len});
+      TensorView<const std::int32_t, 2>(call.block_table.data(), {requests, call.max_seq_len});
   args.seq_lens = {call.seq_lens.data(), {requests}};
   args.cu_seqlens_q = {call.cu_seqlens_q.data(), {requests + 1}};
   args.out = {call.in_order ? static_cast<float*>(dst->data) : kind.out.data(), rows};
@@ -190,14 +188,14 @@ void attend_op(ggml_tensor* dst, int ith, int nth, void* userdata) {
     cache.data = layer.selections.data();
     cache.num_slots = std::ssize(layer.selections) /
                       static_cast<std::int64_t>(kind.decode.selection_cache_slot_bytes);
-    cache.slots = TensorView<const std::int32_t, 1>(call.slots.data(), {requests});
+    cache.slots = TensorView<const std::int32_t, 1>(call.sequences.data(), {requests});
     cache.refresh_from = {call.refresh_from.data(), {requests}};
   }
   ThreadTeam& team = *kind.teams[parts - 1];
-  const Status status = call.decode ? run_decode(kind.decode, args, kind.workspace, team, ith)
-                                    : run_prefill(kind.prefill, args, kind.workspace, team, ith);
+  Status status = call.decode ? run_decode(kind.decode, args, kind.workspace, team, ith)
+                              : run_prefill(kind.prefill, args, kind.workspace, team, ith);
+  if (status.ok()) status = finish_rows(kind, args.out, sinks, *dst, ith, parts);
   if (ith == 0 && kind.status.ok()) kind.status = status;
-  finish_rows(kind, args.out, sinks, *dst, ith, parts);
 }
 // [ggml-attend]
 

@@ -173,6 +173,11 @@ class CArguments {
     return {sizeof(HipAttnMergeStatesArgs), tensor(args.partial_out), tensor(args.partial_lse),
             tensor(args.out), tensor(args.lse)};
   }
+  template <Element T>
+  HipAttnAddSinkLogitsArgs add_sink_logits(const AddSinkLogitsArgs<T>& args) {
+    return {sizeof(HipAttnAddSinkLogitsArgs), tensor(args.sink_logits), tensor(args.out),
+            tensor(args.lse)};
+  }
 
  private:
   struct Tensor {
@@ -307,6 +312,28 @@ inline Status plan_kv_store_through_c(const HipConfig& config, const KvStoreShap
   if (handle != nullptr) plan = handle->plan;
   hip_attn_kv_store_plan_destroy(handle);
   return status;
+}
+
+template <Element T>
+Status add_sink_logits_through_c(Device device, const AddSinkLogitsArgs<T>& args) {
+  CArguments arguments(device);
+  const HipAttnAddSinkLogitsArgs c_args = arguments.add_sink_logits(args);
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_add_sink_logits(dl_device(device), &c_args, nullptr, message, capacity);
+  });
+}
+
+inline Status make_index_selection_through_c(const AttentionPlan& plan,
+                                             const IndexSelectionArgs& args) {
+  CArguments arguments(plan.shape.device);
+  const HipAttnPlan handle{plan};
+  const HipAttnIndexSelectionArgs c_args{
+      sizeof(HipAttnIndexSelectionArgs), arguments.tensor(args.indices),
+      arguments.tensor(args.seq_lens), arguments.tensor(args.cu_seqlens_q),
+      arguments.selection(std::optional(args.selection))};
+  return status_of_c([&](char* message, std::size_t capacity) {
+    return hip_attn_make_index_selection(&handle, &c_args, message, capacity);
+  });
 }
 
 /// A plan made through C; `config` need not hold.

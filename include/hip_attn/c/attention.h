@@ -76,6 +76,21 @@ HIP_ATTN_API void hip_attn_plan_destroy(HipAttnPlan* plan);
 HIP_ATTN_API int64_t hip_attn_selection_row(int64_t cu_seqlens_q_b, int64_t b, int64_t n,
                                             int64_t block_q);
 
+/// Blocks of trained indexers, in any order, padded with -1: hip_attn::IndexSelectionArgs.
+typedef struct HipAttnIndexSelectionArgs {
+  size_t struct_size;
+  const DLTensor* indices;            ///< int32 [total_q, Hk or 1, top_k]; negative: none
+  const DLTensor* seq_lens;           ///< int32 [B]
+  const DLTensor* cu_seqlens_q;       ///< int32 [B + 1]
+  const HipAttnSelection* selection;  ///< written
+} HipAttnIndexSelectionArgs;
+
+/// hip_attn::make_index_selection (hip_attn/index_selection.hpp), whose cost and errors it has, and
+/// NULL_POINTER and INVALID_ARGUMENT of the C interface.
+HIP_ATTN_API HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
+                                                         const HipAttnIndexSelectionArgs* args,
+                                                         char* message, size_t message_capacity);
+
 /// Arguments of prefill and decode: hip_attn::AttentionArgs, member for member. T is the dtype of
 /// the plan, C its cache_dtype; int32 and int64 are those of the host.
 typedef struct HipAttnAttentionArgs {

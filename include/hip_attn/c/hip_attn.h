@@ -4,6 +4,7 @@
 
 #include "hip_attn/c/attention.h"
 #include "hip_attn/c/build_info.h"
+#include "hip_attn/c/cells.h"
 #include "hip_attn/c/config.h"
 #include "hip_attn/c/kv.h"
 #include "hip_attn/c/model_config.h"

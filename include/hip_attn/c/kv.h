@@ -1,5 +1,6 @@
-/// A KV cache and its landmarks, and the operators that write into them (hip_attn/kv.hpp,
-/// hip_attn/landmarks.hpp). Element types are float32, float16 and bfloat16.
+/// A KV cache and its landmarks, the operators that write into them, and those that change what
+/// attention gave (hip_attn/kv.hpp, landmarks.hpp, merge.hpp, sink_logits.hpp). Element types are
+/// float32, float16 and bfloat16.
 ///
 /// Tensors are borrowed for the call. They are row-major and dense where strides is null. Data and
 /// row strides of q, out, keys, values, landmarks and partial_out are multiples of 16 bytes. A CPU
@@ -139,6 +140,19 @@ HIP_ATTN_API HipAttnStatus hip_attn_merge_states(DLDevice device,
                                                  const HipAttnMergeStatesArgs* args,
                                                  HipAttnStream stream, char* message,
                                                  size_t message_capacity);
+
+typedef struct HipAttnAddSinkLogitsArgs {
+  size_t struct_size;
+  const DLTensor* sink_logits;  ///< float32 [Hq] natural log
+  const DLTensor* out;          ///< [total_q, Hq, D] changed
+  const DLTensor* lse;          ///< float32 [total_q, Hq] changed
+} HipAttnAddSinkLogitsArgs;
+
+/// hip_attn::add_sink_logits (hip_attn/sink_logits.hpp), with errors as hip_attn_append_kv.
+HIP_ATTN_API HipAttnStatus hip_attn_add_sink_logits(DLDevice device,
+                                                    const HipAttnAddSinkLogitsArgs* args,
+                                                    HipAttnStream stream, char* message,
+                                                    size_t message_capacity);
 
 #ifdef __cplusplus
 }

@@ -150,6 +150,48 @@ static HipAttnStatus with_budget(int64_t tokens, HipAttnConfig** config, char* m
 }
 // [c-stages]
 
+// [c-cells]
+// A cache whose cells 3, 1 and 0 hold the tokens of sequence 7, and cell 2 one of sequence 9. Its
+// batch has the last token of each as a row.
+static HipAttnStatus cell_requests(HipAttnCells* cells, HipAttnCellRequests* requests,
+                                   char* message, size_t capacity) {
+  static const int32_t key_sequences[4] = {7, 7, 9, 7};
+  static const int64_t key_positions[4] = {2, 1, 0, 0};
+  static const int32_t key_pages[4] = {0, 1, 2, 3};
+  static const int32_t row_sequences[2] = {9, 7};
+  static const int64_t row_positions[2] = {0, 2};
+  HipAttnCellBatch batch;
+  memset(&batch, 0, sizeof(batch));
+  batch.struct_size = sizeof(batch);
+  batch.num_keys = 4;
+  batch.key_sequences = key_sequences;
+  batch.key_positions = key_positions;
+  batch.key_pages = key_pages;
+  batch.num_rows = 2;
+  batch.row_sequences = row_sequences;
+  batch.row_positions = row_positions;
+  requests->struct_size = sizeof(*requests);
+  return hip_attn_cells_requests(cells, &batch, requests, message, capacity);
+}
+// [c-cells]
+
+// Lengths are 1 and 3, and the second table is that of sequence 7. 0 when they are.
+static int cells_are_in_order(void) {
+  HipAttnCells* cells = NULL;
+  HipAttnCellRequests requests;
+  memset(&requests, 0, sizeof(requests));
+  int failed = 1;
+  if (hip_attn_cells_create(&cells, NULL, 0) == HIP_ATTN_OK &&
+      cell_requests(cells, &requests, NULL, 0) == HIP_ATTN_OK) {
+    const int32_t* lens = (const int32_t*)requests.seq_lens->data;
+    const int32_t* table = (const int32_t*)requests.block_table->data;
+    failed = lens[0] != 1 || lens[1] != 3 || requests.block_table->shape[1] != 3 || table[0] != 2 ||
+             table[3] != 3 || table[4] != 1 || table[5] != 0;
+  }
+  hip_attn_cells_destroy(cells);
+  return failed;
+}
+
 // Sets elements to a value that every element type has, 0 or a normal number.
 static void fill(void* data, DLDataType dtype, int64_t first, int64_t count, float value) {
   for (int64_t i = first; i < first + count; ++i) {
