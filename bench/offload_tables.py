@@ -1,4 +1,4 @@
-"""The tables of decode with the cache in host memory."""
+"""The tables of decode and prefill with the cache in host memory."""
 
 from report_cells import Measured, Ratio, Source, Table
 
@@ -6,16 +6,22 @@ SOURCES = {
     "offload-h200": Source(
         [
             "cuda_offload_bench",
-            "--benchmark_filter=1x131072/.*drift(2|10)|1x1048576/.*drift5",
+            "--benchmark_filter=1x131072/.*(device|1of8.*)/drift(2|10)/|1x131072/.*drift5/"
+            "|(1x524288|1x1048576|8x131072|1x4194304)/.*(device|1of8.*)/drift5/",
         ],
         machine="H200",
     ),
+    "offload-prefill-h200": Source(["cuda_offload_prefill_bench"], machine="H200"),
 }
 
 CASES = {
     "128k, drift 0.02": ("1x131072/q32k8d128", 2),
+    "128k, drift 0.05": ("1x131072/q32k8d128", 5),
     "128k, drift 0.1": ("1x131072/q32k8d128", 10),
+    "512k, drift 0.05": ("1x524288/q32k8d128", 5),
     "1M, drift 0.05": ("1x1048576/q32k8d128", 5),
+    "8 x 128k, drift 0.05": ("8x131072/q32k8d128", 5),
+    "4M, 8 query and 2 KV heads, drift 0.05": ("1x4194304/q8k2d128", 5),
 }
 
 
@@ -29,16 +35,73 @@ def cell(case, cache, field):
 
 
 def row(case):
-    mean = [cell(case, cache, "mean") for cache in ("device", "1of8", "1of8beside")]
+    device, inline, beside = (
+        cell(case, cache, "mean") for cache in ("device", "1of8", "1of8beside")
+    )
     return [
         case,
-        *mean,
-        Ratio(mean[2], mean[0]),
+        device,
+        inline,
+        beside,
+        Ratio(beside, device),
         cell(case, "1of8beside", "p99"),
+        cell(case, "1of8staggered", "p99"),
         cell(case, "device", "reused"),
-        cell(case, "1of8beside", "reused"),
+        cell(case, "1of8", "reused"),
         cell(case, "1of8", "cold"),
         cell(case, "1of8", "warm"),
+    ]
+
+
+class Plain(Measured):
+    """A number that is no time."""
+
+    ratio = True
+
+
+def plain(case, cache, field, scale=1.0):
+    shape, drift = CASES[case]
+    return Plain("offload-h200", f"offload/{shape}/{cache}/drift{drift}", field, scale)
+
+
+def budget_row(cache, title):
+    case = "128k, drift 0.05"
+    mean = cell(case, cache, "mean")
+    return [
+        title,
+        plain(case, cache, "device_MB"),
+        mean,
+        Ratio(mean, cell(case, "device", "mean")),
+        cell(case, cache, "reused"),
+        Ratio(cell(case, cache, "reused"), cell(case, "device", "reused")),
+        plain(case, cache, "miss", 100.0),
+    ]
+
+
+PREFILL = {
+    "128k whole": "131072of131072",
+    "the last 32k of 128k": "32768of131072",
+    "the last 8k of 128k": "8192of131072",
+    "the last 1k of 128k": "1024of131072",
+    "the last 64 of 128k": "64of131072",
+    "the last 32k of 1M": "32768of1048576",
+    "the last 1k of 1M": "1024of1048576",
+}
+
+
+def prefill_row(title, name):
+    def of(field):
+        return Measured(
+            "offload-prefill-h200", f"offload_prefill/{name}/q32k8d128", f"{field}_ms", 1e-3
+        )
+
+    return [
+        title,
+        of("device"),
+        of("staged"),
+        Ratio(of("staged"), of("device")),
+        of("in_place"),
+        of("link"),
     ]
 
 
@@ -52,11 +115,42 @@ TABLES = {
             "mean, store on a stream beside",
             "ratio",
             "its p99",
+            "p99, layers staggered",
             "reused, on the device",
             "reused, store",
             "nothing hot",
             "refreshed two steps later",
         ],
         [row(case) for case in CASES],
+    ),
+    "offload-budgets-h200": Table(
+        "µs",
+        [
+            "budget, of the cache of 128k tokens",
+            "MB of the device",
+            "µs per layer and step, mean",
+            "ratio",
+            "reused",
+            "ratio to reused on the device",
+            "% not hot",
+        ],
+        [
+            budget_row("1of8", "1/8"),
+            budget_row("1of4", "1/4"),
+            budget_row("1of2", "1/2"),
+            budget_row("1of1", "all"),
+        ],
+    ),
+    "offload-prefill-h200": Table(
+        "ms",
+        [
+            "ms of a layer",
+            "cache on the device",
+            "store, staged",
+            "ratio",
+            "store, read in place",
+            "all keys and values at 55 GB/s",
+        ],
+        [prefill_row(*item) for item in PREFILL.items()],
     ),
 }
