@@ -5,7 +5,7 @@
 //
 // Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
 // device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included
-// ("1of1": with room for all),
+// ("1of1": with room for all, of which all is hot because it was appended),
 // "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which meets
 // it at the end of the step, and "1of8staggered" for that with layers whose searches begin anew in
 // different steps, as many in each as can be.
@@ -54,6 +54,7 @@ class Steps {
   Steps(const Shape& s, Where where, std::int64_t share, double drift)
       : shape_(s),
         where_(where),
+        share_(share),
         drift_(drift),
         config_(presets::landmark(s.context)),
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
@@ -128,6 +129,40 @@ class Steps {
       check(bind_kv_store({store(*layer), layer->blocks, block_table(), lengths_view()}, stream_));
     }
     check(cudaStreamSynchronize(stream_), "bind");
+    if (share_ == 1) append_all();
+  }
+
+  // What an append leaves hot where the budget holds it: all keys that the first step finds.
+  void append_all() {
+    const Shape& s = shape_;
+    constexpr std::int64_t kPiece = 4096;
+    const std::int64_t keys = s.context - kMostSteps;
+    Buffer<T> rows(2 * kPiece * s.kv_heads * s.head_dim);
+    fill(rows.get(), rows.size(), 6);
+    for (std::int64_t first = 0; first < keys; first += kPiece) {
+      const std::int64_t tokens = std::min(kPiece, keys - first);
+      std::vector<std::int64_t> slots;
+      for (std::int64_t i = first; i < first + tokens; ++i) {
+        slots.push_back(table_[static_cast<std::size_t>(i / kKvBlockTokens)] * kKvBlockTokens +
+                        i % kKvBlockTokens);
+      }
+      const Buffer<std::int64_t> slots_of_piece(slots);
+      const Buffer<std::int32_t> length(
+          std::vector<std::int32_t>{static_cast<std::int32_t>(first + tokens)});
+      const Buffer<std::int32_t> cu(
+          std::vector<std::int32_t>{0, static_cast<std::int32_t>(tokens)});
+      for (const auto& layer : layers_) {
+        AppendKvArgs<T> append;
+        append.k = {rows.get(), {tokens, s.kv_heads, s.head_dim}};
+        append.v = {rows.get() + rows.size() / 2, {tokens, s.kv_heads, s.head_dim}};
+        append.slot_mapping = {slots_of_piece.get(), {tokens}};
+        append.pages = layer->pages;
+        append.store = AppendStore{
+            store(*layer), block_table(), {length.get(), {1}}, {cu.get(), {2}}, std::nullopt};
+        check(append_kv(cuda_device(), append, stream_));
+      }
+      check(cudaStreamSynchronize(stream_), "append_all");
+    }
   }
 
   // Seconds of a layer in step `step`, counted from the first. Absent: what the cycle says.
@@ -258,6 +293,7 @@ class Steps {
 
   Shape shape_;
   Where where_;
+  std::int64_t share_;
   double drift_;
   HipConfig config_;
   std::vector<std::int32_t> table_;
@@ -361,6 +397,7 @@ void register_benchmarks() {
         add(shape, where, cache, 8, percent);
       }
       for (const std::int64_t share : {4, 2, 1}) {
+        if (share == 1 && shape.batch > 1) continue;  // append_all() appends to one request
         add(shape, Where::kStore, fmt::format("1of{}", share), share, percent);
       }
     }
