@@ -18,6 +18,7 @@ inline constexpr std::int64_t kKvBlockTokens = std::int64_t{1} << kKvBlockShift;
 struct KvStoreUnit {
   std::int32_t epoch;         ///< of the last time that candidates were admitted
   std::int32_t window_start;  ///< W0 of those candidates; 0: there were none
+  std::int32_t hand;          ///< the slot from which on few blocks look for theirs
 };
 
 /// A slot's block, on its way back to host memory when another takes the slot.

@@ -18,9 +18,10 @@ inline constexpr int kMostAdmitted = 4096;
 /// One thread block has a unit for itself: its slots are nobody else's, so nothing here is shared.
 ///
 /// A slot is taken from the block that was not asked for longest, counted in refreshes of the first
-/// stage (a unit's epochs). Blocks of sink and window, and those asked for in this epoch, stay. So
-/// nothing is overwritten that the step behind this call reads from a slot: it finds the block's
-/// new place in the table, or that it is at home.
+/// stage (a unit's epochs); for few blocks, as an append brings them, from the oldest of as many as
+/// there are threads, those behind the unit's hand. Blocks of sink and window, and those asked for
+/// in this epoch, stay. So nothing is overwritten that the step behind this call reads from a slot:
+/// it finds the block's new place in the table, or that it is at home.
 template <int kThreads, int kRowVectors>
 class UnitAdmission {
  public:
@@ -81,6 +82,7 @@ class UnitAdmission {
       return;
     }
     now_ = before.epoch + (begins_anew_ ? 1 : 0);
+    hand_ = before.hand;
     if (thread() == 0) {
       shared_.num_wanted = shared_.num_taken = shared_.num_oldest = 0;
       shared_.hits = shared_.misses = shared_.evictions = 0;
@@ -102,7 +104,7 @@ class UnitAdmission {
     write_new_rows();
     if (thread() != 0) return;
     count();
-    if (begins_anew_) layout.unit[unit_] = {now_, window_start_};
+    layout.unit[unit_] = {now_, begins_anew_ ? window_start_ : before.window_start, hand_};
   }
 
  private:
@@ -211,21 +213,38 @@ class UnitAdmission {
 
   /// As many slots as there are for `wanted` blocks, the oldest first.
   __device__ void find_slots(std::int32_t wanted) {
+    constexpr std::int32_t kFew = 8;
+    if (wanted <= kFew && slots() > kThreads) {
+      take_oldest(wanted, hand_, kThreads);
+      hand_ = static_cast<std::int32_t>((hand_ + kThreads) % slots());
+      if (shared_.num_taken == wanted) return;
+      __syncthreads();
+      if (thread() == 0) shared_.num_taken = shared_.num_oldest = 0;
+    }
+    take_oldest(wanted, 0, slots());
+  }
+
+  /// Of `count` slots from `first` on.
+  __device__ void take_oldest(std::int32_t wanted, std::int32_t first, std::int64_t count) {
+    const auto slot_of = [&](std::int64_t i) {
+      const std::int64_t slot = first + i;
+      return slot < slots() ? slot : slot - slots();
+    };
     if (thread() < kAges) shared_.ages[thread()] = 0;
     __syncthreads();
-    for (std::int64_t s = thread(); s < slots(); s += kThreads) {
-      const int age = age_of(owners_[s]);
+    for (std::int64_t i = thread(); i < count; i += kThreads) {
+      const int age = age_of(owners_[slot_of(i)]);
       if (age > 0) atomicAdd(&shared_.ages[age], 1);
     }
     __syncthreads();
     int age = kAges - 1;
     std::int32_t left = wanted;
     for (; age > 0 && shared_.ages[age] <= left; --age) left -= shared_.ages[age];
-    for (std::int64_t s = thread(); s < slots(); s += kThreads) {
-      const int of_slot = age_of(owners_[s]);
+    for (std::int64_t i = thread(); i < count; i += kThreads) {
+      const int of_slot = age_of(owners_[slot_of(i)]);
       if (of_slot < age || of_slot == 0) continue;
       if (of_slot == age && atomicAdd(&shared_.num_oldest, 1) >= left) continue;
-      shared_.slots[atomicAdd(&shared_.num_taken, 1)] = static_cast<std::int32_t>(s);
+      shared_.slots[atomicAdd(&shared_.num_taken, 1)] = static_cast<std::int32_t>(slot_of(i));
     }
     __syncthreads();
   }
@@ -338,6 +357,7 @@ class UnitAdmission {
   std::int32_t window_start_ = 0;
   std::int32_t candidates_ = 0;
   std::int32_t now_ = 0;
+  std::int32_t hand_ = 0;
   bool begins_anew_ = false;
 };
 

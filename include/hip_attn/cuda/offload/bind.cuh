@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads) bind_kernel(const __grid_constant__ 
     for (std::int64_t s = threadIdx.x; s < layout.slots; s += kThreads) {
       layout.owners[unit * layout.slots + s] = {-1, -1, 0};
     }
-    if (threadIdx.x == 0) layout.unit[unit] = {0, 0};
+    if (threadIdx.x == 0) layout.unit[unit] = {0, 0, 0};
   }
 }
 
