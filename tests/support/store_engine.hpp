@@ -227,7 +227,8 @@ class StoreEngine {
     }
     if (options_.budget) {
       args.store = AppendStore{store(), table(), lengths(), cu(), cache()};
-      if (options_.admits_apart) args.store->cache.reset();
+      // A plan of prefill has no cache of selections.
+      if (options_.admits_apart || options_.is_prefill) args.store->cache.reset();
     }
     require(options_.through_c ? append_kv_through_c(options_.device, args)
                                : append_kv<T>(options_.device, args, stream));
