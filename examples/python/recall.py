@@ -6,21 +6,25 @@
 
 --attention takes presets of hip_attn and implementations of transformers. Texts and questions are
 those of `llama recall` (examples/llama). Every attention reads the text once; each question goes on
-from it, with its last token and the answer as decode steps.
+from it, with its last token and the answer as decode steps. "att." is the share of the attention
+function in the time before it; what the cache does with new keys is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from recall_task import RecallTask, make_recall_task
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import is_flash_attn_2_available, logging
 
 import hip_attn.transformers
@@ -34,6 +38,8 @@ class Result:
     digits: int = 0
     text_seconds: float = 0
     step_seconds: float = 0
+    text_share: Optional[float] = None  # of the attention function in text_seconds
+    step_share: Optional[float] = None
     cache_bytes: int = 0
     peak_bytes: int = 0  # of the GPU, above the weights
 
@@ -51,6 +57,55 @@ class Clock:
         now = time.perf_counter()
         seconds, self.last = now - getattr(self, "last", now), now
         return seconds
+
+
+class AttentionClock:
+    """Seconds that a model's attention function takes, in the stream that it works on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.spans: list[tuple[Any, Any]] = []
+
+    def now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def lap(self) -> Optional[float]:
+        """Since the lap before; None: the attention of this model has no function to time."""
+        spans, self.spans = self.spans, []
+        if not spans:
+            return None
+        if self.device.type != "cuda":
+            return sum(end - begin for begin, end in spans)
+        torch.cuda.synchronize(self.device)
+        return 1e-3 * sum(begin.elapsed_time(end) for begin, end in spans)
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def attention(*args: Any, **kwargs: Any) -> Any:
+            begin = self.now()
+            result = function(*args, **kwargs)
+            self.spans.append((begin, self.now()))
+            return result
+
+        return attention
+
+
+@contextlib.contextmanager
+def timed_attention(model: Any) -> Iterator[AttentionClock]:
+    clock = AttentionClock(model.device)
+    name = model.config._attn_implementation
+    function = ALL_ATTENTION_FUNCTIONS.get(name)
+    if function is None:  # eager, a function of the model's own
+        yield clock
+        return
+    AttentionInterface.register(name, clock.timed(function))
+    try:
+        yield clock
+    finally:
+        AttentionInterface.register(name, function)
 
 
 def unavailable(attention: str, device: torch.device, dtype: torch.dtype) -> Optional[str]:
@@ -81,7 +136,9 @@ def cache_bytes(cache: Any) -> int:
 
 
 @torch.inference_mode()
-def run(model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int) -> Result:
+def run(
+    model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int, of_attention: AttentionClock
+) -> Result:
     result = Result()
     device = model.device
     clock = Clock(device)
@@ -92,13 +149,18 @@ def run(model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int) ->
     for piece in text.split(chunk, dim=1):
         model(piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
     result.text_seconds = clock.lap()
+    seconds = of_attention.lap()
+    if seconds is not None:
+        result.text_share = seconds / result.text_seconds
     result.cache_bytes = cache_bytes(cache)
 
     steps = 0
+    in_attention = 0.0
     for fact in task.facts:
         question = torch.tensor([fact.question], device=device)
         model(question[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
         asked = torch.cat([text, question], 1)
+        of_attention.lap()
         clock.lap()
         answered = model.generate(
             asked,
@@ -109,12 +171,15 @@ def run(model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int) ->
             pad_token_id=0,
         )
         result.step_seconds += clock.lap()
+        in_attention += of_attention.lap() or 0.0
         answer = answered[0, asked.shape[1] :].tolist()
         steps += len(answer)
         right = sum(tokenizer.decode([t]) == digit for t, digit in zip(answer, fact.code))
         result.digits += right
         result.codes += right == len(fact.code)
         cache.crop(text.shape[1] - cache.get_seq_length())
+    if in_attention > 0:
+        result.step_share = in_attention / result.step_seconds
     result.step_seconds /= steps
     if device.type == "cuda":
         result.peak_bytes = torch.cuda.max_memory_allocated(device) - before
@@ -147,7 +212,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-ROW = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>9} {:>10} {:>9}"
+ROW = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>6} {:>9} {:>6} {:>10} {:>9}"
+
+
+def percent(share: Optional[float]) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def measure(
@@ -159,14 +228,17 @@ def measure(
         return [f"skipped: {reason}"]
     try:
         cache = make_cache(model, attention, task.context, options)
-        r = run(model, tokenizer, task, cache, options.chunk)
+        with timed_attention(model) as of_attention:
+            r = run(model, tokenizer, task, cache, options.chunk, of_attention)
     except torch.cuda.OutOfMemoryError:
         return ["out of memory"]
     return [
         f"{r.codes}/{len(task.facts)}",
         f"{r.digits}/{sum(len(fact.code) for fact in task.facts)}",
         f"{r.text_seconds:.2f}",
+        percent(r.text_share),
         f"{1000 * r.step_seconds:.1f}",
+        percent(r.step_share),
         f"{r.cache_bytes / 2**20:.1f}",
         f"{r.peak_bytes / 2**20:.0f}" if r.peak_bytes else "-",
     ]
@@ -182,7 +254,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{where}, {str(dtype).partition('.')[2]}, {options.chunk} tokens in a forward\n")
-    names = "context seed attention codes digits text_s step_ms cache_MiB peak_MiB"
+    names = "context seed attention codes digits text_s att. step_ms att. cache_MiB peak_MiB"
     print(ROW.format(*(name.replace("_", " ") for name in names.split())))
     for context in map(tokens, options.context.split(",")):
         for seed in range(options.seed, options.seed + options.seeds):
