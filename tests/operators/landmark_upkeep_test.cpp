@@ -100,7 +100,8 @@ HIP_ATTN_TYPED_TEST_CASE("one block table serves keys and landmarks, also of con
   CHECK(landmarks.guards_intact());
 }
 
-HIP_ATTN_TYPED_TEST_CASE("update_landmarks makes the chunks that meet the positions and no others") {
+HIP_ATTN_TYPED_TEST_CASE(
+    "update_landmarks makes the chunks that meet the positions and no others") {
   const Device device = GENERATE(from_range(data_devices()));
   const auto [from, to] =
       GENERATE(std::pair(Ints{0, 0}, Ints{0, 15}), std::pair(Ints{15, 100}, Ints{16, 100}),
