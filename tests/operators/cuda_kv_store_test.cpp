@@ -56,7 +56,7 @@ StoreEngineOptions with_budget(StoreEngineOptions options, std::size_t budget) {
   return options;
 }
 
-TEST_CASE("CUDA prefill that stages blocks is that of a cache on the device, bit for bit",
+TEST_CASE("CUDA prefill with a store is that of a cache on the device, bit for bit",
           "[cuda][offload]") {
   REQUIRE_CUDA_OR_SKIP();
   const HipConfig config = GENERATE(by_landmarks(), by_descent(), of_window(), presets::dense());
@@ -66,15 +66,15 @@ TEST_CASE("CUDA prefill that stages blocks is that of a cache on the device, bit
   options.head_dim = GENERATE(from_range(head_dims()));
   const std::size_t budget = least_budget(options, kElementType<T>);
   StoreEngine<T> resident(options);
-  // Of a layer's 4096 blocks: three, half a head's, a head's, all.
+  // Staged, of a layer's 4096 blocks: none, three, half a head's, a head's, all.
   const std::size_t block = 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
-  options.staging_bytes = block * GENERATE(3, 500, 1100, 10000);
+  options.staging_bytes = block * GENERATE(0, 3, 500, 1100, 10000);
   CAPTURE(describe(config), options.head_dim, options.hopper, options.staging_bytes);
   StoreEngine<T> stored(with_budget(options, budget));
   for (auto* engine : {&resident, &stored}) engine->bind();
   std::uint64_t at = 0;
-  for (const std::vector<std::int64_t>& rows :
-       std::vector<std::vector<std::int64_t>>{{1800, 300}, {650, 1}, {3, 1500}, {0, 70}}) {
+  for (const std::vector<std::int64_t>& rows : std::vector<std::vector<std::int64_t>>{
+           {1800, 300}, {650, 1}, {3, 1500}, {0, 70}, {1000, 70}}) {
     for (auto* engine : {&resident, &stored}) engine->append(rows);
     const std::vector<std::int32_t> refresh(rows.size(), 0);
     require_same(resident.attend(rows, refresh, at), stored.attend(rows, refresh, at));

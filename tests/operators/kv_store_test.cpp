@@ -85,27 +85,6 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   if (is_tight) CHECK(counters.evictions > 0);
 }
 
-TEST_CASE("CUDA prefill in pieces with a store is that of a cache on the device, bit for bit",
-          "[cuda][offload]") {
-  REQUIRE_CUDA_OR_SKIP();
-  const HipConfig config = GENERATE(by_landmarks(), by_descent(), of_window(), presets::dense());
-  StoreEngineOptions options{cuda_device(), config};
-  options.is_prefill = true;
-  options.hopper = GENERATE(true, false);
-  options.head_dim = GENERATE(from_range(head_dims()));
-  CAPTURE(describe(config), options.head_dim, options.hopper);
-  Pair<T> pair(options, least_budget(options, kElementType<T>));
-  pair.both([](auto& engine) { engine.bind(); });
-  int wrong = 0;
-  std::uint64_t at = 0;
-  for (const std::vector<std::int64_t>& rows :
-       std::vector<std::vector<std::int64_t>>{{1800, 300}, {650, 1}, {3, 1500}, {1000, 70}}) {
-    pair.both([&](auto& engine) { engine.append(rows); });
-    wrong += !pair.step(rows, 0, at++);
-  }
-  CHECK(wrong == 0);
-}
-
 TEST_CASE("A thousand steps that each make room are those of a cache on the device",
           "[cuda][offload]") {
   REQUIRE_CUDA_OR_SKIP();

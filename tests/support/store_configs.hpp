@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "built.hpp"
 #include "catch.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "store_engine.hpp"

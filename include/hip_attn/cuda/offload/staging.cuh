@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "hip_attn/core/attended_keys.hpp"
 #include "hip_attn/cuda/offload/params.hpp"
 #include "hip_attn/cuda/prefill_params.hpp"
 #include "hip_attn/cuda/rows/query_block.cuh"
