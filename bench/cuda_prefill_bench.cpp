@@ -19,7 +19,8 @@
 // GPU; _keepN or _blockN keep N tokens, or select blocks of N, in their last stage.
 //
 // --selection_out=FOLDER writes the selection of every benchmark that runs, as arrays of numpy:
-// PRESET-BATCHxCONTEXT-... with blocks.npy, counts.npy and window_start.npy inside.
+// PRESET-BATCHxCONTEXT-... with blocks.npy, counts.npy and window_start.npy inside, and
+// config.json, which says sink, block_q and block_k.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
@@ -29,6 +30,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -169,6 +171,9 @@ class Prefill {
     write("blocks.npy", *blocks_, {plan_.selection_rows, heads, plan_.max_selected_blocks});
     write("counts.npy", *counts_, {plan_.selection_rows, heads});
     write("window_start.npy", *window_start_, {plan_.selection_rows, heads});
+    std::ofstream(folder / "config.json")
+        << fmt::format(R"({{"sink": {}, "block_q": {}, "block_k": {}}})", plan_.config.sink,
+                       plan_.config.block_q, plan_.config.block_k());
   }
 
   // Landmarks of a landmark stage.
