@@ -17,7 +17,6 @@ from report_names import (
 
 MAIN = "q32k8d128/p16/"
 
-# The first three take less than a minute together.
 SOURCES = {
     "landmark-prefill-h200": Source(
         [
@@ -35,23 +34,11 @@ SOURCES = {
         ],
         machine="H200",
     ),
-    "landmark-upkeep-h200": Source(
-        ["cuda_landmark_bench", "--benchmark_filter=update_landmarks/.*/131072|append_kv"],
-        machine="H200",
-    ),
     "landmark-prefill-shapes-h200": Source(
         [
             "cuda_prefill_bench",
             "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/"
             "(1x8192|1x16384|1x131072|8x16384|1x4194304)/",
-        ],
-        machine="H200",
-    ),
-    "landmark-decode-shapes-h200": Source(
-        [
-            "cuda_decode_bench",
-            "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/(from0|reused|cycle)/"
-            "(1x131072|8x131072|64x8192|1x4194304)/",
         ],
         machine="H200",
     ),
@@ -130,7 +117,7 @@ LANDMARK_DECODE_OTHERS = {
 
 def decode_other(name, preset, options):
     shape = {"shape": "1x131072", **options}
-    return decode(name, source="landmark-decode-shapes-h200", preset=preset, **shape)
+    return decode(name, source="decode-shapes-h200", preset=preset, **shape)
 
 
 TABLES["landmark-decode-shapes-h200"] = Table(

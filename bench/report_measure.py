@@ -11,7 +11,7 @@ import tempfile
 import time
 
 from report_cells import ReportError
-from report_sources import MEASUREMENTS
+from report_sources import MEASUREMENTS, QUICK
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OF_THIS_RUN = ("host_name", "executable", "load_avg", "json_schema_version")
@@ -78,12 +78,13 @@ def salvaged(text):
 
 
 class Measurement:
-    """One command of report_sources.py. `build`: the folder of a CMake build. `filter`: a regular
-    expression that names of benchmarks have to contain, or None."""
+    """One command of report_sources.py, with `quick` its QUICK one. `build`: the folder of a CMake
+    build. `filter`: a regular expression that names of benchmarks have to contain, or None."""
 
-    def __init__(self, name, build, filter=None, extra=()):
+    def __init__(self, name, build, filter=None, extra=(), quick=False):
         self.name, self.build, self.filter = name, build, filter
-        self.program, *self.arguments = MEASUREMENTS[name]
+        self.listed = (QUICK if quick else MEASUREMENTS)[name]
+        self.program, *self.arguments = self.listed
         self.is_script = self.program.endswith(".py")
         self.arguments += extra
 
@@ -125,9 +126,10 @@ class Measurement:
             command = self.command(str(results))
             reason = "no time was left"
             try:
-                status = subprocess.run(command, timeout=seconds).returncode
-                if status != 0:
-                    reason = f"{self.program} ended with status {status}"
+                run = subprocess.run(command, timeout=seconds, stderr=subprocess.PIPE, text=True)
+                if run.returncode != 0:
+                    last = run.stderr.strip().split("\n")[-1]
+                    reason = last or f"{self.program} ended with status {run.returncode}"
             except subprocess.TimeoutExpired:
                 pass
             text = results.read_text(encoding="utf-8") if results.exists() else ""
@@ -150,9 +152,10 @@ class Measurement:
         return {"context": {"date": now, "skipped": [f"{self.name}: {reason}"]}, "benchmarks": []}
 
 
-def add_provenance(content, name, build, at_commit, filter=None):
+def add_provenance(content, measurement, at_commit):
     """Says on what machine, at which commit and how `content` was measured."""
     context = content["context"]
+    command, build = measurement.listed, measurement.build
     for key in OF_THIS_RUN:
         context.pop(key, None)
     if "gpu" in context:
@@ -162,10 +165,11 @@ def add_provenance(content, name, build, at_commit, filter=None):
         instructions = context.get("instruction_set")
         context["machine"] = processor() + (f", {instructions}" if instructions else "")
     context["commit"] = at_commit
-    context["command"] = shlex.join(MEASUREMENTS[name])
-    if filter:
-        context["filter"] = filter
-    if not MEASUREMENTS[name][0].endswith(".py"):
+    context["measurement"] = measurement.name
+    context["command"] = shlex.join(command)
+    if measurement.filter:
+        context["filter"] = measurement.filter
+    if not measurement.is_script:
         context.setdefault("compiler", compiler_of(build))
         context["configuration"] = configuration_of(build)
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -177,9 +181,9 @@ def add_provenance(content, name, build, at_commit, filter=None):
         context.pop(key)
 
 
-def measure(names, output, suffix, build, at_commit, seconds, filter=None, extra=None):
+def measure(names, output, suffix, build, at_commit, seconds, filter=None, extra=None, quick=False):
     """Writes output/NAME[-suffix].json for every name, and returns the paths. All of it takes
-    `seconds` at most; `extra` are arguments by name."""
+    `seconds` at most; `extra` are arguments by name. The other arguments are Measurement's."""
     at_commit = at_commit or commit()
     output.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -187,10 +191,10 @@ def measure(names, output, suffix, build, at_commit, seconds, filter=None, extra
     for number, name in enumerate(names, 1):
         left = seconds - (time.monotonic() - begin)
         print(f"[{number}/{len(names)}] {name}, {left:.0f} s left", flush=True)
-        measurement = Measurement(name, build, filter, (extra or {}).get(name, ()))
+        measurement = Measurement(name, build, filter, (extra or {}).get(name, ()), quick)
         start = time.monotonic()
         content = measurement.run(left) if left > 1 else measurement.skipped("no time was left")
-        add_provenance(content, name, build, at_commit, filter)
+        add_provenance(content, measurement, at_commit)
         path = output / f"{name}{'-' if suffix else ''}{suffix}.json"
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         count = len(content["benchmarks"])

@@ -4,18 +4,16 @@
 """
 
 import kv_tables
+import landmark_tables
 import offload_tables
-from report_cells import Source
-
-H200 = "h200"
-MACHINES = {H200: "H200", "epyc": "EPYC"}
+from report_cells import MACHINES, Source, measurement_of
 
 _LENGTHS = "1x[0-9]+"
 _PRESETS = "(infinite_hip|landmark|landmark_1k|dense)"
 _STATES = "(from0|reused|cycle|all)"
 _MAIN = "q32k8d128/p16/"
 
-# In the order of their worth, should time run out: under ten minutes of one H200 together.
+# In the order of their worth, should time run out: eight minutes of one H200 together.
 GPU = {
     "decode": [
         "cuda_decode_bench",
@@ -38,6 +36,14 @@ GPU = {
         "--benchmark_filter=bfloat16/[a-z0-9_]+_(keep|block)[0-9]+/"
         f"|bfloat16/{_PRESETS}/1x131072/131072/q32k[0-9]+d128/p16/",
     ],
+    "landmark-upkeep": [
+        "cuda_landmark_bench",
+        "--benchmark_filter=update_landmarks/.*/131072|append_kv",
+    ],
+}
+
+# Other head dims, pages, types and chunks, for the kernels' pages: two minutes.
+SHAPES = {
     "prefill-shapes": [
         "cuda_prefill_bench",
         "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/"
@@ -47,10 +53,6 @@ GPU = {
         "cuda_decode_bench",
         "--benchmark_filter=/(infinite_hip|infinite_hip_5k|landmark|landmark_1k)/"
         "(from0|reused|cycle)/(1x131072|8x131072|64x8192|1x4194304)/q32k(8|32|2|1)d",
-    ],
-    "landmark-upkeep": [
-        "cuda_landmark_bench",
-        "--benchmark_filter=update_landmarks/.*/131072|append_kv",
     ],
 }
 
@@ -63,19 +65,37 @@ CPU = {
     ],
 }
 
-SOURCES = {
-    **{f"{name}-{H200}": Source(command, MACHINES[H200]) for name, command in GPU.items()},
-    **{f"{name}-epyc": Source(command, MACHINES["epyc"]) for name, command in CPU.items()},
-    **kv_tables.SOURCES,
-    **offload_tables.SOURCES,
+GROUPS = {"gpu": GPU, "shapes": SHAPES, "cpu": CPU}
+
+# Commands that take seconds, instead of those of the same name: whether all of it still works.
+QUICK = {
+    "decode": [
+        "cuda_decode_bench",
+        f"--benchmark_filter=bfloat16/{_PRESETS}/{_STATES}/1x(8192|32768)/{_MAIN}",
+    ],
+    "prefill": [
+        "cuda_prefill_bench",
+        f"--benchmark_filter=bfloat16/{_PRESETS}/1x(8192|32768)/[0-9]{{4,}}/{_MAIN}",
+    ],
+    "prefill-peers": ["torch_prefill.py", "--lengths", "8192", "32768"],
+    "decode-peers": ["torch_decode.py", "--shapes", "1x8192", "1x32768"],
+    "cpu": [
+        "attention_bench",
+        "--benchmark_filter=decode/float/.*/(4096|32768)/",
+        "--benchmark_min_time=0.01",
+    ],
 }
 
-
-def measurement_of(name):
-    """The name of the measurement that fills bench/results/NAME.json."""
-    for machine in MACHINES:
-        name = name.removesuffix(f"-{machine}")
-    return name
+SOURCES = {
+    **{
+        f"{name}-h200": Source(command, MACHINES["h200"])
+        for name, command in {**GPU, **SHAPES}.items()
+    },
+    **{f"{name}-epyc": Source(command, MACHINES["epyc"]) for name, command in CPU.items()},
+    **kv_tables.SOURCES,
+    **landmark_tables.SOURCES,
+    **offload_tables.SOURCES,
+}
 
 
 MEASUREMENTS = {measurement_of(name): source.command for name, source in SOURCES.items()}
