@@ -35,8 +35,44 @@ class Selection:
         return cls(*arrays, **json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
+def prefill(config, q, k, v):
+    """hip_attn's output for a whole prompt, [1, Hq, T, D], and its Selection. q: [1, Hq, T, D]; k and v:
+    [1, Hk, T, D], on any one device."""
+    import hip_attn
+
+    rows = lambda x: x[0].transpose(0, 1).contiguous()
+    ints = lambda *values: torch.tensor(values, dtype=torch.int32, device=q.device)
+    length, kv_heads, head_dim = q.shape[2], k.shape[1], k.shape[3]
+    plan = hip_attn.plan_prefill(
+        config, num_q_heads=q.shape[1], num_kv_heads=kv_heads, head_dim=head_dim, max_seq_len=length,
+        total_q=length, dtype=q.dtype, device=q.device)
+    workspace = hip_attn.Workspace(
+        torch.empty(max(1, plan.workspace_bytes), dtype=torch.uint8, device=q.device))
+    pages = hip_attn.KvPages(rows(k)[None], rows(v)[None])  # the request is one page
+    of_units = (plan.selection_rows, kv_heads)
+    blocks = torch.zeros(*of_units, plan.max_selected_blocks, dtype=torch.int32, device=q.device)
+    counts, window_start = (torch.zeros(of_units, dtype=torch.int32, device=q.device) for _ in range(2))
+    queries = rows(q)
+    out = torch.empty_like(queries)
+    call = dict(seq_lens=ints(length), cu_seqlens_q=ints(0, length), out=out,
+                selection_out=hip_attn.Selection(blocks, counts, window_start))
+    levels = [
+        hip_attn.LandmarkLevel(size, torch.empty(1, length // size, kv_heads, 2, head_dim,
+                                                 dtype=q.dtype, device=q.device), None)
+        for size in config.landmark_chunk_sizes()
+    ]
+    if levels:
+        call["landmarks"] = hip_attn.Landmarks(levels)
+        hip_attn.update_landmarks(call["landmarks"], pages, from_lens=ints(0), to_lens=ints(length))
+    hip_attn.prefill(plan, workspace, queries, pages, **call)
+    arrays = (x.cpu().numpy() for x in (blocks, counts, window_start))
+    return out.transpose(0, 1)[None], Selection(
+        *arrays, config.sink, config.block_q, config.stages[-1].chunk_size)
+
+
 class Selections:
-    """Selections by preset and length: from a folder, or written by cuda_prefill_bench when asked."""
+    """Selections by preset and length: from a folder, written by cuda_prefill_bench when asked, or by
+    hip_attn's package of Python."""
 
     def __init__(self, folder, program, heads):
         self.folder, self.program, self.heads = folder, program, heads
@@ -48,20 +84,26 @@ class Selections:
     def __exit__(self, *error):
         self.own.cleanup()
 
-    def of(self, preset, length):
-        """RuntimeError: there is neither a folder nor a program."""
+    def of(self, preset, q, k, v):
+        """For queries, keys and values of one prompt; those from files are of others of the same
+        shape. RuntimeError: there is neither folder, program nor package."""
+        length = q.shape[2]
         shape = f"1x{length}/{length}/{self.heads}/p16"
         name = f"{preset}-{shape.replace('/', '-')}"
         if self.folder is not None:
             return Selection.read(pathlib.Path(self.folder, name))
-        if self.program is None:
-            raise RuntimeError("neither --selections nor --selections-by was given")
-        command = [self.program, f"--benchmark_filter=bfloat16/{preset}/{shape}/",
-                   f"--selection_out={self.own.name}"]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            raise RuntimeError(f"{self.program}: {run.stderr.strip() or run.returncode}")
-        return Selection.read(pathlib.Path(self.own.name, name))
+        if self.program is not None and pathlib.Path(self.program).exists():
+            command = [self.program, f"--benchmark_filter=bfloat16/{preset}/{shape}/",
+                       f"--selection_out={self.own.name}"]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode != 0:
+                raise RuntimeError(f"{self.program}: {run.stderr.strip() or run.returncode}")
+            return Selection.read(pathlib.Path(self.own.name, name))
+        try:
+            from hip_attn import Config
+        except ImportError as error:
+            raise RuntimeError("a selection takes cuda_prefill_bench or the hip_attn package") from error
+        return prefill(Config.preset(preset, max_len=length), q, k, v)[1]
 
 
 def attended_blocks(selection, length, device):

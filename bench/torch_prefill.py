@@ -41,6 +41,12 @@ def dense_seconds(backend, options, length):
         return median_seconds(lambda: scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
+def flex_seconds(selections, preset, options, length):
+    q = rows(options, options.q_heads, length)
+    k, v = (rows(options, options.kv_heads, length) for _ in range(2))
+    return torch_flex.seconds(selections.of(preset, q, k, v), q, k, v)
+
+
 def main():
     parser = parser_of(__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
@@ -65,10 +71,7 @@ def main():
     with torch_flex.Selections(options.selections, options.selections_by, heads) as selections:
         for preset in ("infinite_hip", "landmark"):
             each(f"{preset}/flex", [n for n in options.lengths if n in FLEX_LENGTHS],
-                 lambda length: torch_flex.seconds(
-                     selections.of(preset, length), rows(options, options.q_heads, length),
-                     rows(options, options.kv_heads, length),
-                     rows(options, options.kv_heads, length)))
+                 lambda length: flex_seconds(selections, preset, options, length))
     for peer, module, folder, option in (
         ("hip_authors", torch_authors, options.hip_authors, "--hip-authors"),
         ("flashprefill_v2", torch_flashprefill, options.flashprefill, "--flashprefill"),

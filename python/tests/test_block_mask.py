@@ -6,9 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from reference import nan_like, problem
 
-import hip_attn
 from hip_attn import Config, Stage
 
 torch = pytest.importorskip("torch")
@@ -20,32 +18,25 @@ from torch.nn.attention.flex_attention import create_mask, flex_attention  # noq
 CONFIGS = {
     "blocks of 8": Config(sink=16, window=32, block_q=16, stages=(Stage(32, 192, 4), Stage(8, 64))),
     "blocks of 128": Config(sink=128, window=128, block_q=64, stages=(Stage(128, 256),)),
+    "landmarks": Config(sink=16, window=32, block_q=16, stages=(
+        Stage(16, 256, 4, "landmark", "softmax_sum"), Stage(8, 64, 4, "every_key"))),
     "dense": Config(window=1, stages=(Stage(8, 4096),)),
 }
 
 
-def selected(p, config):
-    """Output of the whole prompt, and its selection."""
-    plan = p.plan(config)
-    arrays = [np.zeros((plan.selection_rows, p.k.shape[2], plan.max_selected_blocks), np.int32),
-              *(np.zeros((plan.selection_rows, p.k.shape[2]), np.int32) for _ in range(2))]
-    out = nan_like(p.q)
-    hip_attn.prefill(plan, hip_attn.Workspace(plan.workspace_bytes), p.q, p.pages(), out=out,
-                     selection_out=hip_attn.Selection(*arrays), **p.arrays())
-    return out, torch_flex.Selection(*arrays, config.sink, config.block_q, config.stages[-1].chunk_size)
-
-
-def by_heads(rows):
-    return torch.from_numpy(np.ascontiguousarray(rows.swapaxes(0, 1)))[None]
+def whole_prompt(length):
+    """q, k and v of a request, [1, heads, T, D]."""
+    generator = torch.Generator().manual_seed(3)
+    return (torch.randn(1, heads, length, 64, generator=generator) for heads in (4, 2, 2))
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_flex_attention_with_the_mask_attends_to_what_prefill_attends_to(config):
-    p = problem([1000], [1000])
-    out, selection = selected(p, config)
-    mask = torch_flex.block_mask(selection, 1000, p.q.shape[1], "cpu")
-    flex = flex_attention(by_heads(p.q), *map(by_heads, p.keys_of(0)), block_mask=mask, enable_gqa=True)
-    np.testing.assert_allclose(flex[0].numpy().swapaxes(0, 1), out, atol=2e-5)
+    q, k, v = whole_prompt(1000)
+    out, selection = torch_flex.prefill(config, q, k, v)
+    mask = torch_flex.block_mask(selection, 1000, q.shape[1], "cpu")
+    flex = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(flex, out, atol=2e-5, rtol=0)
 
 
 def tiles_of(numbers, indices, shape):
@@ -58,10 +49,9 @@ def tiles_of(numbers, indices, shape):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_mask_lists_the_tiles_that_rows_attend_to_and_no_others(config):
-    p = problem([1024], [1024])
-    _, selection = selected(p, config)
-    mask = torch_flex.block_mask(selection, 1024, p.q.shape[1], "cpu")
-    attended = create_mask(mask.mask_mod, 1, p.q.shape[1], 1024, 1024, "cpu")[0, 0].numpy()
+    _, selection = torch_flex.prefill(config, *whole_prompt(1024))
+    mask = torch_flex.block_mask(selection, 1024, 4, "cpu")
+    attended = create_mask(mask.mask_mod, 1, 4, 1024, 1024, "cpu")[0, 0].numpy()
     rows, columns = mask.BLOCK_SIZE
     tiles = attended.reshape(1024 // rows, rows, 1024 // columns, columns).transpose(0, 2, 1, 3)
     whole = tiles_of(mask.full_kv_num_blocks, mask.full_kv_indices, tiles.shape[:2])
@@ -72,8 +62,7 @@ def test_the_mask_lists_the_tiles_that_rows_attend_to_and_no_others(config):
 
 
 def test_a_selection_is_read_from_files(tmp_path):
-    p = problem([100], [100])
-    _, selection = selected(p, CONFIGS["blocks of 8"])
+    _, selection = torch_flex.prefill(CONFIGS["blocks of 8"], *whole_prompt(100))
     for name in ("blocks", "counts", "window_start"):
         np.save(tmp_path / f"{name}.npy", getattr(selection, name))
     (tmp_path / "config.json").write_text(json.dumps({"sink": 16, "block_q": 16, "block_k": 8}))
