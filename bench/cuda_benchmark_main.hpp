@@ -4,8 +4,8 @@
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "cuda_bench_support.hpp"
 #include "hip_attn/hip_attn.hpp"
@@ -18,13 +18,20 @@ inline std::string& left_out() {
   return all;
 }
 
-/// Whether a benchmark that takes about `bytes` can run on the GPU. What cannot is left out.
-inline bool fits(const std::string& name, double bytes) {
+inline void leave_out(const std::string& name, std::string_view reason) {
+  left_out() += fmt::format("{}{}: {}", left_out().empty() ? "" : "\n", name, reason);
+}
+
+/// Whether a benchmark that takes about `bytes`, for whose call there is a plan or `planned` says
+/// why not, can run on the GPU. What cannot is left out.
+inline bool can_run(const std::string& name, double bytes, const Status& planned) {
   const auto free = static_cast<double>(free_bytes());
-  if (bytes <= free) return true;
-  left_out() += fmt::format("{}{} takes {:.1f} GB of {:.1f} GB free",
-                            left_out().empty() ? "" : "; ", name, bytes * 1e-9, free * 1e-9);
-  return false;
+  if (bytes > free) {
+    leave_out(name, fmt::format("{:.1f} GB of {:.1f} GB free", bytes * 1e-9, free * 1e-9));
+    return false;
+  }
+  if (!planned.ok()) leave_out(name, planned.message());
+  return planned.ok();
 }
 
 /// Runs what register_benchmarks adds. The context names the library's version, the GPU, what CUDA

@@ -139,7 +139,9 @@ void add(const char* type, const char* preset, const HipConfig& config, const Sh
   states.emplace_back(config.is_dense() ? "all" : "reused", config.num_stages());
   if (!config.refresh_interval.empty()) states.emplace_back("cycle", kCycle);
   const std::string group = fmt::format("decode/{}/{}", type, preset);
-  if (!fits(fmt::format("{}/{}", group, shape.name()), bytes_of_layer<T>(shape) + kOtherBytes)) {
+  AttentionPlan plan;
+  if (!can_run(fmt::format("{}/{}", group, shape.name()), bytes_of_layer<T>(shape) + kOtherBytes,
+               plan_decode<T>(config, attention_shape(shape), plan))) {
     return;
   }
   for (const auto& [state_name, first_stage] : states) {

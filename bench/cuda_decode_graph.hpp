@@ -39,6 +39,16 @@ struct Shape {
   }
 };
 
+inline AttentionShape attention_shape(const Shape& s) {
+  return {.device = cuda_device(),
+          .batch = s.batch,
+          .total_q = s.batch * s.rows,
+          .max_seq_len = s.context,
+          .num_q_heads = s.q_heads,
+          .num_kv_heads = s.kv_heads,
+          .head_dim = s.head_dim};
+}
+
 // Of keys and values.
 template <typename T>
 double bytes_of_layer(const Shape& s) {
@@ -134,14 +144,7 @@ class DecodeGraph {
     fill(q_.get(), q_.size(), 3);
     fill(appended_.get(), appended_.size(), 4);
     cache_.keep_landmarks(config);
-    const AttentionShape shape{.device = cuda_device(),
-                               .batch = s.batch,
-                               .total_q = s.batch * s.rows,
-                               .max_seq_len = s.context,
-                               .num_q_heads = s.q_heads,
-                               .num_kv_heads = s.kv_heads,
-                               .head_dim = s.head_dim};
-    check(plan_decode<T>(config, shape, plan_));
+    check(plan_decode<T>(config, attention_shape(s), plan_));
     workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
     const std::int64_t cache_bytes = plan_.selection_cache_slot_bytes * s.batch;
     selections_ = std::make_unique<Buffer<std::byte>>(cache_.layers * cache_bytes);

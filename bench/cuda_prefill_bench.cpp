@@ -73,6 +73,16 @@ std::filesystem::path& selection_folder() {
   return folder;
 }
 
+AttentionShape attention_shape(const Shape& s) {
+  return {.device = cuda_device(),
+          .batch = s.batch,
+          .total_q = s.batch * s.q_len(),
+          .max_seq_len = s.context,
+          .num_q_heads = s.q_heads,
+          .num_kv_heads = s.kv_heads,
+          .head_dim = s.head_dim};
+}
+
 // Of keys, values, queries, output, and what else a call takes.
 template <typename T>
 double bytes_of(const Shape& s) {
@@ -108,13 +118,7 @@ class Prefill {
     fill(keys_.get(), keys_.size(), 1);
     fill(values_.get(), values_.size(), 2);
     fill(q_.get(), q_.size(), 3);
-    const AttentionShape shape{.device = cuda_device(),
-                               .batch = s.batch,
-                               .total_q = s.batch * s.q_len(),
-                               .max_seq_len = s.context,
-                               .num_q_heads = s.q_heads,
-                               .num_kv_heads = s.kv_heads,
-                               .head_dim = s.head_dim};
+    const AttentionShape shape = attention_shape(s);
     check(plan_prefill<T>(config, shape, plan_));
     workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
     const std::int64_t units = plan_.selection_rows * s.kv_heads;
@@ -300,7 +304,9 @@ template <typename T>
 void add(const std::string& type, const std::string& preset, const HipConfig& config,
          const Shape& shape, Attend attend = Attend::kChosen) {
   const std::string name = fmt::format("prefill/{}/{}/{}", type, preset, shape.name());
-  if (!fits(name, bytes_of<T>(shape))) return;
+  AttentionPlan plan;
+  const Status planned = plan_prefill<T>(config, attention_shape(shape), plan);
+  if (!can_run(name, bytes_of<T>(shape), planned)) return;
   benchmark::RegisterBenchmark(name.c_str(),
                                [preset, config, shape, attend](benchmark::State& state) {
                                  prefill<T>(state, preset, config, shape, attend);

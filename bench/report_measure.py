@@ -139,11 +139,15 @@ class Measurement:
             content = salvaged(text)
         if content is None:
             return self.skipped(reason)
-        ran = {entry.get("run_name", entry["name"]) for entry in content["benchmarks"]}
+        entries = content["benchmarks"]
+        ran = {entry.get("run_name", entry["name"]) for entry in entries}
         context = content["context"]
         context["skipped"] = [*context.get("skipped", [])]
+        context["skipped"] += [f"{entry['name']}: {entry.get('error_message')}"
+                               for entry in entries if entry.get("error_occurred")]
+        content["benchmarks"] = [entry for entry in entries if not entry.get("error_occurred")]
         if "left_out" in context:
-            context["skipped"] += context.pop("left_out").split("; ")
+            context["skipped"] += context.pop("left_out").split("\n")
         context["skipped"] += [f"{name}: {reason}" for name in wanted if name not in ran]
         return content
 

@@ -330,6 +330,13 @@ class Measuring(InFolder):
         self.program("echo first >&2; echo 'out of memory' >&2; exit 3")
         self.assertEqual(self.run_it()["context"]["skipped"], ["cpu: out of memory"])
 
+    def test_a_benchmark_that_failed_is_skipped_with_its_message(self):
+        failed = '"name": "a/2", "error_occurred": true, "error_message": "no plan"'
+        self.program(f"printf '%s' '{self.WHOLE[:-2]},\n    {{ {failed} }} ]}}' > $OUT")
+        content = self.run_it()
+        self.assertEqual(len(content["benchmarks"]), 1)
+        self.assertEqual(content["context"]["skipped"], ["a/2: no plan"])
+
     def test_what_is_not_built_is_skipped_with_the_reason(self):
         self.assertRegex(self.run_it()["context"]["skipped"][0], "attention_bench is not in")
 
