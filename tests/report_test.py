@@ -321,7 +321,7 @@ class Measuring(InFolder):
     WHOLE = '{"context": {"instruction_set": "x"},\n  "benchmarks": [\n    {\n "name": "a/1"\n    },\n'
 
     def test_what_an_ended_program_has_written_is_kept_and_the_rest_is_skipped(self):
-        self.program(f"printf '%s' '{self.WHOLE}    {{ \"na' > $OUT; sleep 20")
+        self.program(f"printf '%s' '{self.WHOLE}    {{ \"na' > $OUT; exec sleep 20")
         content = self.run_it(seconds=1)
         self.assertEqual([b["name"] for b in content["benchmarks"]], ["a/1"])
         self.assertEqual(content["context"]["skipped"], ["a/2: no time was left"])
