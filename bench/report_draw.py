@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e2e6ea"
 WINS = "#fff3c4"
+DENSE_IS_FASTER = "dense is faster"
 MOST_TICKS = 28  # along the width of a picture
 COLOURS = {
     "infinite_hip": "#d9620f",
@@ -98,7 +99,8 @@ def draw_lines(axes, panel):
     for index, (x, words) in enumerate(panel.marks):
         axes.axvline(x, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(words, (x, 1), (2, -8 - 9 * index), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", fontsize=7, color=INK)
+                      textcoords="offset points", fontsize=7, color=INK, zorder=5,
+                      bbox=dict(facecolor="white", edgecolor="none", pad=0.8, alpha=0.8))
 
 
 def log_ticks(axes):
@@ -132,9 +134,11 @@ def draw_panel(axes, panel):
 
 
 def legend_columns(panel, inches):
-    """Two where the longest label leaves room for another beside it."""
-    points = 4.3 * max(len(line.label) for line in panel.lines) + 34
-    return 2 if 2 * points <= 72 * inches else 1
+    """Two where the longest labels of both leave room for each other."""
+    lengths = [len(line.label) for line in panel.lines]
+    rows = math.ceil((len(lengths) + shows_wins(panel)) / 2)
+    longest = max(lengths[:rows]) + max([*lengths[rows:], len(DENSE_IS_FASTER)])
+    return 2 if 3.6 * longest + 2 * 34 <= 72 * inches else 1
 
 
 def shows_wins(panel):
@@ -148,7 +152,7 @@ def draw_legend(axes, panel, lowest, inches):
         handles, labels = handles[::-1], labels[::-1]
     if shows_wins(panel):
         handles.append(matplotlib.patches.Patch(color=WINS))
-        labels.append("dense is faster")
+        labels.append(DENSE_IS_FASTER)
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(-0.02, lowest),
                 ncols=legend_columns(panel, inches), handlelength=2.2, columnspacing=1.2,
                 labelspacing=0.35, borderaxespad=0)
