@@ -24,7 +24,7 @@ from torch_results import Results, heads_of, median_seconds, parser_of
 
 DENSE = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 LENGTHS = [8192, 16384, 32768, 65536, 131072, 262144]
-FLEX_LENGTHS = [32768, 131072]
+FLEX_LENGTHS = [32768, 131072]  # each is compiled, which takes longer than its calls
 
 
 def rows(options, heads, length):
@@ -69,9 +69,8 @@ def main():
         each(f"dense/{name}", options.lengths,
              lambda length: dense_seconds(backend, options, length))
     with torch_flex.Selections(options.selections, options.selections_by, heads) as selections:
-        for preset in ("infinite_hip", "landmark"):
-            each(f"{preset}/flex", [n for n in options.lengths if n in FLEX_LENGTHS],
-                 lambda length: flex_seconds(selections, preset, options, length))
+        each("infinite_hip/flex", [n for n in options.lengths if n in FLEX_LENGTHS],
+             lambda length: flex_seconds(selections, "infinite_hip", options, length))
     for peer, module, folder, option in (
         ("hip_authors", torch_authors, options.hip_authors, "--hip-authors"),
         ("flashprefill_v2", torch_flashprefill, options.flashprefill, "--flashprefill"),
