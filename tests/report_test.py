@@ -255,14 +255,14 @@ class Figures(InFolder):
 
     def test_a_picture_that_no_document_shows_or_nobody_draws_is_refused(self):
         self.write(PAGE, "text")
-        self.refuses("no document shows docs/images/bench/times.svg", {}, self.FIGURES)
+        self.refuses(f"no document shows {PICTURES}/times.svg", {}, self.FIGURES)
         self.write(PAGE, "![times](../images/bench/times.svg)")
         self.write(PICTURES / "old.svg", "<svg></svg>")
         self.refuses("draws no old.svg", {}, self.FIGURES)
 
     def test_the_table_of_a_figure_has_its_numbers_and_where_they_are_from(self):
         self.document("plot-times")
-        self.write("README.md", "![times](docs/images/bench/times.svg)")
+        self.write("README.md", f"![times]({PICTURES}/times.svg)")
         page = self.page(self.report({"plot-times": self.FIGURES["times"]}, self.FIGURES))
         self.assertIn("| times: ms | 1 | 2 |\n|---|---|---|\n| a | 1.50 | 3.00 |\n\n</details>", page)
         self.assertIn("![A figure](../images/bench/times.svg)", page)
