@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -296,6 +297,27 @@ class Figures(InFolder):
         lines = [Line("a", "dense", [(1, 5.0)]), Line("b", "flash", [(1, 5.01)]),
                  Line("c", "flash", [(1, 6.0)])]
         self.assertEqual([line.label for line in merged(lines)], ["a, b", "c"])
+
+    def test_a_measurement_measures_what_its_plots_show(self):
+        class Asked(Points):
+            def __init__(self):
+                super().__init__()
+                self.names = set()
+
+            def get(self, name, *arguments):
+                self.names.add(name)
+
+        for plot, (make, measurements) in report_plots.PLOTS.items():
+            asked = {measurement: Asked() for measurement in measurements}
+            make(asked)
+            for measurement, points in asked.items():
+                self.assertTrue(points.names, f"{plot} asks {measurement} for nothing")
+                commands = [report_sources.MEASUREMENTS[measurement],
+                            report_sources.QUICK.get(measurement, [])]
+                filters = [argument.partition("=")[2] for command in commands
+                           for argument in command if "benchmark_filter" in argument]
+                for name in points.names if filters else ():
+                    self.assertRegex(f"{name}/", "|".join(filters), plot)
 
     def test_the_measurements_of_plots_exist(self):
         for name, (_, measurements) in report_plots.PLOTS.items():
