@@ -4,7 +4,6 @@
 """
 
 import kv_tables
-import landmark_tables
 import offload_tables
 from report_cells import MACHINES, Source, measurement_of
 
@@ -93,7 +92,6 @@ SOURCES = {
     },
     **{f"{name}-epyc": Source(command, MACHINES["epyc"]) for name, command in CPU.items()},
     **kv_tables.SOURCES,
-    **landmark_tables.SOURCES,
     **offload_tables.SOURCES,
 }
 
