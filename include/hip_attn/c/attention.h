@@ -89,7 +89,8 @@ typedef struct HipAttnIndexSelectionArgs {
 /// NULL_POINTER and INVALID_ARGUMENT of the C interface.
 HIP_ATTN_API HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
                                                          const HipAttnIndexSelectionArgs* args,
-                                                         char* message, size_t message_capacity);
+                                                         HipAttnStream stream, char* message,
+                                                         size_t message_capacity);
 
 /// Arguments of prefill and decode: hip_attn::AttentionArgs, member for member. T is the dtype of
 /// the plan, C its cache_dtype; int32 and int64 are those of the host.
