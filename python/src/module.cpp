@@ -39,6 +39,7 @@ NB_MODULE(_core, module) {
   bind_offload(module);
   bind_attention(module);
   bind_kv(module);
+  bind_cells(module);
   module.def("version", hip_attn_version, "That of the library.");
   module.def("built_head_dims", built_head_dims, "The head dims that this build has.");
   module.def("built_dtypes", built_dtypes, "The dtypes that this build has, by their names.");
