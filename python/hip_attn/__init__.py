@@ -6,6 +6,7 @@ docs/guide/python.md goes by task. Arrays are those of any framework with DLPack
 from ._cells import CellRequests, Cells
 from ._config import Config, ModelConfig, Stage
 from ._core import (
+    MAX_DECODE_ROWS,
     HostArray,
     HostMemory,
     KvPages,
@@ -52,6 +53,7 @@ __all__ = [
     "KvStorePlan",
     "LandmarkLevel",
     "Landmarks",
+    "MAX_DECODE_ROWS",
     "ModelConfig",
     "Plan",
     "Selection",

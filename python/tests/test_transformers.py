@@ -1,6 +1,7 @@
 """Hugging Face models with hip_attn. Skipped where there is no torch or no transformers."""
 
 import copy
+import inspect
 import json
 import pathlib
 import sys
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import hip_attn  # noqa: E402
-from hip_attn.transformers import PagedCache, register  # noqa: E402
+from hip_attn.transformers import PagedCache, attach, register  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples/llama/model"
@@ -372,14 +373,85 @@ def test_padding_takes_no_memory(model, text):
     assert cache.nbytes == 1088 * bytes_of_a_token
 
 
+# A model that makes its caches
+
+
+@pytest.fixture(scope="module")
+def attached():
+    return attach(load("sdpa"), SMALL)
+
+
+def test_an_attached_model_generates_as_with_a_cache_of_the_callers(attached, model, text):
+    expected = generate(model, text, PagedCache(model.config, SMALL))
+    assert generate(attached, text).equal(expected)
+    assert generate(attached, text).equal(expected)
+    ids, mask = pad([text[0, :1500], text[0, 500:1407]], left=True)
+    expected = generate(model, ids, PagedCache(model.config, SMALL), attention_mask=mask)
+    assert generate(attached, ids, attention_mask=mask).equal(expected)
+    expected = generate(model, text, PagedCache(model.config, SMALL), num_beams=2)
+    assert generate(attached, text, num_beams=2).equal(expected)
+
+
+def test_a_forward_of_an_attached_model_makes_a_cache_that_it_returns(attached, model, text):
+    expected = logits(model, text, PagedCache(model.config, SMALL))
+    for arguments in ({}, {"use_cache": False}):
+        assert attached(text, **arguments).logits.equal(expected)
+    output = attached(text[:, :1024])
+    cache = output.past_key_values
+    assert isinstance(cache, PagedCache) and cache.seq_lens == [1024]
+    rest = logits(attached, text[:, 1024:1216], cache)
+    torch.testing.assert_close(rest, expected[:, 1024:1216], atol=2e-4, rtol=0)
+
+
+def test_an_attached_model_uses_the_cache_that_it_is_given(attached, model, text):
+    cache = PagedCache(attached.config, "dense")
+    expected = generate(model, text, PagedCache(model.config, "dense"))
+    assert generate(attached, text, cache).equal(expected)
+    assert cache.seq_lens == [1547]
+
+
+def test_an_attached_model_refuses_to_generate_without_a_cache_or_with_another_kind(attached, text):
+    config = copy.deepcopy(attached.generation_config)
+    config.use_cache = False
+    for arguments in ({"use_cache": False}, {"generation_config": config}):
+        with pytest.raises(ValueError, match="pass use_cache=True"):
+            generate(attached, text, **arguments)
+    with pytest.raises(ValueError, match="cache_implementation is 'static'"):
+        generate(attached, text, cache_implementation="static")
+    expected = generate(attached, text[:, :200], tokens=2)
+    assert generate(
+        attached, text[:, :200], tokens=2, cache_implementation="dynamic").equal(expected)
+
+
+def test_attaching_again_replaces_the_arguments_and_copies_are_models_of_their_own(model, text):
+    first = attach(copy.deepcopy(model), SMALL)
+    second = attach(copy.deepcopy(first), "dense")
+    assert len(second._forward_pre_hooks) == 1
+    for own, attention in ((first, SMALL), (second, "dense")):
+        assert own.generate.__self__ is own
+        expected = logits(model, text, PagedCache(model.config, attention))
+        assert own(text).logits.equal(expected)
+    with pytest.raises(ValueError, match="dense_layers has 6"):
+        attach(first, dense_layers=[6])
+
+
+def test_an_attached_assistant_drafts(attached, model, text):
+    expected = generate(model, text, PagedCache(model.config, SMALL), tokens=20)
+    draft = attach(copy.deepcopy(model), "dense")
+    got = generate(attached, text, tokens=20, assistant_model=draft)
+    assert got[:, : expected.shape[1]].equal(expected)
+
+
 # Careless use
 
 
 def test_another_cache_is_refused(model, text):
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    message = rf"pass {name}=hip_attn.transformers.PagedCache\(model.config\).*attach\(model\)"
     for arguments in ({}, {"use_cache": False}, {"past_key_values": transformers.DynamicCache()}):
-        with pytest.raises(ValueError, match="PagedCache"):
+        with pytest.raises(ValueError, match=message):
             model(text, **arguments)
-    with pytest.raises(ValueError, match="PagedCache"):
+    with pytest.raises(ValueError, match=message):
         generate(model, text)
 
 

@@ -47,6 +47,8 @@ HipAttnStatus run_attention(const HipAttnPlan* plan, const HipAttnAttentionArgs*
 }  // namespace
 }  // namespace hip_attn::c_api
 
+static_assert(HIP_ATTN_MAX_DECODE_ROWS == hip_attn::kMaxDecodeRows);
+
 using namespace hip_attn;
 using namespace hip_attn::c_api;
 

@@ -48,6 +48,9 @@ typedef struct HipAttnPlanInfo {
   int64_t num_threads;                ///< CPU: threads that a call has room for
 } HipAttnPlanInfo;
 
+/// Rows of one request that a decode call takes at most: hip_attn::kMaxDecodeRows.
+enum { HIP_ATTN_MAX_DECODE_ROWS = 8 };
+
 /// Checks config and shape and makes a plan: host arithmetic, and for a CUDA device questions to
 /// its driver. Errors: NULL_POINTER, INVALID_ARGUMENT, INVALID_CONFIG, INVALID_SHAPE, UNSUPPORTED,
 /// CUDA_ERROR, OUT_OF_MEMORY.
