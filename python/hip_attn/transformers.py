@@ -97,7 +97,14 @@ def _with_own_cache(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return {**others, _cache_parameter(model): PagedCache(model.config, **model._hip_attn_options)}
 
 
+def _attends_by_hip_attn(model: Any) -> bool:
+    """Not where the model was given another implementation after attach()."""
+    return bool(model.config._attn_implementation == "hip_attn")
+
+
 def _generate_with_cache(model: Any, *args: Any, **kwargs: Any) -> Any:
+    if not _attends_by_hip_attn(model):
+        return type(model).generate(model, *args, **kwargs)
     config = kwargs.get("generation_config") or model.generation_config
     if kwargs.get("use_cache", config.use_cache) is False:
         raise ValueError("use_cache is False; hip_attn generates with a cache: pass use_cache=True")
@@ -117,7 +124,7 @@ def _generate_with_cache(model: Any, *args: Any, **kwargs: Any) -> Any:
 def _forward_with_cache(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Optional[tuple[tuple[Any, ...], dict[str, Any]]]:
-    if _has_cache(kwargs):
+    if _has_cache(kwargs) or not _attends_by_hip_attn(model):
         return None
     if len(args) > list(inspect.signature(model.forward).parameters).index(_cache_parameter(model)):
         return None
@@ -129,7 +136,6 @@ _NOT_TAKEN = {
     "attention_bias": "a bias of logits",
     "position_bias": "a bias of logits",
     "head_mask": "a mask of heads",
-    "s_aux": "attention sinks of the model",
     "output_attentions": "attention weights as an output",
 }
 
@@ -145,6 +151,7 @@ def _attention(
     softcap: Optional[float] = None,
     sliding_window: Optional[int] = None,
     is_causal: Optional[bool] = None,
+    s_aux: Optional[torch.Tensor] = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     layer = getattr(key, "hip_attn_layer", None)
@@ -168,7 +175,7 @@ def _attention(
         )
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         raise ValueError("hip_attn has no gradients; call the model under torch.no_grad()")
-    return layer.attend(query, key, value, attention_mask, scaling, softcap), None
+    return layer.attend(query, key, value, attention_mask, scaling, softcap, s_aux), None
 
 
 def _padding_mask(

@@ -170,6 +170,33 @@ def test_families_of_models(family, sizes):
     assert generate(model, ids, PagedCache(config, "dense")).equal(grown)
 
 
+def test_sinks_of_gpt_oss_take_their_share():
+    torch.manual_seed(1)
+    config = transformers.GptOssConfig(
+        vocab_size=100, hidden_size=128, intermediate_size=64, num_hidden_layers=2, head_dim=64,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=2,
+        sliding_window=50, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.GptOssForCausalLM(config).eval()
+    for parameter in model.parameters():
+        parameter *= 3
+    ids, mask = pad([torch.randint(1, 100, (150,)), torch.randint(1, 100, (97,))], left=True)
+    arguments = {"attention_mask": mask, "position_ids": positions(mask)}
+    model.set_attn_implementation("eager")
+    expected = logits(model, ids, **arguments)
+    sinks = [layer.self_attn.sinks for layer in model.model.layers]
+    kept = [s.clone() for s in sinks]
+    for s in sinks:
+        s.fill_(float("-inf"))
+    without = logits(model, ids, **arguments)
+    for s, values in zip(sinks, kept):
+        s.copy_(values)
+    assert not torch.allclose(without[mask == 1], expected[mask == 1], atol=1e-2)
+    model.set_attn_implementation("hip_attn")
+    ours = logits(model, ids, PagedCache(config, "dense"), **arguments)
+    torch.testing.assert_close(ours[mask == 1], expected[mask == 1], atol=1e-3, rtol=1e-3)
+
+
 # Sparse
 
 
@@ -435,6 +462,14 @@ def test_attaching_again_replaces_the_arguments_and_copies_are_models_of_their_o
         attach(first, dense_layers=[6])
 
 
+def test_an_attached_model_with_another_attention_again_is_as_without(model, sdpa, text):
+    own = attach(copy.deepcopy(model), "dense")
+    own.set_attn_implementation("sdpa")
+    ids = text[:, :300]
+    assert own(ids).logits.equal(logits(sdpa, ids))
+    assert generate(own, ids).equal(generate(sdpa, ids))
+
+
 def test_an_attached_assistant_drafts(attached, model, text):
     expected = generate(model, text, PagedCache(model.config, SMALL), tokens=20)
     draft = attach(copy.deepcopy(model), "dense")
@@ -483,7 +518,6 @@ def test_arguments_of_other_attentions_are_refused(model, text):
     function = transformers.AttentionInterface()["hip_attn"]
     states = [torch.zeros(1, heads, 4, 128) for heads in (8, 2, 2)]
     refused = {
-        "s_aux": torch.zeros(8),
         "attention_bias": states[0],
         "output_attentions": True,
         "is_causal": False,
