@@ -571,12 +571,13 @@ def test_a_forward_that_broke_off_is_noticed(model, text):
 
 
 def codes_found(model, tokenizer, context, attention):
-    from recall import run
+    from recall import run, timed_attention
     from recall_task import make_recall_task
 
     task = make_recall_task(tokenizer, DATA, context, seed=1)
     cache = PagedCache(model.config, attention, max_len=context)
-    return run(model, tokenizer, task, cache, chunk=8192).codes
+    with timed_attention(model) as of_attention:
+        return run(model, tokenizer, task, cache, 8192, of_attention).codes
 
 
 def test_the_recall_text_is_that_of_the_engine(tokenizer):
