@@ -115,13 +115,15 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
 
 /// Thread blocks that search for one unit, so that few units occupy most multiprocessors.
 template <typename Params>
-int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units) {
+int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units,
+                   const Companion& companion) {
   constexpr int kMost = 8;  // more is not portable
   const bool takes_clusters =
       schedule.dense_search_blocks > 0 || (schedule.sm90_search && schedule.search_blocks == 0);
   if (!takes_clusters || params.selection_in.blocks) return 1;
+  const int free = schedule.multiprocessors - companion.multiprocessors;
   int cluster = 1;
-  while (cluster < kMost && 2 * cluster * units <= schedule.multiprocessors) cluster *= 2;
+  while (cluster < kMost && 2 * cluster * units <= free) cluster *= 2;
   return cluster;
 }
 
@@ -132,7 +134,7 @@ Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   const Search<Traits>& search = search_of<Traits>(plan, schedule);
   LaunchShape shape{.blocks = units, .threads = kSearchThreads, .companion = companion};
-  shape.cluster = search_cluster(schedule, params, units);
+  shape.cluster = search_cluster(schedule, params, units, companion);
   const auto resident = [&](int blocks) {
     return std::min(units, blocks_beside(blocks, schedule.multiprocessors, companion));
   };

@@ -168,31 +168,102 @@ class StagedPrefill {
     }
     share_memory(std::max<std::int64_t>(most, 1), prefill_schedule(plan));
     read_staged_blocks(home);
+    if (searches_landmarks()) {  // by a search of its own, with whose candidates the other begins
+      params_.candidates = to_const(memory_.candidates);
+      params_.first_stage = landmark_stages(params_.search);
+    }
   }
 
   /// attend(params, companion) and search(params, companion) launch their kernels.
   template <typename Search, typename Attend>
   Status run(Search&& search, Attend&& attend) {
     if (Status status = begin(); !status.ok()) return status;
-    if (Status status = mark(search); !status.ok()) return status;
-    if (copies_beside_) {
-      if (Status status = stage(0, kAll, kCopyAlone); !status.ok()) return status;
-    }
-    for (std::int32_t first = 0; first < params_.num_kv_heads; first += heads_) {
-      if (Status status = run_heads(first, search, attend); !status.ok()) return status;
-    }
-    return {};
+    return copies_beside_ ? run_beside_copies(search, attend) : run_in_turn(search, attend);
   }
 
  private:
   static constexpr StagedPart kAll{0, 8};
-  // A search behind landmarks takes about a third of the time.
-  static constexpr StagedPart kDuringSearch{0, 3};
-  static constexpr StagedPart kDuringAttention{3, 5};
+
+  /// Stages KV heads, searches and attends to them, one after the other.
+  template <typename Search, typename Attend>
+  Status run_in_turn(Search&& search, Attend&& attend) {
+    const std::int32_t heads = params_.num_kv_heads;
+    if (searches_landmarks()) {
+      if (Status status = search(candidates_of(0, heads), Companion{}); !status.ok()) return status;
+    }
+    if (Status status = mark(0, heads); !status.ok()) return status;
+    for (std::int32_t first = 0; first < heads; first += heads_) {
+      if (Status status = stage(first, kAll, kCopyAlone); !status.ok()) return status;
+      const PrefillParams<Stored> of = of_heads(first);
+      if (of.selection.blocks) {
+        if (Status status = search(of, Companion{}); !status.ok()) return status;
+      }
+      if (Status status = attend(of, Companion{}); !status.ok()) return status;
+    }
+    return {};
+  }
+
+  /// While KV heads are searched and attended to, and the landmarks of those behind the next ones
+  /// are searched, the next ones are copied: a part beside each of these kernels.
+  template <typename Search, typename Attend>
+  Status run_beside_copies(Search&& search, Attend&& attend) {
+    const std::int32_t heads = params_.num_kv_heads;
+    if (Status status = choose_beside(0, heads, kAll, search); !status.ok()) return status;
+    if (Status status = choose_beside(heads_, 0, kAll, search); !status.ok()) return status;
+    for (std::int32_t first = 0; first < heads; first += heads_) {
+      const std::int32_t next = first + heads_;
+      const PrefillParams<Stored> of = of_heads(first);
+      // Eighths of the copy by what each kernel hides at 128k and at 1M.
+      const std::int32_t chosen = searches_landmarks() && next + heads_ < heads ? 3 : 0;
+      const bool searches = of.selection.blocks && !of.selection_in.blocks;
+      const std::int32_t searched = !searches ? 0 : searches_landmarks() ? 2 : 4;
+      if (of.selection.blocks) {
+        const auto launch_search = [&](const Companion& copy) { return search(of, copy); };
+        if (Status status = beside(next, {0, searched}, launch_search); !status.ok()) return status;
+      }
+      const auto launch_attend = [&](const Companion& copy) { return attend(of, copy); };
+      const StagedPart attended{searched, 8 - searched - chosen};
+      if (Status status = beside(next, attended, launch_attend); !status.ok()) return status;
+      if (Status status = choose_beside(next + heads_, next, {8 - chosen, chosen}, search);
+          !status.ok())
+        return status;
+    }
+    return {};
+  }
+
+  /// Marks what KV heads from `first` on read, behind a search of their landmarks, beside which
+  /// heads from `copied` on are copied in part, or all of them by themselves where there is none.
+  template <typename Search>
+  Status choose_beside(std::int32_t first, std::int32_t copied, StagedPart part, Search&& search) {
+    const std::int32_t heads = std::min(heads_, params_.num_kv_heads - first);
+    if (!searches_landmarks()) {
+      // All heads are marked at once, and the first are copied before there is anything beside.
+      if (first == 0) return mark(0, params_.num_kv_heads);
+      return copied == 0 ? stage(0, kAll, kCopyAlone) : Status{};
+    }
+    if (heads <= 0) return {};
+    const auto launch_search = [&](const Companion& copy) {
+      return search(candidates_of(first, heads), copy);
+    };
+    if (Status status = beside(copied, part, launch_search); !status.ok()) return status;
+    return mark(first, heads);
+  }
+
+  /// Launches a kernel, and before it the copy of a part of KV heads from `first` on, if any.
+  template <typename Launch>
+  Status beside(std::int32_t first, StagedPart part, Launch&& launch) {
+    if (part.count == 0 || first >= params_.num_kv_heads) return launch(Companion{});
+    if (Status status = stage(first, part, kCopyBeside); !status.ok()) return status;
+    return launch(Companion{static_cast<int>(kCopyBeside.blocks)});
+  }
+
+  [[nodiscard]] PrefillParams<Stored> of_heads(std::int32_t first) const {
+    return heads_of(params_, first, std::min(heads_, params_.num_kv_heads - first));
+  }
 
   /// The KV heads that are staged together, each with `most` blocks, and whether the next ones are
-  /// copied meanwhile, into the other half of the memory. That takes heads with work for the whole
-  /// GPU, a few thread blocks after the other.
+  /// copied meanwhile, into the other half of the memory. That takes heads with work for much of
+  /// the GPU, and better with some units to each multiprocessor.
   void share_memory(std::int64_t most, const PrefillSchedule& schedule) {
     const std::int64_t heads = params_.num_kv_heads;
     const auto evenly = [&](std::int64_t at_once) {
@@ -201,37 +272,11 @@ class StagedPrefill {
     heads_ = static_cast<std::int32_t>(evenly(memory_.params.num_pages / most));
     const std::int64_t in_half = std::min(memory_.params.num_pages / 2 / most, heads);
     const std::int64_t rows = std::max(params_.selection_rows, 1);
-    if (!schedule.sm90_attend || rows * in_half < schedule.multiprocessors) return;
+    if (!schedule.sm90_attend || 2 * rows * in_half < schedule.multiprocessors) return;
     const std::int64_t enough = ceil_div(4 * schedule.multiprocessors, rows);
     const std::int64_t beside = evenly(std::min(enough, in_half));
     copies_beside_ = beside < heads;
     if (copies_beside_) heads_ = static_cast<std::int32_t>(beside);
-  }
-
-  /// Searches and attends for KV heads from `first` on, and copies the next ones meanwhile.
-  template <typename Search, typename Attend>
-  Status run_heads(std::int32_t first, Search&& search, Attend&& attend) {
-    const std::int32_t next = first + heads_;
-    const bool copies = copies_beside_ && next < params_.num_kv_heads;
-    const Companion copy{copies ? static_cast<int>(kCopyBeside.blocks) : 0};
-    if (!copies_beside_) {
-      if (Status status = stage(first, kAll, kCopyAlone); !status.ok()) return status;
-    }
-    const auto of = heads_of(params_, first, std::min(heads_, params_.num_kv_heads - first));
-    StagedPart left = kAll;
-    if (of.selection_in.blocks) {  // there is little to do
-      if (Status status = search(of, Companion{}); !status.ok()) return status;
-    } else if (of.selection.blocks) {
-      if (copies) {
-        left = kDuringAttention;
-        if (Status status = stage(next, kDuringSearch, kCopyBeside); !status.ok()) return status;
-      }
-      if (Status status = search(of, copy); !status.ok()) return status;
-    }
-    if (copies) {
-      if (Status status = stage(next, left, kCopyBeside); !status.ok()) return status;
-    }
-    return attend(of, copy);
   }
 
   [[nodiscard]] bool searches_landmarks() const {
@@ -260,25 +305,27 @@ class StagedPrefill {
                   dim3(kStagingThreads), device_, stream_, memory_.params);
   }
 
-  /// Marks what all query blocks read. Where landmarks are searched for that, the searches behind
-  /// begin with what they leave.
-  template <typename Search>
-  Status mark(Search&& search) {
-    MarkParams<Stored> marks{params_, memory_.params, {}, 0, false};
+  /// The search of landmarks for KV heads from `first` on, which leaves their candidates.
+  [[nodiscard]] PrefillParams<Stored> candidates_of(std::int32_t first, std::int32_t heads) const {
+    PrefillParams<Stored> of = params_;
+    of.candidates = {};
+    of.first_stage = 0;
+    return heads_of(search_of_candidates(of, memory_.candidates), first, heads);
+  }
+
+  /// Marks what all query blocks read of KV heads from `first` on.
+  Status mark(std::int32_t first, std::int32_t heads) const {
+    MarkParams<Stored> marks{params_, memory_.params, params_.candidates, 0, first, false};
     if (params_.selection_in.blocks) {
       marks.chosen = params_.selection_in;
       marks.chunk_shift = params_.search.block_shift;
     } else if (searches_landmarks()) {
-      const auto of = search_of_candidates(params_, memory_.candidates);
-      if (Status searched = search(of, Companion{}); !searched.ok()) return searched;
-      marks.chosen = params_.candidates = to_const(memory_.candidates);
-      marks.chunk_shift = of.search.block_shift;
-      params_.first_stage = of.search.num_stages;
+      marks.chunk_shift = params_.search.stages[params_.first_stage - 1].chunk_shift;
     } else {
       marks.all = params_.selection.blocks != nullptr;
     }
     const dim3 grid(static_cast<unsigned>(std::max(params_.selection_rows, 1)),
-                    static_cast<unsigned>(params_.num_kv_heads));
+                    static_cast<unsigned>(heads));
     return launch("run_prefill", mark_blocks_kernel<Stored, kStagingThreads>, grid,
                   dim3(kStagingThreads), device_, stream_, marks);
   }

@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
     mark_blocks_kernel(const __grid_constant__ MarkParams<Stored> params) {
   const PrefillParams<Stored>& prefill = params.prefill;
   const StagingParams& staging = params.staging;
-  const int kv_head = static_cast<int>(blockIdx.y);
+  const int kv_head = params.first_head + static_cast<int>(blockIdx.y);
   for (std::int32_t row = static_cast<std::int32_t>(blockIdx.x); row < prefill.selection_rows;
        row += static_cast<std::int32_t>(gridDim.x)) {
     const QueryBlock block = find_query_block(prefill, row);
