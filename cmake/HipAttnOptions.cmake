@@ -23,5 +23,6 @@ option(HIP_ATTN_SANITIZE "Build with AddressSanitizer and UndefinedBehaviorSanit
 option(HIP_ATTN_WERROR "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
 option(HIP_ATTN_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(HIP_ATTN_BUILD_BENCHMARKS "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
+option(HIP_ATTN_BUILD_TOOLS "Build hip_attn-info, which takes CLI11" ${PROJECT_IS_TOP_LEVEL})
 option(HIP_ATTN_PYTHON "Build the Python package, which takes nanobind" OFF)
 option(HIP_ATTN_INSTALL "Generate install rules" ${PROJECT_IS_TOP_LEVEL})
