@@ -69,8 +69,8 @@ inline std::int64_t refresh_cycle(const HipConfig& config) {
 /// The mean work of a step over the refresh cycle: stage s runs in every step in which it or a
 /// stage before it is due.
 inline DecodeWork mean_decode_work(const HipConfig& config, const DecodeCall& call,
-                                   const DecodeTeams& teams) {
-  DecodeWork work = decode_work(config, call, teams, 0);
+                                   const DecodeTeams& teams, const GpuProperties& gpu) {
+  DecodeWork work = decode_work(config, call, teams, gpu, 0);
   if (config.refresh_interval.empty()) return work;
   const std::int64_t cycle = refresh_cycle(config);
   for (int s = 0; s < work.num_stages; ++s) {
@@ -101,9 +101,9 @@ inline std::int64_t decode_dense_until(const HipConfig& config, DecodeCall call,
   for (call.context = step; call.context <= most; call.context += step) {
     if (call.context >= 128 * step) step *= 2;
     const double mean =
-        predict_decode(mean_decode_work(config, call, teams), gpu.rates).total;
+        predict_decode(mean_decode_work(config, call, teams, gpu.properties), gpu.rates).total;
     const double dense =
-        predict_decode(decode_work(presets::dense(), call, teams, 0), gpu.rates)
+        predict_decode(decode_work(presets::dense(), call, teams, gpu.properties, 0), gpu.rates)
             .total;
     if (dense <= mean) longest = call.context;
     if (dense > 2. * mean) break;

@@ -378,19 +378,19 @@ Json decode_report(Asked& asked, Json& offload) {
   Json from = Json::array();
   Json terms;
   for (int s = 0; s <= config.num_stages(); ++s) {
-    const DecodeWork work = decode_work(config, call, teams, s);
+    const DecodeWork work = decode_work(config, call, teams, gpu.properties, s);
     from.push_back(predict_decode(work, gpu.rates).total * kMicro);
     const bool last = s == config.num_stages();
     terms[config.is_dense() ? "all" : last ? "reused" : fmt::format("from{}", s)] =
         terms_report(work.all());
   }
   const DecodeTimes refreshed =
-      predict_decode(decode_work(config, call, teams, 0), gpu.rates);
-  const DecodeWork mean = mean_decode_work(config, call, teams);
+      predict_decode(decode_work(config, call, teams, gpu.properties, 0), gpu.rates);
+  const DecodeWork mean = mean_decode_work(config, call, teams, gpu.properties);
   const double mean_seconds = predict_decode(mean, gpu.rates).total;
   terms["cycle"] = terms_report(mean.all());
   const double dense =
-      predict_decode(decode_work(presets::dense(), call, teams, 0), gpu.rates).total;
+      predict_decode(decode_work(presets::dense(), call, teams, gpu.properties, 0), gpu.rates).total;
   Json stages = Json::array();
   for (int s = 0; s < config.num_stages(); ++s)
     stages.push_back(refreshed.stages[static_cast<std::size_t>(s)] * kMicro);

@@ -75,9 +75,11 @@ inline std::int64_t attend_rows(std::int64_t rows, std::int64_t units, std::int6
   return rows > 128 && head_dim <= 128 ? 256 : 128;
 }
 
-/// How much longer `blocks` thread blocks take than if they divided evenly over `slots`.
-inline double imbalance(double blocks, double slots, double tail) {
-  return blocks <= 0. ? 1. : std::max(blocks, slots) / blocks + tail * slots / std::max(blocks, slots);
+/// How much longer `blocks` thread blocks take than if all `multiprocessors` had work throughout:
+/// they are fewer, or half of the `last` that run at the end have nothing to do.
+inline double imbalance(double blocks, double multiprocessors, double last) {
+  if (blocks < multiprocessors) return multiprocessors / blocks;
+  return 1. + 0.75 * last / blocks;
 }
 
 }  // namespace detail
@@ -171,6 +173,7 @@ inline void add_stage_work(const StageReads& stage, const PrefillKernels& kernel
       work[CostTerm::kDenseSearchProducts] += gigaflops;
       work[CostTerm::kDenseSearchLogits] += static_cast<double>(stage.reads) * rows * 1e-6;
       work[CostTerm::kDenseSearchMasses] += static_cast<double>(stage.chunks) * rows * 1e-6;
+      work[CostTerm::kDenseSearchUnits] += rows / 64. * 1e-3;
       return;
     case PrefillSearch::kRows:
       work[CostTerm::kRowSearchProducts] += gigaflops;
@@ -195,7 +198,8 @@ inline void add_attend_work(std::int64_t keys, std::int64_t rows, std::int64_t b
   work[CostTerm::kAttendLogits] += padded_rows * read * 1e-6;
   work[CostTerm::kAttendKeys] +=
       blocks * read * 2. * static_cast<double>(head_dim * element_bytes) * 1e-6;
-  work[CostTerm::kAttendUnits] += blocks * 1e-3;
+  // A second thread block of the multiprocessor covers start and end of the first.
+  work[CostTerm::kAttendUnits] += (block_rows == 64 && head_dim <= 128 ? 0.5 : 1.) * blocks * 1e-3;
 }
 
 /// The work of a call. A request's query blocks are looked at one by one, or every n-th for n, so
@@ -250,10 +254,8 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
 
   // Thread blocks that run at once, and what a call of few units leaves idle.
   const double multiprocessors = gpu.multiprocessors;
-  const double attend_slots =
-      multiprocessors * (kernels.hopper_attend && block_rows == 64 && call.head_dim <= 128 ? 2. : 1.);
   CostWork balanced;
-  balanced.add(work.attend, detail::imbalance(attend_blocks, attend_slots, 0.));
+  balanced.add(work.attend, detail::imbalance(attend_blocks, multiprocessors, 0.));
   work.attend = balanced;
   work.attend[kernels.hopper_attend ? CostTerm::kAttendLaunch : CostTerm::kPortableAttendLaunch] = 1.;
   if (kernels.search == PrefillSearch::kNone || work.searching_units == 0.) return work;
@@ -271,7 +273,9 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
     const auto at = static_cast<std::size_t>(s);
     if (stage_units[at] == 0.) continue;
     CostWork spread;
-    spread.add(work.stages[at], detail::imbalance(stage_units[at] * cluster, slots, 0.5));
+    spread.add(work.stages[at], detail::imbalance(stage_units[at] * cluster, multiprocessors, slots));
+    // Each thread block of a cluster selects for itself.
+    spread[CostTerm::kDenseSearchUnits] *= cluster;
     spread[waves] = std::max(1., stage_units[at] / slots + 0.5);
     work.stages[at] = spread;
   }
