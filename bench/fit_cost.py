@@ -7,14 +7,15 @@ Takes every benchmark of prefill and decode in the files, asks hip_attn-info for
 finds the rates >= 0 whose relative errors have the least squares, and writes them to
 include/hip_attn/cost/GPU.hpp. Needs nothing but Python and a build of hip_attn-info. --check writes
 nothing and fails where a prediction by the rates that are built in is further off than --within.
+A rate that no benchmark in the files depends on stays as it is built in. Build again afterwards.
 """
 
 import argparse
 import pathlib
 import random
+import re
 import sys
 
-import cost_points
 from cost_points import ROOT, Info, find_program, read_points, time_of
 
 
@@ -81,11 +82,13 @@ def least_squares(rows, targets, weights):
 WEIGHTS = {"search": 0.15, "attend": 1.0, "all_searched": 0.5, "total": 1.0}
 
 
-def fit(points, names):
+def fit(points, names, before):
+    """Rates by name. A term that no point has keeps its rate."""
+    names = [name for name in names if any(point.terms.get(name) for point in points)]
     rows = [[point.terms.get(name, 0.0) / point.measured_ms for name in names] for point in points]
     weights = [WEIGHTS.get(point.what, 1.0) for point in points]
     rates = least_squares(rows, [1.0] * len(points), weights)
-    return dict(zip(names, (rate * 1e6 for rate in rates)))
+    return {**before, **dict(zip(names, (rate * 1e6 for rate in rates)))}
 
 
 def errors_by(points, rates, key):
@@ -104,18 +107,85 @@ def print_errors(points, rates):
         print(f"{group:28}{len(errors):7}{mean:13.1%} {largest:+8.1%}")
 
 
-def held_out(points, names, parts=5):
+def held_out(points, names, before, parts=5):
     """Every benchmark predicted by rates that were fitted without it: errors by point."""
     benchmarks = sorted({point.name for point in points})
     random.Random(1).shuffle(benchmarks)
     part_of = {name: i % parts for i, name in enumerate(benchmarks)}
     errors = []
     for part in range(parts):
-        rates = fit([point for point in points if part_of[point.name] != part], names)
+        rates = fit([point for point in points if part_of[point.name] != part], names, before)
         for point in points:
             if part_of[point.name] == part:
                 errors.append((time_of(point.terms, rates) / point.measured_ms - 1, point))
     return errors
+
+
+HEADER = """\
+/// Written by bench/fit_cost.py: the rates of {title} that fit {count} measured times.
+#pragma once
+
+#include "hip_attn/cost/gpu.hpp"
+
+namespace hip_attn {{
+
+inline constexpr Gpu {constant} = {{
+    {{.name = "{name}",
+     .multiprocessors = {multiprocessors},
+     .compute_capability = {compute_capability},
+     .clock_ghz = {clock_ghz},
+     .memory_tb_per_s = {memory_tb_per_s},
+     .memory_gb = {memory_gb},
+     .link_gb_per_s = {link_gb_per_s},
+     .shared_bytes = {shared_bytes},
+     .l2_bytes = {l2_bytes},
+     .cluster_multiprocessors = {cluster_multiprocessors}}},
+    {{{{{{
+{rates}
+    }}}}}},
+    "{name}"}};
+
+}}  // namespace hip_attn
+"""
+
+
+def header_of(gpu, rates, units, count):
+    """The C++ header of a GPU's model."""
+    lines = [f"        {rates[name]:.5g},  // {name}: ns / {units[name]}" for name in rates]
+    facts = {key: gpu[key] for key in gpu if isinstance(gpu[key], (int, float, str))}
+    facts["compute_capability"] = round(10 * gpu["compute_capability"])
+    constant = "k" + re.sub(r"[^A-Za-z0-9]", "", facts["name"].upper())
+    return HEADER.format(
+        **facts,
+        title=f"the GPU {facts['name']}",
+        count=count,
+        constant=constant,
+        rates="\n".join(lines),
+    )
+
+
+def properties(options, gpu):
+    """The GPU's properties: those that the model has, but for what the options say."""
+    facts = dict(gpu, name=options.name or gpu["name"])
+    for change in options.property:
+        key, _, value = change.partition("=")
+        if key not in facts or not value:
+            sys.exit(f'--property is "{change}"; it takes NAME=VALUE, NAME one of ' + ", ".join(
+                key for key, value in gpu.items() if isinstance(value, (int, float))))
+        facts[key] = float(value) if "." in value else int(value)
+    return facts
+
+
+def summary(points, rates, names):
+    """What the fit is worth, for people."""
+    print_errors(points, rates)
+    out = [(error, point) for error, point in held_out(points, names, rates)]
+    timed = [abs(error) for error, point in out if point.what != "search"]
+    good = sum(error <= 0.15 for error in timed) / len(timed)
+    print(f"held out a fifth at a time: mean |error| {sum(timed) / len(timed):.1%}, "
+          f"{good:.0%} of the points within 15 %, worst:")
+    for error, point in sorted(out, key=lambda pair: -abs(pair[0]))[:5]:
+        print(f"  {error:+7.1%} {point.what:12} {point.name}")
 
 
 def main():
@@ -123,23 +193,51 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="+", type=pathlib.Path, help="JSON of Google Benchmark")
-    parser.add_argument("--gpu", default="h200", help="the model to fit, by its name")
+    parser.add_argument("--gpu", default="h200", help="the model to begin with, by its name")
+    parser.add_argument("--name", help="of the GPU that was measured; otherwise that of --gpu")
+    parser.add_argument(
+        "--property", action="append", default=[], metavar="NAME=VALUE",
+        help="of the GPU that was measured, where it is another one than --gpu",
+    )
     parser.add_argument("--info", help="the program hip_attn-info; otherwise that of build/")
+    parser.add_argument("--output", type=pathlib.Path, help="instead of include/hip_attn/cost/")
+    parser.add_argument("--check", action="store_true", help="fit nothing: errors as they are")
+    parser.add_argument("--within", type=float, default=0.15, help="the largest error of --check")
+    parser.add_argument("--plot", type=pathlib.Path, help="write this SVG too (takes matplotlib)")
     parser.add_argument("--all", action="store_true", help="print every point")
     options = parser.parse_args()
     info = Info(find_program(options.info), options.gpu)
     points = read_points(options.results, info)
+    if not points:
+        sys.exit("fit_cost.py: no benchmark of prefill or decode in " + " ".join(map(str, options.results)))
     built, units, gpu = info.rates()
     names = list(built)
-    rates = fit(points, names)
-    for name in names:
-        print(f"{name:32}{rates[name]:14.6g} ns / {units[name]}")
-    print_errors(points, rates)
-    worst = sorted(points, key=lambda p: -abs(time_of(p.terms, rates) / p.measured_ms - 1))
-    for p in worst if options.all else worst[:25]:
-        print(f"{time_of(p.terms, rates) / p.measured_ms - 1:+7.1%} {time_of(p.terms, rates):9.4f} {p.measured_ms:9.4f} {p.what:12} {p.name} {p.source}")
-    out = [abs(e) for e, p in held_out(points, names) if p.what != "search"]
-    print(f"held out: mean {sum(out)/len(out):.1%} largest {max(out):.1%}")
+    rates = built if options.check else fit(points, names, built)
+    for point in points:
+        point.predicted_ms = time_of(point.terms, rates)
+    if options.all:
+        for point in sorted(points, key=lambda point: -abs(point.error)):
+            print(f"{point.error:+7.1%} {point.predicted_ms:10.4f} ms for {point.measured_ms:10.4f} "
+                  f"{point.what:12} {point.name}  {point.source}")
+    if options.check:
+        print_errors(points, rates)
+    else:
+        summary(points, rates, names)
+        facts = properties(options, gpu)
+        output = options.output or ROOT / "include/hip_attn/cost" / f"{facts['name'].replace('-', '_')}.hpp"
+        output.write_text(header_of(facts, rates, units, len(points)), encoding="utf-8")
+        print(f"wrote {output}")
+    if options.plot:
+        import cost_plot
+
+        cost_plot.draw(points, options.plot)
+        print(f"wrote {options.plot}")
+    if options.check:
+        bad = [p for p in points if p.what != "search" and abs(p.error) > options.within]
+        for point in bad:
+            print(f"{point.error:+.1%}: {point.what} of {point.name} in {point.source}")
+        if bad:
+            sys.exit(f"{len(bad)} of {len(points)} predictions are off by more than {options.within:.0%}")
 
 
 if __name__ == "__main__":

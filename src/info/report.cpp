@@ -39,7 +39,10 @@ Json properties_report(const GpuProperties& of) {
           {"clock_ghz", of.clock_ghz},
           {"memory_tb_per_s", of.memory_tb_per_s},
           {"memory_gb", of.memory_gb},
-          {"link_gb_per_s", of.link_gb_per_s}};
+          {"link_gb_per_s", of.link_gb_per_s},
+          {"shared_bytes", of.shared_bytes},
+          {"l2_bytes", of.l2_bytes},
+          {"cluster_multiprocessors", of.cluster_multiprocessors}};
 }
 
 Json devices_report(const std::vector<FoundDevice>& devices) {

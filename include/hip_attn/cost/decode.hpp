@@ -104,8 +104,10 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
   // and again where a search came first. Where memory is busy throughout, others cover the wait.
   const double slots = std::min(32., 222. * 1024. / (64. * static_cast<double>(call.head_dim)));
   const double busy = static_cast<double>(std::min(call.units(), teams.at_once)) * teams.size;
-  const bool refills = work.num_stages > 0 && busy < kSaturating * gpu.multiprocessors &&
-                       static_cast<double>(unit.attended) > 16. * slots * teams.size;
+  const double over = static_cast<double>(unit.attended) / (16. * slots * teams.size) - 1.;
+  const double refills = work.num_stages > 0 && busy < kSaturating * gpu.multiprocessors
+                             ? std::clamp(over, 0., 1.)
+                             : 0.;
   bool searches = false;
   for (int s = refresh_from; s < work.num_stages; ++s) {
     const auto at = static_cast<std::size_t>(s);
@@ -144,6 +146,7 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
       paced_megabytes(keys * 2. * row_megabytes, call, teams, gpu);
   work.attend[CostTerm::kDecodeRounds] = refills;
   work.attend[CostTerm::kDecodeRows] = waves * (row_tiles - 1.) * block_keys / 16. * 1e-3;
+  if (call.rows > 1) work.attend[CostTerm::kDecodeGeneral] = 1.;
   if (call.appends) work.attend[CostTerm::kDecodeAppend] = 1.;
   work.attended = units * keys;
   return work;

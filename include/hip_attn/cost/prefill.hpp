@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "hip_attn/attention.hpp"
 #include "hip_attn/config.hpp"
@@ -79,7 +81,26 @@ inline std::int64_t attend_rows(std::int64_t rows, std::int64_t units, std::int6
 /// they are fewer, or half of the `last` that run at the end have nothing to do.
 inline double imbalance(double blocks, double multiprocessors, double last) {
   if (blocks < multiprocessors) return multiprocessors / blocks;
-  return 1. + 0.75 * last / blocks;
+  return 1. + 0.5 * last / blocks;
+}
+
+/// How much longer the busiest of `teams` works than the mean, where team t takes the units t,
+/// t + teams, ... (cuda/search/kernel.cuh, search_units): KV heads one after another, of each the
+/// last selection rows first. `weights`: the work of a unit of each selection row.
+inline double fixed_order_imbalance(const std::vector<double>& weights, std::int64_t heads,
+                                    std::int64_t teams) {
+  const auto rows = static_cast<std::int64_t>(weights.size());
+  std::vector<double> loads(static_cast<std::size_t>(std::min(teams, rows * heads)), 0.);
+  std::size_t team = 0;
+  for (std::int64_t head = 0; head < heads; ++head) {
+    for (std::int64_t row = rows - 1; row >= 0; --row) {
+      loads[team] += weights[static_cast<std::size_t>(row)];
+      if (++team == loads.size()) team = 0;
+    }
+  }
+  const double sum = std::accumulate(loads.begin(), loads.end(), 0.);
+  const double most = *std::max_element(loads.begin(), loads.end());
+  return sum > 0. ? most * static_cast<double>(loads.size()) / sum : 1.;
 }
 
 }  // namespace detail
@@ -173,7 +194,6 @@ inline void add_stage_work(const StageReads& stage, const PrefillKernels& kernel
       work[CostTerm::kDenseSearchProducts] += gigaflops;
       work[CostTerm::kDenseSearchLogits] += static_cast<double>(stage.reads) * rows * 1e-6;
       work[CostTerm::kDenseSearchMasses] += static_cast<double>(stage.chunks) * rows * 1e-6;
-      work[CostTerm::kDenseSearchUnits] += rows / 64. * 1e-3;
       return;
     case PrefillSearch::kRows:
       work[CostTerm::kRowSearchProducts] += gigaflops;
@@ -223,6 +243,7 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
   const std::int64_t step = ceil_div(query_blocks, kMostLooks);
   std::array<double, kMaxStages> stage_units{};
   double attend_blocks = 0.;
+  std::vector<double> row_weights;  // of the units of one request, one for each query block
   for (std::int64_t n = 0; n < query_blocks; n += step) {
     const double times = heads * static_cast<double>(std::min(step, query_blocks - n));
     const std::int64_t block = first / block_q + std::min(n + step / 2, query_blocks - 1);
@@ -242,8 +263,10 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
                     call.element_bytes, attend);
     work.attend.add(attend, times);
     attend_blocks += times * static_cast<double>(ceil_div(positions * call.group(), block_rows));
+    row_weights.push_back(0.);
     for (int s = 0; s < unit.num_stages; ++s) {
       const auto at = static_cast<std::size_t>(s);
+      row_weights.back() += static_cast<double>(unit.stages[at].rows_read());
       CostWork of_stage;
       add_stage_work(unit.stages[at], kernels, call.head_dim, call.element_bytes, of_stage);
       work.stages[at].add(of_stage, times);
@@ -268,14 +291,30 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
          2. * cluster * static_cast<double>(units_there) <= multiprocessors) {
     cluster *= 2.;
   }
+  // Kernels that hold so many thread blocks and no more take units in a fixed order.
+  const bool fixed_order =
+      kernels.search != PrefillSearch::kHopper && kernels.search != PrefillSearch::kPortable;
+  const auto teams = static_cast<std::int64_t>(slots);
+  double fixed = 1.;
+  if (fixed_order && step == 1 && units_there > teams) {
+    std::vector<double> weights(
+        static_cast<std::size_t>(selection_row(call.batch * call.rows, call.batch, 0, block_q)));
+    for (std::int64_t b = 0; b < call.batch; ++b) {
+      const auto begin = static_cast<std::ptrdiff_t>(selection_row(b * call.rows, b, 0, block_q));
+      std::copy(row_weights.begin(), row_weights.end(), weights.begin() + begin);
+    }
+    fixed = detail::fixed_order_imbalance(weights, call.num_kv_heads, teams);
+  }
   const CostTerm waves = stage_wave_term(kernels.search);
   for (int s = 0; s < work.num_stages; ++s) {
     const auto at = static_cast<std::size_t>(s);
     if (stage_units[at] == 0.) continue;
     CostWork spread;
-    spread.add(work.stages[at], detail::imbalance(stage_units[at] * cluster, multiprocessors, slots));
-    // Each thread block of a cluster selects for itself.
-    spread[CostTerm::kDenseSearchUnits] *= cluster;
+    const double uneven =
+        fixed_order && step == 1 && units_there > teams
+            ? fixed
+            : detail::imbalance(stage_units[at] * cluster, multiprocessors, slots);
+    spread.add(work.stages[at], uneven);
     spread[waves] = std::max(1., stage_units[at] / slots + 0.5);
     work.stages[at] = spread;
   }
