@@ -211,7 +211,7 @@ Json prefill_report(Asked& asked) {
     const cuda::PrefillSchedule schedule = cuda::prefill_schedule(asked.plan);
     kernels.hopper_attend = schedule.sm90_attend;
   }
-  const std::int64_t chosen = cuda::dense_until(config, o.q_heads / o.kv_heads, o.context);
+  const std::int64_t chosen = cuda::dense_until(config, o.q_heads, o.kv_heads, o.context);
   const std::int64_t dense_until = o.dense_until >= 0 ? o.dense_until : chosen;
   Json report;
   report["kernels"] = {

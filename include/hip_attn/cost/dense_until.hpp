@@ -36,21 +36,41 @@ inline double prefill_unit_seconds(const HipConfig& config, const PrefillCall& c
   return gpu.rates.seconds(work);
 }
 
-/// The first position, a multiple of block_q up to call.context, from where on a search pays.
-/// Depends on the position of a query block and not on the call's rows, so that a prompt in pieces
-/// attends as the whole. 0 where nothing is searched. A few hundred looks, whatever the length.
+/// Seconds of a prompt of call.context keys, whose query blocks before `dense_until` attend to all.
+inline double prompt_seconds(const HipConfig& config, PrefillCall call,
+                             const PrefillKernels& kernels, const Gpu& gpu,
+                             std::int64_t dense_until) {
+  call.rows = call.context;
+  call.dense_until = dense_until;
+  const PrefillWork work = prefill_work(config, call, kernels, gpu.properties);
+  return gpu.rates.seconds(work.search()) + gpu.rates.seconds(work.attend);
+}
+
+/// AttentionPlan::dense_until of a plan whose max_seq_len is call.context: the first position, a
+/// multiple of block_q, from where on a search pays, or call.context where the longest prompt of the
+/// plan would still take longer for it. Depends on the plan and not on the rows of a call, so that
+/// a prompt in pieces attends as the whole. 0 where nothing is searched. Below a millisecond.
 inline std::int64_t dense_until(const HipConfig& config, const PrefillCall& call,
                                 const PrefillKernels& kernels, const Gpu& gpu) {
   if (config.is_dense() || config.is_window_only()) return 0;
+  std::int64_t pays = call.context;
   std::int64_t step = config.block_q;
   for (std::int64_t p0 = 0; p0 < call.context; p0 += step) {
-    if (p0 / 64 >= 2 * step) step *= 2;
+    if (p0 / 64 >= 2 * step) step *= 2;  // a few hundred looks, whatever the length
     if (prefill_unit_seconds(config, call, kernels, gpu, p0, false) <
         prefill_unit_seconds(config, call, kernels, gpu, p0, true)) {
-      return p0;
+      pays = p0;
+      break;
     }
   }
-  return call.context;
+  // Few units leave multiprocessors idle, and a search has a launch. Of a prompt four times as long
+  // nine units in ten search, each for less than half of what dense attention takes.
+  if (call.context <= 4 * pays &&
+      prompt_seconds(config, call, kernels, gpu, pays) >=
+          prompt_seconds(config, call, kernels, gpu, call.context)) {
+    return call.context;
+  }
+  return pays;
 }
 
 }  // namespace hip_attn
