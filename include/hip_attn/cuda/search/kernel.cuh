@@ -9,6 +9,7 @@
 
 #include "hip_attn/core/attended_keys.hpp"
 #include "hip_attn/cuda/ptx/barrier.cuh"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/chunk_scan.cuh"
@@ -321,6 +322,7 @@ __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
     __syncthreads();  // the unit before is done with the memory
     SearchUnit<Traits, Stages, Team>(params, row, kv_head, block, storage, memory).run();
   }
+  wait_for_upstream_kernel();  // which may be a Companion: this one ends last
 }
 
 /// One block per unit.
