@@ -175,7 +175,8 @@ void add_config_options(CLI::App& app, Options& o) {
   constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
   app.add_option("--sink", o.sink, "instead of the configuration's")->check(from_to(0, kMost));
   app.add_option("--window", o.window, "instead of the configuration's")->check(from_to(1, kMost));
-  app.add_option("--block-q", o.block_q, "instead of the configuration's")->check(from_to(1, 65536));
+  app.add_option("--block-q", o.block_q, "instead of the configuration's")
+      ->check(from_to(1, 65536));
   app.add_option("--dense-until", o.dense_until,
                  "prefill: query blocks before this position attend to every key "
                  "(default: as the plan chooses)")
@@ -197,8 +198,9 @@ void add_gpu_options(CLI::App& app, Options& o) {
   app.add_option("--weights-gb", o.weights_gb, "10^9 bytes of the GPU that are taken otherwise")
       ->check(number_from(0., 1e6))
       ->capture_default_str();
-  app.add_option("--miss", o.miss,
-                 "KV offload: of the blocks that a search asks for, the part that is not on the GPU")
+  app.add_option(
+         "--miss", o.miss,
+         "KV offload: of the blocks that a search asks for, the part that is not on the GPU")
       ->check(number_from(0., 1.))
       ->capture_default_str();
 }
@@ -235,8 +237,9 @@ NamedConfig named_config(const Options& options, Operator op) {
 Parsed parse_options(int argc, char** argv) {
   Parsed parsed;
   Options& o = parsed.options;
-  CLI::App app("What this build of hip_attn contains and, for given shapes, what a plan would do and "
-               "how long a call would take.");
+  CLI::App app(
+      "What this build of hip_attn contains and, for given shapes, what a plan would do and "
+      "how long a call would take.");
   app.name("hip_attn-info");
   app.set_version_flag("--version", version());
   app.add_flag("--json", o.json, "print JSON");
@@ -259,16 +262,16 @@ Parsed parse_options(int argc, char** argv) {
     return parsed;
   }
   if (o.rows > 0 && o.op == "both") {
-    throw UsageError(
-        fmt::format("--rows is {} and --op is both; with --rows it takes prefill or decode", o.rows));
+    throw UsageError(fmt::format(
+        "--rows is {} and --op is both; with --rows it takes prefill or decode", o.rows));
   }
   if (o.rows > o.context) {
-    throw UsageError(fmt::format("--rows is {}; it takes up to --context, which is {}", o.rows,
-                                 o.context));
+    throw UsageError(
+        fmt::format("--rows is {}; it takes up to --context, which is {}", o.rows, o.context));
   }
   if (o.op == "decode" && o.rows > kMaxDecodeRows) {
-    throw UsageError(fmt::format("--rows is {}; with --op decode it takes 1 to {}", o.rows,
-                                 kMaxDecodeRows));
+    throw UsageError(
+        fmt::format("--rows is {}; with --op decode it takes 1 to {}", o.rows, kMaxDecodeRows));
   }
   if (o.q_heads % o.kv_heads != 0) {
     throw UsageError(fmt::format("--q-heads is {}; it takes a multiple of --kv-heads, which is {}",

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "hip_attn/build_info.hpp"
 #include "hip_attn/cuda/launch/dense_until.hpp"
@@ -76,6 +78,11 @@ Json terms_report(const CostWork& work) {
   return terms;
 }
 
+/// Keys or landmarks that each stage reads, over all units.
+Json reads_of(const std::array<double, kMaxStages>& reads, int num_stages) {
+  return Json(std::vector<double>(reads.begin(), reads.begin() + num_stages));
+}
+
 void refuse_unless_ok(const Status& status) {
   if (status.ok()) return;
   throw UsageError(fmt::format("no plan can be made: {}", status.message()));
@@ -93,9 +100,7 @@ struct Asked {
     return options.rows > 0 ? options.rows : op == Operator::kPrefill ? options.context : 1;
   }
   std::int64_t element_bytes() const { return plan.cache_type == ElementType::kFloat32 ? 4 : 2; }
-  std::int64_t key_bytes() const {
-    return options.kv_heads * options.head_dim * element_bytes();
-  }
+  std::int64_t key_bytes() const { return options.kv_heads * options.head_dim * element_bytes(); }
   double kv_bytes() const {
     return 2. * static_cast<double>(options.batch) * static_cast<double>(options.context) *
            static_cast<double>(key_bytes());
@@ -159,16 +164,16 @@ void make_plan(Asked& asked) {
 }
 
 Json shared_report(const Asked& asked) {
-  const UnitReads unit = unit_reads(
-      asked.named.config, asked.options.q_heads / asked.options.kv_heads,
-      asked.op == Operator::kPrefill
-          ? std::min<std::int64_t>(asked.named.config.block_q, asked.rows())
-          : asked.rows(),
-      std::max<std::int64_t>(0, asked.options.context -
-                                    (asked.op == Operator::kPrefill
-                                         ? std::min<std::int64_t>(asked.named.config.block_q,
-                                                                  asked.rows())
-                                         : asked.rows())));
+  const UnitReads unit =
+      unit_reads(asked.named.config, asked.options.q_heads / asked.options.kv_heads,
+                 asked.op == Operator::kPrefill
+                     ? std::min<std::int64_t>(asked.named.config.block_q, asked.rows())
+                     : asked.rows(),
+                 std::max<std::int64_t>(
+                     0, asked.options.context -
+                            (asked.op == Operator::kPrefill
+                                 ? std::min<std::int64_t>(asked.named.config.block_q, asked.rows())
+                                 : asked.rows())));
   Json reads = Json::array();
   for (int s = 0; s < unit.num_stages; ++s) {
     const StageReads& stage = unit.stages[static_cast<std::size_t>(s)];
@@ -244,6 +249,8 @@ Json prefill_report(Asked& asked) {
                          {"attend_ms", times.attend * kMilli},
                          {"all_searched_ms", all_searched.total * kMilli},
                          {"dense_ms", dense.total * kMilli}};
+  report["reads"] = {{"stages", reads_of(work.reads, work.num_stages)},
+                     {"attended", work.attended}};
   if (o.terms) {
     CostWork total = work.search();
     CostWork all = searched.search();
@@ -260,8 +267,6 @@ Json prefill_report(Asked& asked) {
   if (nothing) {
     report["why"] = config.is_dense() ? "the configuration has no stages"
                                       : "the last stage keeps nothing: sink and window alone";
-  } else if (work.attended == predict_prefill(work, gpu.rates).total) {
-    report["why"] = "";
   } else if (!sparse) {
     report["why"] = fmt::format(
         "all query blocks begin before position {}, up to which a search costs more than it saves",
@@ -290,15 +295,16 @@ Json offload_report(const Asked& asked, const DecodeWork& mean, double mean_seco
               {"fits", kv + landmarks <= room}};
   if (kv + landmarks <= room) {
     report["helps"] = false;
-    report["why"] = fmt::format("the cache of {} layers takes {:.3g} GB, landmarks included, and the GPU has {:.3g}",
-                                o.layers, (kv + landmarks) * 1e-9, room * 1e-9);
+    report["why"] = fmt::format(
+        "the cache of {} layers takes {:.3g} GB, landmarks included, and the GPU has {:.3g}",
+        o.layers, (kv + landmarks) * 1e-9, room * 1e-9);
     return report;
   }
   if (landmarks >= room) {
     report["helps"] = false;
-    report["why"] = fmt::format(
-        "landmarks stay on the GPU, and alone they take {:.3g} GB where it has {:.3g}",
-        landmarks * 1e-9, room * 1e-9);
+    report["why"] =
+        fmt::format("landmarks stay on the GPU, and alone they take {:.3g} GB where it has {:.3g}",
+                    landmarks * 1e-9, room * 1e-9);
     return report;
   }
   // Keys that the search reads, and keys and values that are attended to, in a mean step.
@@ -309,10 +315,9 @@ Json offload_report(const Asked& asked, const DecodeWork& mean, double mean_seco
     if (asked.named.config.stages[at].rule != ScanRule::kLandmark) searched += mean.reads[at] * row;
   }
   const HipConfig& config = asked.named.config;
-  const double refreshes =
-      config.is_dense() || config.refresh_interval.empty()
-          ? 1.
-          : 1. / static_cast<double>(config.refresh_interval.back());
+  const double refreshes = config.is_dense() || config.refresh_interval.empty()
+                               ? 1.
+                               : 1. / static_cast<double>(config.refresh_interval.back());
   const double asked_for = searched + mean.attended * 2. * row * refreshes;
   const double link = gpu.link_gb_per_s * 1e9;
   const double share = (room - landmarks) / kv;
@@ -331,14 +336,15 @@ Json offload_report(const Asked& asked, const DecodeWork& mean, double mean_seco
   report["share_on_gpu"] = share;
   report["miss"] = o.miss;
   report["link_us"] = asked_for * o.miss / link * kMicro;
-  report["nothing_hot_us"] =
-      (searched / refreshes + mean.attended * 2. * row) / link * kMicro;
+  report["nothing_hot_us"] = (searched / refreshes + mean.attended * 2. * row) / link * kMicro;
   report["why"] = fmt::format(
-      "the cache of {} layers takes {:.3g} GB and the GPU has room for {:.3g}: a store keeps {:.0f} % "
+      "the cache of {} layers takes {:.3g} GB and the GPU has room for {:.3g}: a store keeps "
+      "{:.0f} % "
       "of it there. With {:.3g} % of what a search asks for not there, a step takes {:.3g} µs more "
       "in the mean, {:.3g} in all",
       o.layers, kv * 1e-9, (room - landmarks) * 1e-9, share * 100., o.miss * 100.,
-      asked_for * o.miss / link * kMicro, mean_seconds * kMicro + asked_for * o.miss / link * kMicro);
+      asked_for * o.miss / link * kMicro,
+      mean_seconds * kMicro + asked_for * o.miss / link * kMicro);
   return report;
 }
 
@@ -359,19 +365,20 @@ Json decode_report(Asked& asked, Json& offload) {
   if (asked.on_device()) {
     const cuda::DecodeSchedule schedule = cuda::decode_schedule(asked.plan);
     teams.size = schedule.team_size;
-    teams.at_once = schedule.clusters ? resident_clusters(gpu.properties, teams.size)
-                                      : schedule.num_teams;
+    teams.at_once =
+        schedule.clusters ? resident_clusters(gpu.properties, teams.size) : schedule.num_teams;
     teams.at_once = std::max<std::int64_t>(1, teams.at_once);
     clusters = schedule.clusters;
   }
   Json report;
-  report["kernels"] = {{"decode", clusters ? "decode_kernel, clusters" : "decode_kernel, cooperative"},
-                       {"team_size", teams.size},
-                       {"units", call.units()},
-                       {"units_at_once", std::min(teams.at_once, call.units())},
-                       {"from", asked.on_device() ? "the plan" : "the cost model"}};
-  report["workspace_bytes"] = asked.on_device() ? asked.plan.workspace_bytes
-                                                : assumed_decode_workspace(asked.plan, teams);
+  report["kernels"] = {
+      {"decode", clusters ? "decode_kernel, clusters" : "decode_kernel, cooperative"},
+      {"team_size", teams.size},
+      {"units", call.units()},
+      {"units_at_once", std::min(teams.at_once, call.units())},
+      {"from", asked.on_device() ? "the plan" : "the cost model"}};
+  report["workspace_bytes"] =
+      asked.on_device() ? asked.plan.workspace_bytes : assumed_decode_workspace(asked.plan, teams);
   report["selection_cache_bytes"] =
       asked.plan.selection_cache_slot_bytes * static_cast<std::size_t>(o.batch);
 
@@ -381,8 +388,9 @@ Json decode_report(Asked& asked, Json& offload) {
     const DecodeWork work = decode_work(config, call, teams, gpu.properties, s);
     from.push_back(predict_decode(work, gpu.rates).total * kMicro);
     const bool last = s == config.num_stages();
-    terms[config.is_dense() ? "all" : last ? "reused" : fmt::format("from{}", s)] =
-        terms_report(work.all());
+    terms[config.is_dense() ? "all"
+          : last            ? "reused"
+                            : fmt::format("from{}", s)] = terms_report(work.all());
   }
   const DecodeTimes refreshed =
       predict_decode(decode_work(config, call, teams, gpu.properties, 0), gpu.rates);
@@ -390,7 +398,8 @@ Json decode_report(Asked& asked, Json& offload) {
   const double mean_seconds = predict_decode(mean, gpu.rates).total;
   terms["cycle"] = terms_report(mean.all());
   const double dense =
-      predict_decode(decode_work(presets::dense(), call, teams, gpu.properties, 0), gpu.rates).total;
+      predict_decode(decode_work(presets::dense(), call, teams, gpu.properties, 0), gpu.rates)
+          .total;
   Json stages = Json::array();
   for (int s = 0; s < config.num_stages(); ++s)
     stages.push_back(refreshed.stages[static_cast<std::size_t>(s)] * kMicro);
@@ -401,6 +410,9 @@ Json decode_report(Asked& asked, Json& offload) {
                          {"mean_us", mean_seconds * kMicro},
                          {"refresh_cycle", refresh_cycle(config)},
                          {"dense_us", dense * kMicro}};
+  const DecodeWork whole = decode_work(config, call, teams, gpu.properties, 0);
+  report["reads"] = {{"stages", reads_of(whole.reads, whole.num_stages)},
+                     {"attended", whole.attended}};
   if (o.terms) report["terms"] = terms;
   const bool nothing = config.is_dense() || config.is_window_only();
   if (nothing) {
@@ -408,18 +420,19 @@ Json decode_report(Asked& asked, Json& offload) {
     report["why"] = config.is_dense() ? "the configuration has no stages"
                                       : "the last stage keeps nothing: sink and window alone";
   } else {
-    const std::int64_t until =
-        decode_dense_until(config, call, gpu, std::int64_t{1} << 20);
+    const std::int64_t until = decode_dense_until(config, call, gpu, std::int64_t{1} << 20);
     report["dense_until"] = until;
     const bool sparse = mean_seconds < dense;
     report["choice"] = sparse ? "sparse" : "dense";
     report["why"] =
-        sparse ? fmt::format("the mean step over the refresh cycle is shorter: dense takes {} as "
-                             "long. Up to {} tokens dense is shorter",
-                             times_as_long(dense, mean_seconds), until)
-               : fmt::format("dense is shorter: the mean step over the refresh cycle takes {} as "
-                             "long. A plan with presets::dense() is advised up to {} tokens",
-                             times_as_long(mean_seconds, dense), until);
+        sparse ? fmt::format(
+                     "the mean step over the refresh cycle is shorter: dense takes {} as "
+                     "long. Up to {} tokens dense is shorter",
+                     times_as_long(dense, mean_seconds), until)
+               : fmt::format(
+                     "the mean step over the refresh cycle takes {} as long as one of dense "
+                     "attention. A plan with presets::dense() is advised up to {} tokens",
+                     times_as_long(mean_seconds, dense), until);
   }
   offload = offload_report(asked, mean, mean_seconds);
   return report;
@@ -428,9 +441,9 @@ Json decode_report(Asked& asked, Json& offload) {
 }  // namespace
 
 void add_plans(const Options& options, const Target& target, Json& report) {
-  report["shape"] = {{"batch", options.batch},       {"context", options.context},
-                     {"q_heads", options.q_heads},   {"kv_heads", options.kv_heads},
-                     {"head_dim", options.head_dim}, {"type", options.type},
+  report["shape"] = {{"batch", options.batch},        {"context", options.context},
+                     {"q_heads", options.q_heads},    {"kv_heads", options.kv_heads},
+                     {"head_dim", options.head_dim},  {"type", options.type},
                      {"page_size", options.page_size}};
   const auto built = built_head_dims();
   report["shape"]["head_dim_is_built"] =

@@ -24,7 +24,8 @@ Json build_report() {
   for (const ElementType type : built_element_types()) types.push_back(to_string(type));
   Json build;
   build["element_types"] = types;
-  build["head_dims"] = Json(std::vector<std::int64_t>(built_head_dims().begin(), built_head_dims().end()));
+  build["head_dims"] =
+      Json(std::vector<std::int64_t>(built_head_dims().begin(), built_head_dims().end()));
   build["cpu_instruction_sets"] = list_of(HIP_ATTN_INFO_INSTRUCTION_SETS);
   build["cpu_instruction_set_here"] = cpu_instruction_set();
   build["openmp"] = HIP_ATTN_INFO_OPENMP != 0;
@@ -35,7 +36,7 @@ Json build_report() {
 
 Json properties_report(const GpuProperties& of) {
   return {{"multiprocessors", of.multiprocessors},
-          {"compute_capability", of.compute_capability / 10. },
+          {"compute_capability", of.compute_capability / 10.},
           {"clock_ghz", of.clock_ghz},
           {"memory_tb_per_s", of.memory_tb_per_s},
           {"memory_gb", of.memory_gb},

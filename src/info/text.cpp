@@ -88,10 +88,10 @@ void add_build(const Json& report, Text& text) {
 void add_shared(const Json& report, const Json& plan, Text& text) {
   const Json& shape = report["shape"];
   text.title("{} by {}", string(plan["op"]), string(plan["preset"]));
-  text.line("call", "{} x {} keys, {} query rows each; {} query heads, {} KV heads, head dim {}, {}",
-            shape["batch"].dump(), shape["context"].dump(), plan["rows"].dump(),
-            shape["q_heads"].dump(), shape["kv_heads"].dump(), shape["head_dim"].dump(),
-            string(shape["type"]));
+  text.line(
+      "call", "{} x {} keys, {} query rows each; {} query heads, {} KV heads, head dim {}, {}",
+      shape["batch"].dump(), shape["context"].dump(), plan["rows"].dump(), shape["q_heads"].dump(),
+      shape["kv_heads"].dump(), shape["head_dim"].dump(), string(shape["type"]));
   if (!shape["head_dim_is_built"].get<bool>())
     text.line("", "this build has no head dim {}: HIP_ATTN_HEAD_DIMS", shape["head_dim"].dump());
   if (plan.contains("notes")) {
@@ -103,12 +103,13 @@ void add_shared(const Json& report, const Json& plan, Text& text) {
   const Json& reads = plan["last_unit"]["stages"];
   for (std::size_t s = 0; s < reads.size(); ++s) {
     const Json& stage = config["stages"][s];
-    text.line(fmt::format("stage {}", s + 1).c_str(),
-              "chunks of {}, keeps {} tokens, stride {}, {} by {}; the last query block reads {} {} "
-              "of {} chunks",
-              stage["chunk_size"].dump(), stage["keep"].dump(), stage["query_stride"].dump(),
-              string(stage["rule"]), string(stage["reduction"]), reads[s]["count"].dump(),
-              string(reads[s]["reads"]), reads[s]["chunks"].dump());
+    text.line(
+        fmt::format("stage {}", s + 1).c_str(),
+        "chunks of {}, keeps {} tokens, stride {}, {} by {}; the last query block reads {} {} "
+        "of {} chunks",
+        stage["chunk_size"].dump(), stage["keep"].dump(), stage["query_stride"].dump(),
+        string(stage["rule"]), string(stage["reduction"]), reads[s]["count"].dump(),
+        string(reads[s]["reads"]), reads[s]["chunks"].dump());
   }
   text.line("attended", "{} keys by the last query block",
             plan["last_unit"]["attended_keys"].dump());
@@ -141,14 +142,15 @@ void add_decode(const Json& plan, Text& text) {
   const Json& kernels = plan["kernels"];
   const Json& times = plan["predicted"];
   text.line("kernels", "{}, {} thread blocks to a unit, {} of {} units at once (as {} says)",
-            string(kernels["decode"]), kernels["team_size"].dump(),
-            kernels["units_at_once"].dump(), kernels["units"].dump(), string(kernels["from"]));
-  text.line("predicted",
-            "{} µs a layer in the mean over {} steps: refreshed {} (stages {}), reused {}; dense {} "
-            "µs",
-            number(times["mean_us"]), times["refresh_cycle"].dump(), number(times["refreshed_us"]),
-            times["stages_us"].empty() ? "none" : numbers(times["stages_us"]),
-            number(times["reused_us"]), number(times["dense_us"]));
+            string(kernels["decode"]), kernels["team_size"].dump(), kernels["units_at_once"].dump(),
+            kernels["units"].dump(), string(kernels["from"]));
+  text.line(
+      "predicted",
+      "{} µs a layer in the mean over {} steps: refreshed {} (stages {}), reused {}; dense {} "
+      "µs",
+      number(times["mean_us"]), times["refresh_cycle"].dump(), number(times["refreshed_us"]),
+      times["stages_us"].empty() ? "none" : numbers(times["stages_us"]), number(times["reused_us"]),
+      number(times["dense_us"]));
 }
 
 }  // namespace
@@ -163,7 +165,8 @@ std::string report_text(const Json& report) {
     text.title("cost model");
     add_gpu_line("GPU", gpu, "", text);
     if (gpu["scaled"].get<bool>()) {
-      text.line("rates", "scaled from those of the {} by multiprocessors, clock and memory: a guess",
+      text.line("rates",
+                "scaled from those of the {} by multiprocessors, clock and memory: a guess",
                 measured);
     } else {
       text.line("rates", "fitted to measurements on it (docs/guide/cost-model.md)");

@@ -51,7 +51,7 @@ std::int64_t block_bytes(const AttentionPlan& plan, const SearchPlan& search, bo
     const std::int64_t padded = up_to(rows, 16);
     std::int64_t bytes = padded * plan.shape.head_dim * 2 + up_to(4 * stage.max_chunks, 32);
     if (logits) {
-      bytes += padded * up_to(stage.max_chunks, 8) * 4 + up_to(8 * rows, 32) +
+      bytes += padded * up_to(stage.max_chunks, 32) * 4 + up_to(8 * rows, 32) +
                up_to(8 * rows * ceil_div(stage.max_chunks, 64), 32);
     }
     most = std::max(most, bytes);
@@ -69,13 +69,13 @@ std::size_t assumed_prefill_workspace(const AttentionPlan& plan, const PrefillKe
   carver.take<std::int32_t>(units);
   carver.take<std::int32_t>(units * plan.max_selected_blocks);
   const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
-  const std::int64_t teams = std::clamp<std::int64_t>(
-      units, 1, std::int64_t{gpu.multiprocessors} * kernels.search_blocks);
+  const std::int64_t teams =
+      std::clamp<std::int64_t>(units, 1, std::int64_t{gpu.multiprocessors} * kernels.search_blocks);
   if (kernels.search == PrefillSearch::kDense)
     carver.take<std::byte>(teams * dense_team_bytes(plan, search));
   if (kernels.search == PrefillSearch::kRows || kernels.search == PrefillSearch::kWorkspace) {
-    carver.take<std::byte>(
-        teams * block_bytes(plan, search, kernels.search == PrefillSearch::kRows));
+    carver.take<std::byte>(teams *
+                           block_bytes(plan, search, kernels.search == PrefillSearch::kRows));
   }
   return carver.bytes();
 }
@@ -86,8 +86,7 @@ std::size_t assumed_decode_workspace(const AttentionPlan& plan, const DecodeTeam
   const std::int64_t group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
   const std::int64_t query_rows = std::min(kMaxDecodeRows, plan.shape.total_q);
   const std::int64_t rows = std::min<std::int64_t>(query_rows * group, 128);
-  const std::int64_t units =
-      std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
+  const std::int64_t units = std::max<std::int64_t>(1, plan.shape.batch * plan.shape.num_kv_heads);
   const std::int64_t exchange = 2 * rows * plan.shape.head_dim + 16 * 8 + 16 * rows * 2;
   std::int64_t row_logits = 0;
   std::int64_t tile_masses = 0;

@@ -1,4 +1,5 @@
-// What a plan's workspace would take on a GPU that is not here. On a device the plan itself says it.
+// What a plan's workspace would take on a GPU that is not here. On a device the plan itself says
+// it.
 #pragma once
 
 #include <cstddef>

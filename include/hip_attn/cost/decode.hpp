@@ -14,8 +14,8 @@ namespace hip_attn {
 
 /// How the units of a step are spread (cuda/launch/decode.cuh).
 struct DecodeTeams {
-  int size = 1;             ///< thread blocks of a unit, each on a multiprocessor of its own
-  std::int64_t at_once = 1; ///< units that are worked on at the same time
+  int size = 1;              ///< thread blocks of a unit, each on a multiprocessor of its own
+  std::int64_t at_once = 1;  ///< units that are worked on at the same time
 };
 
 /// A step of `batch` requests alike, of `context` keys and `rows` query rows each.
@@ -30,7 +30,9 @@ struct DecodeCall {
   bool appends = false;  ///< behind an append_kv, whose time is counted
 
   [[nodiscard]] std::int64_t group() const { return num_q_heads / num_kv_heads; }
-  [[nodiscard]] std::int64_t units() const { return std::max<std::int64_t>(1, batch * num_kv_heads); }
+  [[nodiscard]] std::int64_t units() const {
+    return std::max<std::int64_t>(1, batch * num_kv_heads);
+  }
 };
 
 struct DecodeWork {
@@ -67,8 +69,8 @@ inline DecodeTeams assumed_decode_teams(const DecodeCall& call, const GpuPropert
   return teams;
 }
 
-/// The part of the multiprocessors that saturates the memory in decode: one of an H200 reads 57 GB/s
-/// and its memory gives 4.4 TB/s.
+/// The part of the multiprocessors that saturates the memory in decode: one of an H200 reads 57
+/// GB/s and its memory gives 4.4 TB/s.
 inline constexpr double kSaturating = 0.58;
 
 /// Megabytes that a step reads, as if memory alone set the pace: a wave that keeps fewer
@@ -115,7 +117,8 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
     if (!stage.runs) continue;
     CostWork& of = work.stages[at];
     const auto rows_read = static_cast<double>(stage.rows_read());
-    of[CostTerm::kDecodeSearchMemory] = paced_megabytes(rows_read * row_megabytes, call, teams, gpu);
+    of[CostTerm::kDecodeSearchMemory] =
+        paced_megabytes(rows_read * row_megabytes, call, teams, gpu);
     of[CostTerm::kDecodeStages] = waves;
     if (!searches) {
       of[CostTerm::kDecodeSearch] = waves;
@@ -138,8 +141,7 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
   }
   const auto keys = static_cast<double>(unit.attended);
   const double block_keys = keys / teams.size;
-  const auto row_tiles =
-      static_cast<double>(ceil_div(call.rows * call.group(), std::int64_t{8}));
+  const auto row_tiles = static_cast<double>(ceil_div(call.rows * call.group(), std::int64_t{8}));
   work.attend[CostTerm::kDecodeLaunch] = 1.;
   work.attend[CostTerm::kDecodeWaves] = waves - 1.;
   work.attend[CostTerm::kDecodeAttendMemory] =

@@ -26,7 +26,8 @@ inline double prefill_unit_seconds(const HipConfig& config, const PrefillCall& c
   add_attend_work(dense ? p0 + config.block_q : unit.attended, rows, block_rows, kernels,
                   call.head_dim, call.element_bytes, work);
   if (!dense) {
-    const double slots = static_cast<double>(gpu.properties.multiprocessors) * kernels.search_blocks;
+    const double slots =
+        static_cast<double>(gpu.properties.multiprocessors) * kernels.search_blocks;
     for (int s = 0; s < unit.num_stages; ++s) {
       const StageReads& stage = unit.stages[static_cast<std::size_t>(s)];
       add_stage_work(stage, kernels, call.head_dim, call.element_bytes, work);
@@ -47,9 +48,9 @@ inline double prompt_seconds(const HipConfig& config, PrefillCall call,
 }
 
 /// AttentionPlan::dense_until of a plan whose max_seq_len is call.context: the first position, a
-/// multiple of block_q, from where on a search pays, or call.context where the longest prompt of the
-/// plan would still take longer for it. Depends on the plan and not on the rows of a call, so that
-/// a prompt in pieces attends as the whole. 0 where nothing is searched. Below a millisecond.
+/// multiple of block_q, from where on a search pays, or call.context where the longest prompt of
+/// the plan would still take longer for it. Depends on the plan and not on the rows of a call, so
+/// that a prompt in pieces attends as the whole. 0 where nothing is searched. Below a millisecond.
 inline std::int64_t dense_until(const HipConfig& config, const PrefillCall& call,
                                 const PrefillKernels& kernels, const Gpu& gpu) {
   if (config.is_dense() || config.is_window_only()) return 0;
@@ -65,9 +66,8 @@ inline std::int64_t dense_until(const HipConfig& config, const PrefillCall& call
   }
   // Few units leave multiprocessors idle, and a search has a launch. Of a prompt four times as long
   // nine units in ten search, each for less than half of what dense attention takes.
-  if (call.context <= 4 * pays &&
-      prompt_seconds(config, call, kernels, gpu, pays) >=
-          prompt_seconds(config, call, kernels, gpu, call.context)) {
+  if (call.context <= 4 * pays && prompt_seconds(config, call, kernels, gpu, pays) >=
+                                      prompt_seconds(config, call, kernels, gpu, call.context)) {
     return call.context;
   }
   return pays;

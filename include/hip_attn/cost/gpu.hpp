@@ -11,12 +11,12 @@ namespace hip_attn {
 struct GpuProperties {
   const char* name = "";
   int multiprocessors = 0;
-  int compute_capability = 0;         ///< 90 for 9.0
-  double clock_ghz = 0.;              ///< the highest that the multiprocessors run at
-  double memory_tb_per_s = 0.;        ///< 10^12 bytes per second that the memory is specified for
-  double memory_gb = 0.;              ///< 10^9 bytes
-  double link_gb_per_s = 0.;          ///< 10^9 bytes per second from pinned host memory
-  std::int64_t shared_bytes = 0;      ///< of a multiprocessor
+  int compute_capability = 0;     ///< 90 for 9.0
+  double clock_ghz = 0.;          ///< the highest that the multiprocessors run at
+  double memory_tb_per_s = 0.;    ///< 10^12 bytes per second that the memory is specified for
+  double memory_gb = 0.;          ///< 10^9 bytes
+  double link_gb_per_s = 0.;      ///< 10^9 bytes per second from pinned host memory
+  std::int64_t shared_bytes = 0;  ///< of a multiprocessor
   std::int64_t l2_bytes = 0;
   /// Multiprocessors that a thread-block cluster may span.
   int cluster_multiprocessors = 0;

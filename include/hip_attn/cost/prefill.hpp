@@ -123,10 +123,9 @@ inline PrefillKernels assumed_prefill_kernels(const HipConfig& config, const Pre
   for (int s = 0; s < plan.num_stages; ++s) {
     const StagePlan& stage = plan.stages[s];
     list = std::max<std::int64_t>(list, stage.max_survivors);
-    const std::int64_t rows =
-        detail::padded(std::min(positions, std::int64_t{config.block_q / stage.query_stride}) *
-                           call.group(),
-                       tile);
+    const std::int64_t rows = detail::padded(
+        std::min(positions, std::int64_t{config.block_q / stage.query_stride}) * call.group(),
+        tile);
     most = std::max(most, rows * call.head_dim * 2 + 4 * std::int64_t{stage.max_chunks});
     const bool keys = stage.rule == ScanRule::kEveryKey;
     const bool landmarks = stage.rule == ScanRule::kLandmark;
@@ -162,16 +161,16 @@ inline CostTerm stage_wave_term(PrefillSearch search) {
                                            : CostTerm::kPortableSearchStages;
 }
 
-/// The work of one stage of one unit, on a GPU that has nothing else to wait for. Adds nothing for a
-/// stage that does not run.
+/// The work of one stage of one unit, on a GPU that has nothing else to wait for. Adds nothing for
+/// a stage that does not run.
 inline void add_stage_work(const StageReads& stage, const PrefillKernels& kernels,
                            std::int64_t head_dim, std::int64_t element_bytes, CostWork& work) {
   if (!stage.runs) return;
   const auto rows_read = static_cast<double>(stage.rows_read());
-  const std::int64_t tile = kernels.search == PrefillSearch::kHopper ||
-                                    kernels.search == PrefillSearch::kDense
-                                ? detail::kTileRows
-                                : 16;
+  const std::int64_t tile =
+      kernels.search == PrefillSearch::kHopper || kernels.search == PrefillSearch::kDense
+          ? detail::kTileRows
+          : 16;
   const auto rows = static_cast<double>(detail::padded(stage.pooled_rows, tile));
   const double megabytes = rows_read * static_cast<double>(head_dim * element_bytes) * 1e-6;
   const double gigaflops = rows_read * rows * 2. * static_cast<double>(head_dim) * 1e-9;
@@ -280,7 +279,8 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
   CostWork balanced;
   balanced.add(work.attend, detail::imbalance(attend_blocks, multiprocessors, 0.));
   work.attend = balanced;
-  work.attend[kernels.hopper_attend ? CostTerm::kAttendLaunch : CostTerm::kPortableAttendLaunch] = 1.;
+  work.attend[kernels.hopper_attend ? CostTerm::kAttendLaunch : CostTerm::kPortableAttendLaunch] =
+      1.;
   if (kernels.search == PrefillSearch::kNone || work.searching_units == 0.) return work;
 
   const double slots = multiprocessors * kernels.search_blocks;

@@ -13,7 +13,7 @@ namespace hip_attn {
 
 /// Of one unit (request, KV head, query block) in one stage.
 struct StageReads {
-  bool runs = false;             ///< false: the stage cannot drop anything and reads nothing
+  bool runs = false;  ///< false: the stage cannot drop anything and reads nothing
   ScanRule rule = ScanRule::kDescent;
   bool sums = false;             ///< Reduction::kSoftmaxSum
   std::int64_t chunks = 0;       ///< that are scored
@@ -80,7 +80,8 @@ inline UnitReads unit_reads(const HipConfig& config, std::int64_t group, std::in
     }
     tokens = std::min(tokens, of.kept * size);
   }
-  unit.attended = std::min(last, std::min(config.sink, last) + tokens + std::max<std::int64_t>(0, last - w0));
+  unit.attended =
+      std::min(last, std::min(config.sink, last) + tokens + std::max<std::int64_t>(0, last - w0));
   return unit;
 }
 
