@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 NAME = re.compile(
-    r"(?P<op>prefill|decode)/(?P<type>\w+)/(?P<preset>\w+)/(?:(?P<state>\w+)/)?"
+    r"(?P<op>prefill|decode)/(?P<type>bfloat16|float16)/(?P<preset>\w+)/(?:(?P<state>from\d+|reused|cycle|all)/)?"
     r"(?P<batch>\d+)x(?P<context>\d+)/(?:(?P<rows>\d+)/)?"
     r"q(?P<q>\d+)k(?P<k>\d+)d(?P<d>\d+)/p(?P<page>\d+)(?P<hnd>hnd)?"
     r"(?:/?r(?P<decode_rows>\d+))?(?P<append>/?append)?(?:/|$)"
 )
 
-# Stages of presets that a benchmark cuts short (bench/cuda_prefill_bench.cpp, first_stages).
-CUT = re.compile(r"(?P<preset>\w+?)_stages?(?P<stages>\d+)$")
+# Presets that a benchmark cuts short behind some stages (bench/cuda_prefill_bench.cpp,
+# first_stages), or whose last stage keeps other tokens or has other blocks.
+CHANGED = re.compile(r"(?P<preset>\w+?)_(?P<how>stages?|keep|block)(?P<number>\d+)$")
 
 MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -55,6 +56,18 @@ def arguments_of(match):
     return words
 
 
+def changed_stages(config, how, number):
+    """The stages of a preset's config that a benchmark changed."""
+    *before, last = config["stages"]
+    if how == "keep":
+        return [*before, dict(last, keep=int(number))]
+    if how == "block":
+        return [*before, dict(last, chunk_size=int(number))]
+    kept = config["stages"][: len(number)]
+    narrow = dict(keep=last["keep"], query_stride=config["block_q"])
+    return [*kept, dict(kept[-1], **narrow, rule="centre", reduction="maximum")]
+
+
 class Info:
     """hip_attn-info of one build, asked once for each set of arguments."""
 
@@ -78,25 +91,20 @@ class Info:
         return gpu["rates"], gpu["units"], gpu
 
     def preset_words(self, preset, words):
-        """The preset as arguments. Of a preset that a benchmark cut short, its stages."""
+        """The preset as arguments. Of a preset that a benchmark changed, its stages."""
         if preset.endswith("_generic"):
             return ["--preset", preset.removesuffix("_generic"), "--kernels", "portable"]
-        cut = CUT.match(preset)
-        if not cut:
+        changed = CHANGED.match(preset)
+        if not changed:
             return ["--preset", preset]
-        whole = self.ask([*words, "--preset", cut["preset"]])["plans"][0]["config"]
-        kept = whole["stages"][: len(cut["stages"])]
-        last = dict(
-            kept[-1],
-            keep=whole["stages"][-1]["keep"],
-            query_stride=whole["block_q"],
-            rule="centre",
-            reduction="maximum",
-        )
-        result = ["--sink", str(whole["sink"]), "--window", str(whole["window"])]
-        for stage in [*kept, last]:
+        config = self.ask([*words, "--preset", changed["preset"]])["plans"][0]["config"]
+        stages = changed_stages(config, changed["how"], changed["number"])
+        result = ["--sink", str(config["sink"]), "--window", str(config["window"])]
+        for stage in stages:
             fields = ("chunk_size", "keep", "query_stride", "rule", "reduction")
             result += ["--stage", ":".join(str(stage[name]) for name in fields)]
+        for steps in config["refresh_interval"] if len(config["stages"]) == len(stages) else []:
+            result += ["--refresh", str(steps)]
         return result
 
 
@@ -105,7 +113,8 @@ def points_of(path, info):
     content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     for run in content.get("benchmarks", []):
         match = NAME.match(run["name"])
-        if run.get("run_type") == "aggregate" or not match or "error_occurred" in run:
+        failed = run.get("error_occurred") or run.get("skipped")
+        if run.get("run_type") == "aggregate" or not match or failed or "time_unit" not in run:
             continue
         if (match["op"] == "decode") != (match["state"] is not None):
             continue

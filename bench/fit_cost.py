@@ -150,8 +150,10 @@ inline constexpr Gpu {constant} = {{
 
 
 def header_of(gpu, rates, units, count):
-    """The C++ header of a GPU's model."""
-    lines = [f"        {rates[name]:.5g},  // {name}: ns / {units[name]}" for name in rates]
+    """The C++ header of a GPU's model, as scripts/format has it."""
+    numbers = {name: f"{rates[name]:.5g}," for name in rates}
+    width = max(map(len, numbers.values()))
+    lines = [f"        {numbers[name]:{width}}  // {name}: ns / {units[name]}" for name in rates]
     facts = {key: gpu[key] for key in gpu if isinstance(gpu[key], (int, float, str))}
     facts["compute_capability"] = round(10 * gpu["compute_capability"])
     constant = "k" + re.sub(r"[^A-Za-z0-9]", "", facts["name"].upper())

@@ -171,13 +171,32 @@ class Names(unittest.TestCase):
             ("decode/bfloat16/infinite_hip/from0/1x131072/q32k8d128/p16hnd/x", "--page-size 16"),
             ("prefill/float16/dense/1x8192/64/q32k8d128/p1/x", "--rows 64"),
             ("decode/bfloat16/landmark/from0/1x8192/q32k8d128/p16append/x", "--behind-append"),
+            ("decode/bfloat16/landmark/cycle/1x8192/q32k8d128/p16/iterations:40/x", "--rows 1"),
         ):
             match = cost_points.NAME.match(name)
             self.assertIsNotNone(match, name)
             self.assertIn(words, " ".join(cost_points.arguments_of(match)))
 
+    def test_changed_presets_become_stages(self):
+        stage = dict(chunk_size=8, keep=2048, query_stride=1, rule="descent", reduction="maximum")
+        config = {"stages": [dict(stage, chunk_size=32, keep=8192), stage], "block_q": 64}
+        for how, number, last in (
+            ("keep", "512", dict(stage, keep=512)),
+            ("block", "16", dict(stage, chunk_size=16)),
+            ("stage", "1", dict(stage, chunk_size=32, query_stride=64, rule="centre")),
+        ):
+            stages = cost_points.changed_stages(config, how, number)
+            self.assertEqual(len(stages), 2)
+            self.assertEqual(stages[-1], last)
+
     def test_other_benchmarks_are_no_points(self):
-        for name in ("floor/blocks_MB/14/x", "append_kv/64/within", "offload/1x131072/q32k8d128/1of8"):
+        for name in (
+            "floor/blocks_MB/14/x",
+            "append_kv/64/within",
+            "offload/1x131072/q32k8d128/1of8",
+            "decode/bfloat16/dense/flash/1x8192/q32k8d128/p16",
+            "prefill/bfloat16/cudnn/1x8192/q32k8d128",
+        ):
             self.assertIsNone(cost_points.NAME.match(name))
 
 

@@ -173,6 +173,10 @@ void add_config_options(CLI::App& app, Options& o) {
   stage->excludes(preset);
   stage->excludes(file);
   constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  app.add_option("--refresh", o.refresh,
+                 "decode steps between two runs of a stage, once for each stage, instead of the "
+                 "configuration's")
+      ->check(from_to(1, 1 << 20));
   app.add_option("--sink", o.sink, "instead of the configuration's")->check(from_to(0, kMost));
   app.add_option("--window", o.window, "instead of the configuration's")->check(from_to(1, kMost));
   app.add_option("--block-q", o.block_q, "instead of the configuration's")
@@ -228,6 +232,7 @@ NamedConfig named_config(const Options& options, Operator op) {
     named.name = options.preset;
     named.config = preset_makers().at(options.preset)(options.context);
   }
+  if (!options.refresh.empty()) named.config.refresh_interval = options.refresh;
   if (options.sink >= 0) named.config.sink = options.sink;
   if (options.window >= 0) named.config.window = options.window;
   if (options.block_q >= 0) named.config.block_q = static_cast<std::int32_t>(options.block_q);

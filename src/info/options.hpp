@@ -22,9 +22,10 @@ struct Options {
   std::int64_t page_size = 16;
   std::string type = "bfloat16";
   std::string preset = "infinite_hip";
-  std::string config;               // a file
-  std::vector<std::string> stages;  // CHUNK:KEEP:STRIDE[:RULE[:REDUCTION]]
-  std::int64_t sink = -1;           // -1: as the preset says
+  std::string config;                 // a file
+  std::vector<std::string> stages;    // CHUNK:KEEP:STRIDE[:RULE[:REDUCTION]]
+  std::vector<std::int32_t> refresh;  // steps between two runs of each stage
+  std::int64_t sink = -1;             // -1: as the preset says
   std::int64_t window = -1;
   std::int64_t block_q = -1;
   std::int64_t dense_until = -1;  // -1: as a plan chooses
