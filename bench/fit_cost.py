@@ -206,6 +206,9 @@ def main():
     parser.add_argument("--check", action="store_true", help="fit nothing: errors as they are")
     parser.add_argument("--within", type=float, default=0.15, help="the largest error of --check")
     parser.add_argument("--plot", type=pathlib.Path, help="write this SVG too (takes matplotlib)")
+    parser.add_argument(
+        "--docs", action="store_true", help="with --check: write the tables of docs/guide/cost-model.md"
+    )
     parser.add_argument("--all", action="store_true", help="print every point")
     options = parser.parse_args()
     info = Info(find_program(options.info), options.gpu)
@@ -234,6 +237,12 @@ def main():
 
         cost_plot.draw(points, options.plot)
         print(f"wrote {options.plot}")
+    if options.check and options.docs:
+        import cost_docs
+
+        page = cost_docs.PAGE
+        page.write_text(cost_docs.written(page.read_text("utf-8"), points, info), encoding="utf-8")
+        print(f"wrote {page}")
     if options.check:
         bad = [p for p in points if p.what != "search" and abs(p.error) > options.within]
         for point in bad:

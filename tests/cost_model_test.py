@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
+import cost_docs
 import cost_points
 import fit_cost
 
@@ -131,6 +132,14 @@ class CommittedMeasurements(unittest.TestCase):
         timed = [abs(error) for error, point in errors if point.what != "search"]
         self.assertLess(sum(timed) / len(timed), 0.05)
         self.assertGreater(sum(error <= WITHIN for error in timed) / len(timed), 0.95)
+
+    def test_the_tables_of_the_guide_are_those_of_the_measurements(self):
+        text = cost_docs.PAGE.read_text(encoding="utf-8")
+        self.assertEqual(
+            text,
+            cost_docs.written(text, self.points, self.info),
+            "bench/fit_cost.py --check --docs bench/results/*-h200.json writes them",
+        )
 
     def test_a_fit_writes_a_header_with_the_rates_that_fit(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -51,6 +51,10 @@ class Build(InfoTest):
     def test_the_version_alone(self):
         self.assertEqual(self.text("--version").strip(), VERSION)
 
+    def test_the_citation_has_the_version(self):
+        citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+        self.assertIn(f"\nversion: {VERSION}\n", citation)
+
 
 class Plans(InfoTest):
     def test_both_operators_are_reported_unless_one_is_asked_for(self):

@@ -72,7 +72,8 @@ inline UnitReads unit_reads(const HipConfig& config, std::int64_t group, std::in
     of.pooled_rows = ceil_div(positions, stage.query_stride) * group;
     if (stage.rule == ScanRule::kEveryKey) {
       of.reads = tokens;
-    } else if (stage.rule == ScanRule::kDescent && size > 1) {
+    } else if ((stage.rule == ScanRule::kDescent || stage.rule >= ScanRule::kCustom) && size > 1) {
+      // A rule of a program's own counts like a descent.
       of.levels = std::countr_zero(static_cast<std::uint64_t>(size));
       of.reads = of.chunks * 2 * of.levels;
     } else {
