@@ -1,4 +1,4 @@
-"""The tables of docs/guide/cost-model.md, between `<!-- cost: NAME -->` and `<!-- end -->`."""
+"""The tables of docs/guide/cost-model.md, between `<!-- cost: NAME -->` and `<!-- cost end -->`."""
 
 import re
 
@@ -78,7 +78,7 @@ TABLES = {"errors": errors, "rates": rates, "dense_until": dense_until}
 def written(text, points, info):
     """The page with its tables as they are now."""
     for name, make in TABLES.items():
-        block = re.compile(rf"(<!-- cost: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        block = re.compile(rf"(<!-- cost: {name} -->\n).*?(<!-- cost end -->)", re.DOTALL)
         assert block.search(text), f"{PAGE} has no table {name}"
         text = block.sub(lambda match: match[1] + make(points, info) + "\n" + match[2], text)
     return text

@@ -221,11 +221,12 @@ inline void add_attend_work(std::int64_t keys, std::int64_t rows, std::int64_t b
   work[CostTerm::kAttendUnits] += (block_rows == 64 && head_dim <= 128 ? 0.5 : 1.) * blocks * 1e-3;
 }
 
-/// The work of a call. A request's query blocks are looked at one by one, or every n-th for n, so
-/// that no length takes long.
+/// The work of a call. A request's query blocks are looked at one by one, or, of more than 16384,
+/// every n-th for n, so that no length takes long.
 inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call,
                                 const PrefillKernels& kernels, const GpuProperties& gpu) {
   constexpr std::int64_t kMostLooks = 16384;
+  constexpr std::int64_t kMostUnits = std::int64_t{1} << 22;
   PrefillWork work;
   work.num_stages = config.is_window_only() ? 0 : config.num_stages();
   const std::int64_t block_q = config.block_q;
@@ -291,12 +292,14 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
          2. * cluster * static_cast<double>(units_there) <= multiprocessors) {
     cluster *= 2.;
   }
-  // Kernels that hold so many thread blocks and no more take units in a fixed order.
-  const bool fixed_order =
-      kernels.search != PrefillSearch::kHopper && kernels.search != PrefillSearch::kPortable;
+  // Kernels that hold so many thread blocks and no more take units in a fixed order. Of very many
+  // units every thread block gets its share.
   const auto teams = static_cast<std::int64_t>(slots);
+  const bool fixed_order = kernels.search != PrefillSearch::kHopper &&
+                           kernels.search != PrefillSearch::kPortable && step == 1 &&
+                           units_there > teams && units_there < kMostUnits;
   double fixed = 1.;
-  if (fixed_order && step == 1 && units_there > teams) {
+  if (fixed_order) {
     std::vector<double> weights(
         static_cast<std::size_t>(selection_row(call.batch * call.rows, call.batch, 0, block_q)));
     for (std::int64_t b = 0; b < call.batch; ++b) {
@@ -311,9 +314,7 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
     if (stage_units[at] == 0.) continue;
     CostWork spread;
     const double uneven =
-        fixed_order && step == 1 && units_there > teams
-            ? fixed
-            : detail::imbalance(stage_units[at] * cluster, multiprocessors, slots);
+        fixed_order ? fixed : detail::imbalance(stage_units[at] * cluster, multiprocessors, slots);
     spread.add(work.stages[at], uneven);
     spread[waves] = std::max(1., stage_units[at] / slots + 0.5);
     work.stages[at] = spread;

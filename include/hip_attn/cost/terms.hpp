@@ -4,6 +4,8 @@
 #include <array>
 #include <cstddef>
 
+#include "hip_attn/language.hpp"
+
 namespace hip_attn {
 
 /// Each has a rate, in nanoseconds of the whole GPU for one of its unit (kCostTerms).
