@@ -182,7 +182,7 @@ Status plan_prefill(AttentionPlan& plan) {
   if (Status status = prefill_launch::make_schedule<Traits>(plan, device, schedule); !status.ok())
     return status;
   plan.schedule.set(schedule);
-  plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads / plan.shape.num_kv_heads,
+  plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads, plan.shape.num_kv_heads,
                                  plan.shape.max_seq_len);
   PrefillParams<StoredOf<Traits>> unused{};
   StagingMemory staging;
