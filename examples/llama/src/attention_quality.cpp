@@ -26,29 +26,38 @@ double recall_of_top(std::span<const float> logits, std::int64_t top,
   return static_cast<double>(std::min(found, count)) / static_cast<double>(count);
 }
 
-/// Adds the recall of a KV head's query heads, over the samples of one layer, to `sums`.
+/// Logits that are in memory at once, of a few rows: 64 MB.
+constexpr std::int64_t kLogits = std::int64_t{1} << 24;
+
+/// Adds the recall of a KV head's query heads, over samples of one layer in ascending position, to
+/// `sums`.
 void add_recall(std::span<const AttentionSample* const> samples, std::int64_t kv_head,
                 std::span<const float> keys, const LlamaConfig& model, std::int64_t top_keys,
                 std::vector<double>& sums) {
   const std::int64_t head_dim = model.head_dim;
   const std::int64_t group = model.num_q_heads / model.num_kv_heads;
   const std::int64_t first_head = kv_head * group;
-  const std::int64_t num_keys = static_cast<std::int64_t>(keys.size()) / model.kv_size();
-  std::vector<float> logits(group * num_keys);
+  const std::int64_t num_keys = samples.back()->position + 1;
+  const std::int64_t rows = std::ssize(samples) * group;
+  std::vector<float> q;
   for (const AttentionSample* sample : samples) {
-    const std::int64_t seen = sample->position + 1;
-    // The scale is left out: it would not change which logits are the largest.
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(group),
-                static_cast<int>(seen), static_cast<int>(head_dim), 1.0f,
-                sample->q.data() + first_head * head_dim, static_cast<int>(head_dim),
-                keys.data() + kv_head * head_dim, static_cast<int>(model.kv_size()), 0.0f,
-                logits.data(), static_cast<int>(num_keys));
-#pragma omp parallel for
-    for (std::int64_t i = 0; i < group; ++i) {
-      const std::span<const float> of_head(logits.data() + i * num_keys, seen);
-      sums[first_head + i] += recall_of_top(of_head, top_keys, sample->attended[kv_head]);
-    }
+    const auto begin = sample->q.begin() + first_head * head_dim;
+    q.insert(q.end(), begin, begin + group * head_dim);
   }
+  std::vector<float> logits(rows * num_keys);
+  // The scale is left out: it would not change which logits are the largest.
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows),
+              static_cast<int>(num_keys), static_cast<int>(head_dim), 1.0f, q.data(),
+              static_cast<int>(head_dim), keys.data() + kv_head * head_dim,
+              static_cast<int>(model.kv_size()), 0.0f, logits.data(), static_cast<int>(num_keys));
+  std::vector<double> recall(rows);
+#pragma omp parallel for schedule(dynamic)
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const AttentionSample& sample = *samples[row / group];
+    const std::span<const float> of_row(logits.data() + row * num_keys, sample.position + 1);
+    recall[row] = recall_of_top(of_row, top_keys, sample.attended[kv_head]);
+  }
+  for (std::int64_t row = 0; row < rows; ++row) sums[first_head + row % group] += recall[row];
 }
 
 }  // namespace
@@ -94,8 +103,14 @@ AttentionQuality rate_attention(std::span<const AttentionSample> samples, const 
     }
     std::vector<double> top(model.num_q_heads);
     const std::vector<float> keys = attention.keys(layer, sequence);
-    for (std::int64_t head = 0; head < model.num_kv_heads; ++head) {
-      add_recall(of_layer, head, keys, model, top_keys, top);
+    const std::int64_t group = model.num_q_heads / model.num_kv_heads;
+    const std::int64_t at_once = std::max<std::int64_t>(1, kLogits / (group * sequence.size()));
+    for (std::int64_t first = 0; first < std::ssize(of_layer); first += at_once) {
+      const auto some = std::span<const AttentionSample* const>(of_layer).subspan(
+          first, std::min(at_once, std::ssize(of_layer) - first));
+      for (std::int64_t head = 0; head < model.num_kv_heads; ++head) {
+        add_recall(some, head, keys, model, top_keys, top);
+      }
     }
     const auto count = static_cast<double>(of_layer.size());
     for (std::size_t head = 0; head < mass.size(); ++head) {

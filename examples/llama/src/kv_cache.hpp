@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <span>
 #include <vector>
 
@@ -116,13 +115,13 @@ class KvMemory {
     } else {
       backend_.synchronize();
     }
-    std::vector<float> keys;
-    keys.reserve(sequence.size() * num_kv_heads_ * head_dim_);
+    std::vector<float> keys(sequence.size() * num_kv_heads_ * head_dim_);
+    float* to = keys.data();
     for (std::int64_t t = 0; t < sequence.size(); ++t) {
       for (std::int64_t head = 0; head < num_kv_heads_; ++head) {
         const T* key = &pages(sequence.pages()[t / page_size_], t % page_size_, head, 0);
-        std::transform(key, key + head_dim_, std::back_inserter(keys),
-                       [](T value) { return hip_attn::to_float(value); });
+        to = std::transform(key, key + head_dim_, to,
+                            [](T value) { return hip_attn::to_float(value); });
       }
     }
     return keys;
