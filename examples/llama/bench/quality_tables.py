@@ -7,8 +7,8 @@ A table stands in docs/guide/quality.md between two comments:
     ...
     <!-- quality end -->
 
-and shows a view of the file of that name, which record_quality.py has written: `text`, `answers` or
-`scores`. Where there is no such file, it stays as it is.
+and shows a view of the file of that name, which record_quality.py has written: `text`, `answers`,
+`right` or `scores`. Where there is no such file, it stays as it is.
 
     quality_tables.py                # writes docs/guide/quality.md
     quality_tables.py --check        # says that it is stale, and fails
@@ -77,13 +77,21 @@ def text_table(runs, report):
     return table([header, *(text_row(of_one, dense) for of_one in by_attention.values())])
 
 
-def score_table(runs, _report):
+def percent_table(runs, field):
     rows = [["attention", *grouped(runs, "task"), "mean"]]
     for attention, of_one in grouped(runs, "attention").items():
-        scores = [100 * mean_of(of_task, "all") for of_task in grouped(of_one, "task").values()]
-        scores.append(sum(scores) / len(scores))
-        rows.append([label(attention), *(f"{score:.1f}" for score in scores)])
+        shares = [100 * mean_of(of_task, field) for of_task in grouped(of_one, "task").values()]
+        shares.append(sum(shares) / len(shares))
+        rows.append([label(attention), *(f"{share:.1f}" for share in shares)])
     return table(rows)
+
+
+def score_table(runs, _report):
+    return percent_table(runs, "all")
+
+
+def right_table(runs, _report):
+    return percent_table(runs, "answer_right")
 
 
 def answer_table(runs, _report):
@@ -108,6 +116,7 @@ def answer_table(runs, _report):
 VIEWS = {
     "text": ("texts", text_table),
     "answers": ("tasks", answer_table),
+    "right": ("tasks", right_table),
     "scores": ("tasks", score_table),
 }
 
