@@ -594,6 +594,34 @@ def test_codes_are_found_in_8k_tokens(model, tokenizer):
     assert codes_found(model, tokenizer, 8192, "landmark") == 16
 
 
+def test_tasks_are_rated_as_the_model_rates_their_answers(model, sdpa, tokenizer):
+    from evaluate import encode, run, score
+
+    sentence = "The secret code for amber is 482913. Remember it.\n"
+    task = {
+        "input": "It was the best of times. " * 10 + sentence + "It was the worst of times. " * 20,
+        "answer_prefix": "\nQuestion: What is the secret code for amber? Answer: ",
+        "answer": "482913.\n",
+        "outputs": ["482913", "silver"],
+        "new_tokens": 7,
+    }
+    prompt, answer = encode(tokenizer, task)
+    assert prompt[0] == 0 and tokenizer.decode(answer) == task["answer"]
+    with torch.no_grad():
+        logits = sdpa(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer)).item()
+    right = (logits.argmax(-1) == torch.tensor(answer)).float().mean().item()
+    for of_model, cache in (
+        (model, PagedCache(model.config, "dense", max_len=1024)),
+        (sdpa, transformers.DynamicCache(config=sdpa.config)),
+    ):
+        result = run(of_model, tokenizer, task, cache, chunk=100)
+        assert abs(result["answer_nll"] - expected) < 1e-3
+        assert result["answer_right"] == pytest.approx(right)
+        assert "482913" in result["generated"] and result["all"] == 0.5
+    assert score("Abc 12", ["aBC", "3", "c 1"]) == pytest.approx(2 / 3)
+
+
 @pytest.mark.slow
 def test_codes_are_found_in_32k_tokens(model, tokenizer):
     assert codes_found(model, tokenizer, 32768, "landmark") >= 14
