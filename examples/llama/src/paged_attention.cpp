@@ -79,6 +79,10 @@ class PagedAttention final : public Attention {
     const bool selects = !plan.config.is_dense() && !plan.config.is_window_only();
     const bool searched = selects && options_.mode == AttentionMode::kHip;
 
+    if (input_observer_) {
+      backend_.begin(Part::kOther);
+      input_observer_(layer, batch, q, k);
+    }
     if (selects && !searched) {
       backend_.begin(Part::kOther);
       fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan,
@@ -127,7 +131,7 @@ class PagedAttention final : public Attention {
   [[nodiscard]] bool recordable() const override {
     const bool baseline =
         options_.mode == AttentionMode::kWindow || options_.mode == AttentionMode::kRandom;
-    return !baseline && !observer_;
+    return !baseline && !observer_ && !input_observer_;
   }
 
   [[nodiscard]] std::int64_t prefill_alignment() const override {
@@ -164,6 +168,8 @@ class PagedAttention final : public Attention {
   }
 
   void observe_selections(SelectionObserver observer) override { observer_ = std::move(observer); }
+
+  void observe_inputs(InputObserver observer) override { input_observer_ = std::move(observer); }
 
   [[nodiscard]] CachedSearch cached_search(std::int64_t layer, std::int32_t slot) const override {
     if (options_.mode != AttentionMode::kHip) return {};
@@ -359,6 +365,7 @@ class PagedAttention final : public Attention {
   AttentionStats stats_;               // what needs no counters
   StoreMemory stores_;                 // empty: the cache is where activations are
   SelectionObserver observer_;
+  InputObserver input_observer_;
 };
 
 }  // namespace
