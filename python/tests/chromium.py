@@ -32,7 +32,7 @@ class Page:
         self._read, from_browser = os.pipe()
         # DevTools reads from descriptor 3 and writes to 4, which a shell puts there.
         command = [
-            "sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", find(),
+            "bash", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "bash", find(),
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--hide-scrollbars", "--no-first-run", "--disable-extensions",
             "--disable-background-networking", "--disable-component-update",
