@@ -225,15 +225,19 @@ class _Prepared:
         q, k = _rows(f"{name}: q", layer.q), _rows(f"{name}: k", layer.k)
         for of, rows in (("q", q), ("k", k)):
             if rows.shape[0] != tokens:
-                raise ValueError(f"{name}: {of} has {rows.shape[0]} rows; there are {tokens} tokens")
+                raise ValueError(
+                    f"{name}: {of} has {rows.shape[0]} rows; there are {tokens} tokens"
+                )
         num_q_heads, head_dim = q.shape[1:]
         if k.shape[2] != head_dim or head_dim % 4 != 0:
             raise ValueError(
-                f"{name}: q and k have head dims {head_dim} and {k.shape[2]}; they must be equal and "
-                "a multiple of 4"
+                f"{name}: q and k have head dims {head_dim} and {k.shape[2]}; they must be equal "
+                "and a multiple of 4"
             )
         if num_q_heads % k.shape[1] != 0:
-            raise ValueError(f"{name}: {num_q_heads} query heads do not share {k.shape[1]} KV heads")
+            raise ValueError(
+                f"{name}: {num_q_heads} query heads do not share {k.shape[1]} KV heads"
+            )
         self.q, self.k = _halves(f"{name}: q", q), _halves(f"{name}: k", k)
         self.group = num_q_heads // k.shape[1]
         self.heads = range(num_q_heads) if layer.heads is None else sorted(set(layer.heads))
@@ -255,7 +259,11 @@ class _Prepared:
             return
         selected = layer.selection or select(q, k, layer.config, scale=scale)
         blocks, counts, starts = (np.asarray(array, np.int32) for array in selected)
-        for of, array, dims in (("blocks", blocks, 3), ("counts", counts, 2), ("window_start", starts, 2)):
+        for of, array, dims in (
+            ("blocks", blocks, 3),
+            ("counts", counts, 2),
+            ("window_start", starts, 2),
+        ):
             if array.ndim != dims or array.shape[:2] != (query_blocks, kv_heads):
                 raise ValueError(
                     f"layer {layer.number}: selection.{of} has shape {array.shape}; its first two "
@@ -288,7 +296,9 @@ class _Prepared:
         """The keys that a query block attends to, ascending: sink, blocks, window."""
         end = min(len(self.q), self.firsts[n] + self.config.block_q)
         bounds = [(0, self.sink)]
-        bounds += [(int(b) * self.block_k, (int(b) + 1) * self.block_k) for b in self.blocks[kv_head][n]]
+        bounds += [
+            (int(b) * self.block_k, (int(b) + 1) * self.block_k) for b in self.blocks[kv_head][n]
+        ]
         bounds.append((int(self.window_start[n, kv_head]), end))
         return [(first, min(last, end)) for first, last in bounds if first < min(last, end)]
 
@@ -370,11 +380,15 @@ def _halves(name: str, rows: Any) -> Any:
     with np.errstate(over="ignore"):
         halves = rows.astype(np.float16)
     if not np.isfinite(halves).all():
-        raise ValueError(f"{name} has values beyond the range of float16, in which the page holds them")
+        raise ValueError(
+            f"{name} has values beyond the range of float16, in which the page holds them"
+        )
     return halves
 
 
 def _mark(mark: Mark, tokens: int) -> dict[str, Any]:
     if not 0 <= mark.key <= mark.query < tokens:
-        raise ValueError(f"{mark}; the key must be at or before the query, both from 0 to {tokens - 1}")
+        raise ValueError(
+            f"{mark}; the key must be at or before the query, both from 0 to {tokens - 1}"
+        )
     return {"label": mark.label, "query": int(mark.query), "key": int(mark.key)}

@@ -23,7 +23,7 @@ def find():
 
 
 class Page:
-    """One page of a browser of its own. Its problems are what it said that nobody should have to read:
+    """One page of a browser of its own. Its problems are what it said that nobody is to read:
     errors of the console, exceptions, and every request but that for the page itself."""
 
     def __init__(self, width=1440, height=900):
@@ -32,16 +32,30 @@ class Page:
         self._read, from_browser = os.pipe()
         # DevTools reads from descriptor 3 and writes to 4, which a shell puts there.
         command = [
-            "bash", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "bash", find(),
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--hide-scrollbars", "--no-first-run", "--disable-extensions",
-            "--disable-background-networking", "--disable-component-update",
-            "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}",
-            f"--window-size={width},{height}", "about:blank",
+            "bash",
+            "-c",
+            f'exec "$@" 3<&{to_browser} 4>&{from_browser}',
+            "bash",
+            find(),
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={self._profile.name}",
+            f"--window-size={width},{height}",
+            "about:blank",
         ]
         self._browser = subprocess.Popen(
-            command, pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command,
+            pass_fds=(to_browser, from_browser),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(to_browser)
         os.close(from_browser)
@@ -56,8 +70,13 @@ class Page:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def __enter__(self):
         return self
@@ -124,8 +143,9 @@ class Page:
 
     def run(self, expression):
         """The value of an expression, or of a promise."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
-                           awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")

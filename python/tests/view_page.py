@@ -1,4 +1,4 @@
-"""Reads the data of a viewer's page back."""
+"""A page of the viewer that tests write, and what they read back of it."""
 
 import base64
 import json
@@ -6,8 +6,50 @@ import re
 
 import numpy as np
 
+from hip_attn import Config, Stage, viewer
+
+TOKENS, Q_HEADS, KV_HEADS, DIM = 500, 4, 2, 64
+LANDMARK = Config(
+    sink=16,
+    window=32,
+    block_q=16,
+    stages=(
+        Stage(16, 128, 4, "landmark", "softmax_sum"),
+        Stage(8, 48, 4, "every_key", "softmax_sum"),
+    ),
+)
+LARGE_BLOCKS = Config(sink=32, window=40, block_q=64, stages=(Stage(32, 96),))
+# Characters of several bytes, one that two tokens share, and what would end the page's elements.
+TEXTS = ["a ", "\n", "é".encode()[:1], "é".encode()[1:], "</script>", "<!--", "永"]
+
+
+def arrays(seed=3):
+    rng = np.random.default_rng(seed)
+    q = rng.standard_normal((TOKENS, Q_HEADS, DIM)).astype(np.float32) * 2
+    k = rng.standard_normal((TOKENS, KV_HEADS, DIM)).astype(np.float32) * 2
+    return q, k
+
+
+def tokens():
+    return [f"t{i} " if i % 3 else TEXTS[i // 3 % len(TEXTS)] for i in range(TOKENS)]
+
+
+def write(path, **changes):
+    q, k = arrays()
+    layers = [
+        viewer.Layer(2, q, k, LANDMARK),
+        viewer.Layer(5, k, q[:, :1], LARGE_BLOCKS, heads=[1]),
+        viewer.Layer(6, q, k, Config.preset("dense"), heads=[0, 3]),
+    ]
+    marks = [viewer.Mark("</script> & é", 450, 100)]
+    arguments = {"title": "a <b> title", "attention": "landmark", "marks": marks, **changes}
+    return viewer.write_html(path, arguments.pop("tokens", tokens()), layers, **arguments)
+
+
 _TYPES = {"u8": "u1", "i32": "<i4", "f16": "<f2", "f32": "<f4"}
-_ARRAY = re.compile(r'<script type="text/plain" id="array-(\d+)" data-type="(\w+)">([^<]*)</script>')
+_ARRAY = re.compile(
+    r'<script type="text/plain" id="array-(\d+)" data-type="(\w+)">([^<]*)</script>'
+)
 _DATA = re.compile(r'<script type="application/json" id="view-data">(.*?)</script>')
 
 
