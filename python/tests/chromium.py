@@ -93,7 +93,7 @@ class Page:
         os.close(self._read)
         self._profile.cleanup()
 
-    def call(self, method, timeout=60, **parameters):
+    def call(self, method, timeout=150, **parameters):
         """The result of a command of the DevTools protocol."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
@@ -150,7 +150,7 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
-    def wait(self, condition, seconds=60):
+    def wait(self, condition, seconds=150):
         end = time.monotonic() + seconds
         while True:
             try:

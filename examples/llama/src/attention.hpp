@@ -70,8 +70,8 @@ using SelectionObserver =
 
 /// Called before each layer's attention with its inputs, in the backend's memory: q
 /// [total_q, Hq * D] and k [total_q, Hk * D], rotary embedding applied.
-using InputObserver = std::function<void(std::int64_t layer, const Batch& batch, const Tensor& q,
-                                         const Tensor& k)>;
+using InputObserver =
+    std::function<void(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k)>;
 
 /// What the searches of decode left of one sequence in a layer: an entry for each KV head, whose
 /// words hip_attn/core/cache_layout.hpp describes. No stages: the layer does not search.

@@ -76,8 +76,7 @@ std::vector<KeyRange> HeadSelection::attended(std::int64_t query_block, std::int
 std::int64_t HeadSelection::cell_keys() const noexcept { return std::min(block_k, kCellKeys); }
 
 double HeadMass::mean_covered() const {
-  return std::accumulate(covered.begin(), covered.end(), 0.0) /
-         static_cast<double>(covered.size());
+  return std::accumulate(covered.begin(), covered.end(), 0.0) / static_cast<double>(covered.size());
 }
 
 HeadMass attention_mass(std::span<const float16> q, std::span<const float16> k,
@@ -100,8 +99,7 @@ HeadMass attention_mass(std::span<const float16> q, std::span<const float16> k,
       const std::int64_t first = n * selection.block_q;
       const std::int64_t end = std::min(tokens, first + selection.block_q);
       const std::int64_t rows = end - first;
-      const std::vector<float> queries =
-          to_floats(q.subspan(first * head_dim, rows * head_dim));
+      const std::vector<float> queries = to_floats(q.subspan(first * head_dim, rows * head_dim));
       logits.resize(rows * end);
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows),
                   static_cast<int>(end), static_cast<int>(head_dim), static_cast<float>(scale),

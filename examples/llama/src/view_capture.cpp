@@ -98,8 +98,7 @@ const std::map<std::int64_t, CapturedLayer>& ViewCapture::layers() {
     require_finite(layer.queries, number, "query");
     require_finite(layer.keys, number, "key");
     if (!layer.selections.empty()) continue;
-    const auto tokens =
-        static_cast<std::int64_t>(layer.queries.front().size()) / model_.head_dim;
+    const auto tokens = static_cast<std::int64_t>(layer.queries.front().size()) / model_.head_dim;
     layer.selections.assign(model_.num_kv_heads, HeadSelection::dense(tokens));
   }
   return layers_;

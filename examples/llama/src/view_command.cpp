@@ -102,7 +102,8 @@ std::vector<std::int64_t> numbers(const std::vector<std::string>& words, std::in
 void require_search(const AttentionVariant& variant, const std::vector<std::int64_t>& layers) {
   if (variant.options.mode == AttentionMode::kDense) return;
   for (const std::int64_t layer : layers) {
-    if (!variant.options.config.prefill(static_cast<std::int32_t>(layer)).is_window_only()) continue;
+    if (!variant.options.config.prefill(static_cast<std::int32_t>(layer)).is_window_only())
+      continue;
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("layer {} has a window alone: it selects no blocks to show; leave it "
                             "out of --layers",
@@ -113,13 +114,13 @@ void require_search(const AttentionVariant& variant, const std::vector<std::int6
 void require_size(std::int64_t tokens, std::int64_t layers, std::int64_t heads,
                   const LlamaConfig& model) {
   const std::int64_t kv_heads = std::min(heads, model.num_kv_heads);
-  const std::int64_t bytes =
-      view_file_bytes(tokens, layers, heads, kv_heads, model.head_dim);
+  const std::int64_t bytes = view_file_bytes(tokens, layers, heads, kv_heads, model.head_dim);
   if (bytes <= kMostBytes) return;
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{} heads of {} layers over {} tokens make a file of about {} MB; expected "
-                          "{} at most: choose fewer --layers, --heads or a shorter --context",
-                          heads, layers, tokens, bytes / 1'000'000, kMostBytes / 1'000'000));
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("{} heads of {} layers over {} tokens make a file of about {} MB; expected "
+                  "{} at most: choose fewer --layers, --heads or a shorter --context",
+                  heads, layers, tokens, bytes / 1'000'000, kMostBytes / 1'000'000));
 }
 
 int view(const ViewOptions& options) {
@@ -129,8 +130,8 @@ int view(const ViewOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(options.common.model, config);
   const auto layers = numbers(options.layers, config.num_layers, "--layers");
   const auto heads = numbers(options.heads, config.num_q_heads, "--heads");
-  const ViewPrompt prompt = options.data.empty() ? file_prompt(tokenizer, options)
-                                                 : recall_prompt(tokenizer, options);
+  const ViewPrompt prompt =
+      options.data.empty() ? file_prompt(tokenizer, options) : recall_prompt(tokenizer, options);
   const auto length = static_cast<std::int64_t>(prompt.tokens.size());
   const AttentionVariant variant = attention_variants(options.common, length).front();
   require_search(variant, layers);
@@ -147,7 +148,10 @@ int view(const ViewOptions& options) {
   }
   const std::string source = (options.data.empty() ? options.prompt_file : options.data).string();
   ViewDescription description{
-      fmt::format("{}, {} tokens of {}", std::filesystem::absolute(options.common.model / ".").parent_path().filename().string(), length, source),
+      fmt::format(
+          "{}, {} tokens of {}",
+          std::filesystem::absolute(options.common.model / ".").parent_path().filename().string(),
+          length, source),
       variant.label,
       {},
       prompt.marks,
@@ -197,9 +201,10 @@ void add_view(CLI::App& app, Command& run) {
       ->delimiter(',')
       ->capture_default_str();
   command
-      ->add_option("--heads", options->heads,
-                   "the query heads of each layer whose queries and keys are in the file: all, or a "
-                   "list with commas; the others are in the table of the mass covered alone")
+      ->add_option(
+          "--heads", options->heads,
+          "the query heads of each layer whose queries and keys are in the file: all, or a "
+          "list with commas; the others are in the table of the mass covered alone")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--out", options->out, "the page")->capture_default_str();

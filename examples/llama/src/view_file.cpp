@@ -117,15 +117,14 @@ ViewFileSummary write_view(const std::filesystem::path& path, const ViewDescript
   const std::set<std::int64_t> detailed(view.heads.begin(), view.heads.end());
   for (const auto& [number, layer] : layers) {
     const HeadSelection& any = layer.selections.front();
-    Json entry = {{"layer", number},         {"block_q", any.block_q},
-                  {"block_k", any.block_k},  {"cell_keys", any.cell_keys()},
-                  {"sink", any.sink},        {"covered", Json::array()},
+    Json entry = {{"layer", number},           {"block_q", any.block_q},
+                  {"block_k", any.block_k},    {"cell_keys", any.cell_keys()},
+                  {"sink", any.sink},          {"covered", Json::array()},
                   {"kv_heads", Json::array()}, {"heads", Json::array()}};
     for (std::int64_t head = 0; head < model.num_q_heads; ++head) {
       const std::int64_t kv_head = head / group;
-      const HeadMass mass =
-          attention_mass(layer.queries[head], layer.keys[kv_head], model.head_dim, scale,
-                         layer.selections[kv_head]);
+      const HeadMass mass = attention_mass(layer.queries[head], layer.keys[kv_head], model.head_dim,
+                                           scale, layer.selections[kv_head]);
       summary.covered[number].push_back(mass.mean_covered());
       entry["covered"].push_back(mass.mean_covered());
       on_head();

@@ -1,5 +1,5 @@
-/// The viewer's file: one HTML page with all that it shows. python/hip_attn/viewer.html is the page,
-/// and says what it reads; hip_attn.viewer writes the same from Python.
+/// The viewer's file: one HTML page with all that it shows. python/hip_attn/viewer.html is the
+/// page, and says what it reads; hip_attn.viewer writes the same from Python.
 #pragma once
 
 #include <cstdint>
