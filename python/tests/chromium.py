@@ -175,5 +175,6 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
-    def screenshot(self, path):
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+    def screenshot(self):
+        """The bytes of a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
