@@ -24,7 +24,7 @@ def check_contents(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")]
     licences = {pathlib.PurePath(name).name for name in names if "/licenses/" in name}
     assert licences == LICENCES, licences
-    for name in ("__init__.py", "_core.pyi", "py.typed", "torch.py"):
+    for name in ("__init__.py", "_core.pyi", "py.typed", "torch.py", "viewer.html"):
         assert f"hip_attn/{name}" in names, name
     foreign = [name for name in names if not re.match(r"hip_attn(/|\.libs/|-)", name)]
     assert not foreign, foreign

@@ -96,6 +96,11 @@ struct AttentionSample {
 };
 using SampleObserver = std::function<void(AttentionSample sample)>;
 
+/// Called before each layer's attention with its inputs, in the backend's memory: q
+/// [total_q, Hq * D] and k [total_q, Hk * D], rotary embedding applied.
+using InputObserver =
+    std::function<void(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k)>;
+
 /// What the searches of decode left of one sequence in a layer: an entry for each KV head, whose
 /// words hip_attn/core/cache_layout.hpp describes. No stages: the layer does not search.
 struct CachedSearch {
@@ -133,6 +138,7 @@ class Attention {
                                                 const Sequence& /*sequence*/) {
     return {};
   }
+  virtual void observe_inputs(InputObserver observer) = 0;
   /// Of the sequence in a slot. Waits for what is enqueued.
   [[nodiscard]] virtual CachedSearch cached_search(std::int64_t /*layer*/,
                                                    std::int32_t /*slot*/) const {

@@ -14,5 +14,6 @@ void add_generate(CLI::App& app, Command& run);
 void add_nll(CLI::App& app, Command& run);
 void add_recall(CLI::App& app, Command& run);
 void add_verify(CLI::App& app, Command& run);
+void add_view(CLI::App& app, Command& run);
 
 }  // namespace llama

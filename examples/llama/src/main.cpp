@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   llama::add_nll(app, run);
   llama::add_recall(app, run);
   llama::add_verify(app, run);
+  llama::add_view(app, run);
   CLI11_PARSE(app, argc, argv);
   try {
     return run();

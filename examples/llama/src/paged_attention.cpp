@@ -81,6 +81,10 @@ class PagedAttention final : public Attention {
     const bool selects = !plan.config.is_dense() && !plan.config.is_window_only();
     const bool searched = selects && options_.mode == AttentionMode::kHip;
 
+    if (input_observer_) {
+      backend_.begin(Part::kOther);
+      input_observer_(layer, batch, q, k);
+    }
     if (selects && !searched) {
       backend_.begin(Part::kOther);
       fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan,
@@ -136,7 +140,7 @@ class PagedAttention final : public Attention {
   [[nodiscard]] bool recordable() const override {
     const bool baseline =
         options_.mode == AttentionMode::kWindow || options_.mode == AttentionMode::kRandom;
-    return !baseline && !observer_;
+    return !baseline && !observer_ && !input_observer_;
   }
 
   [[nodiscard]] std::int64_t prefill_alignment() const override {
@@ -181,6 +185,8 @@ class PagedAttention final : public Attention {
   [[nodiscard]] std::vector<float> keys(std::int64_t layer, const Sequence& sequence) override {
     return memory_.keys(layer, sequence);
   }
+
+  void observe_inputs(InputObserver observer) override { input_observer_ = std::move(observer); }
 
   [[nodiscard]] CachedSearch cached_search(std::int64_t layer, std::int32_t slot) const override {
     if (options_.mode != AttentionMode::kHip) return {};
@@ -379,6 +385,7 @@ class PagedAttention final : public Attention {
   StoreMemory stores_;                 // empty: the cache is where activations are
   SelectionObserver observer_;
   RowSampler<T> sampler_;  // of no rows, until it is asked for
+  InputObserver input_observer_;
 };
 
 }  // namespace

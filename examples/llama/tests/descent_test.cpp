@@ -48,6 +48,7 @@ class Recorder final : public Attention {
   [[nodiscard]] bool recordable() const override { return false; }
   [[nodiscard]] AttentionStats stats() const override { return attention_->stats(); }
   void observe_selections(SelectionObserver) override {}
+  void observe_inputs(InputObserver) override {}
 
  private:
   std::unique_ptr<Attention> attention_;
