@@ -61,7 +61,7 @@ inline DecodeTeams assumed_decode_teams(const DecodeCall& call, const GpuPropert
   const std::int64_t units = call.units();
   teams.size = static_cast<int>(std::clamp<std::int64_t>(gpu.multiprocessors / units, 1, 16));
   if (gpu.has_clusters()) {
-    while (teams.size > 8 && resident_clusters(gpu, teams.size) < units) --teams.size;
+    while (teams.size > 1 && resident_clusters(gpu, teams.size) < units) --teams.size;
     teams.at_once = std::max<std::int64_t>(1, resident_clusters(gpu, teams.size));
   } else {
     teams.at_once = std::max(1, gpu.multiprocessors / teams.size);

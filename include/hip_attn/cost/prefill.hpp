@@ -84,18 +84,20 @@ inline double imbalance(double blocks, double multiprocessors, double last) {
   return 1. + 0.5 * last / blocks;
 }
 
-/// How much longer the busiest of `teams` works than the mean, where team t takes the units t,
-/// t + teams, ... (cuda/search/kernel.cuh, search_units): KV heads one after another, of each the
-/// last selection rows first. `weights`: the work of a unit of each selection row.
+/// How much longer the busiest of `teams` works than the mean, where every round gives each team a
+/// unit, every other round backwards (cuda/search/kernel.cuh,
+/// search_units): KV heads one after another, of each the last selection rows first. `weights`: the
+/// work of a unit of each selection row.
 inline double fixed_order_imbalance(const std::vector<double>& weights, std::int64_t heads,
                                     std::int64_t teams) {
   const auto rows = static_cast<std::int64_t>(weights.size());
   std::vector<double> loads(static_cast<std::size_t>(std::min(teams, rows * heads)), 0.);
-  std::size_t team = 0;
+  std::size_t unit = 0;
   for (std::int64_t head = 0; head < heads; ++head) {
-    for (std::int64_t row = rows - 1; row >= 0; --row) {
-      loads[team] += weights[static_cast<std::size_t>(row)];
-      if (++team == loads.size()) team = 0;
+    for (std::int64_t row = rows - 1; row >= 0; --row, ++unit) {
+      const std::size_t team = unit % loads.size();
+      const bool backwards = unit / loads.size() % 2 == 1;
+      loads[backwards ? loads.size() - 1 - team : team] += weights[static_cast<std::size_t>(row)];
     }
   }
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.);
