@@ -44,6 +44,17 @@ struct PrefillCall {
   [[nodiscard]] std::int64_t group() const { return num_q_heads / num_kv_heads; }
 };
 
+/// KV heads that search and attention work on at the same time: as many as share the L2 cache. More
+/// at once balance short prompts better; a head that does not fit alone is gathered from memory
+/// anyway.
+inline std::int64_t prefill_heads_at_once(std::int64_t max_seq_len, std::int64_t head_dim,
+                                          std::int64_t element_bytes, std::int64_t num_kv_heads) {
+  constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
+  const std::int64_t head_bytes =
+      std::max<std::int64_t>(1, 2 * max_seq_len * head_dim * element_bytes);
+  return std::clamp<std::int64_t>(kBytes / head_bytes, 1, num_kv_heads);
+}
+
 /// The work of a call, by stage, and what it reads.
 struct PrefillWork {
   int num_stages = 0;
@@ -84,20 +95,22 @@ inline double imbalance(double blocks, double multiprocessors, double last) {
   return 1. + 0.5 * last / blocks;
 }
 
-/// How much longer the busiest of `teams` works than the mean, where every round gives each team a
-/// unit, every other round backwards (cuda/search/kernel.cuh,
-/// search_units): KV heads one after another, of each the last selection rows first. `weights`: the
-/// work of a unit of each selection row.
+/// How much longer the busiest of `teams` works than the mean, where team t takes the units t,
+/// t + teams, ... (cuda/search/kernel.cuh, search_units): heads_at_once KV heads side by side, then
+/// the next, of each the last selection rows first. `weights`: the work of a unit of each selection
+/// row.
 inline double fixed_order_imbalance(const std::vector<double>& weights, std::int64_t heads,
-                                    std::int64_t teams) {
+                                    std::int64_t heads_at_once, std::int64_t teams) {
   const auto rows = static_cast<std::int64_t>(weights.size());
   std::vector<double> loads(static_cast<std::size_t>(std::min(teams, rows * heads)), 0.);
-  std::size_t unit = 0;
-  for (std::int64_t head = 0; head < heads; ++head) {
-    for (std::int64_t row = rows - 1; row >= 0; --row, ++unit) {
-      const std::size_t team = unit % loads.size();
-      const bool backwards = unit / loads.size() % 2 == 1;
-      loads[backwards ? loads.size() - 1 - team : team] += weights[static_cast<std::size_t>(row)];
+  std::size_t team = 0;
+  for (std::int64_t first = 0; first < heads; first += heads_at_once) {
+    const std::int64_t side_by_side = std::min(heads_at_once, heads - first);
+    for (std::int64_t row = rows - 1; row >= 0; --row) {
+      for (std::int64_t head = 0; head < side_by_side; ++head) {
+        loads[team] += weights[static_cast<std::size_t>(row)];
+        if (++team == loads.size()) team = 0;
+      }
     }
   }
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.);
@@ -308,7 +321,9 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
       const auto begin = static_cast<std::ptrdiff_t>(selection_row(b * call.rows, b, 0, block_q));
       std::copy(row_weights.begin(), row_weights.end(), weights.begin() + begin);
     }
-    fixed = detail::fixed_order_imbalance(weights, call.num_kv_heads, teams);
+    const std::int64_t heads_at_once =
+        prefill_heads_at_once(call.context, call.head_dim, call.element_bytes, call.num_kv_heads);
+    fixed = detail::fixed_order_imbalance(weights, call.num_kv_heads, heads_at_once, teams);
   }
   const CostTerm waves = stage_wave_term(kernels.search);
   for (int s = 0; s < work.num_stages; ++s) {

@@ -7,6 +7,7 @@
 
 #include "hip_attn/carver.hpp"
 #include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cost/prefill.hpp"
 #include "hip_attn/cuda/attend/sm80/kernel.cuh"
 #include "hip_attn/cuda/launch/attend_sm90.cuh"
 #include "hip_attn/cuda/launch/dense_until.hpp"
@@ -22,18 +23,6 @@ namespace prefill_launch {
 
 /// Query rows of a unit: a search in the workspace keeps them once per thread block.
 inline constexpr std::int64_t kMaxUnitRows = 16384;
-
-/// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
-/// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
-template <typename Stored>
-std::int32_t heads_at_once(const AttentionPlan& plan) {
-  constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
-  const std::int64_t head_bytes =
-      std::max<std::int64_t>(1, 2 * plan.shape.max_seq_len * plan.shape.head_dim *
-                                    static_cast<std::int64_t>(sizeof(Stored)));
-  return static_cast<std::int32_t>(
-      std::clamp<std::int64_t>(kBytes / head_bytes, 1, plan.shape.num_kv_heads));
-}
 
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
 /// not take, the memory of a search that works there, and that through which a store is read.
@@ -90,7 +79,9 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   params.tensors = attention_tensors(args);
 
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
-  params.heads_at_once = heads_at_once<StoredOf<Traits>>(plan);
+  params.heads_at_once = static_cast<std::int32_t>(
+      prefill_heads_at_once(plan.shape.max_seq_len, plan.shape.head_dim, sizeof(StoredOf<Traits>),
+                            plan.shape.num_kv_heads));
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturated(plan.shape.max_seq_len);
   params.logits = logit_scale(plan, args);
