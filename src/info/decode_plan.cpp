@@ -22,6 +22,7 @@ Json decode_report(const Asked& asked, Json& offload) {
                         .element_bytes = asked.element_bytes(),
                         .appends = o.behind_append};
   DecodeTeams teams = assumed_decode_teams(call, gpu.properties);
+  if (o.team > 0) teams = decode_teams_of(o.team, gpu.properties);
   bool clusters = gpu.properties.has_clusters() && o.kernels != "portable";
   if (asked.on_device()) {
     const cuda::DecodeSchedule schedule = cuda::decode_schedule(asked.plan);

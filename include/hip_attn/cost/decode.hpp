@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 #include "hip_attn/attention.hpp"
@@ -56,35 +57,45 @@ inline std::int64_t resident_clusters(const GpuProperties& gpu, int size) {
   return std::int64_t{whole} * (gpu.cluster_multiprocessors / size) + rest / size;
 }
 
+/// Teams of so many thread blocks.
+inline DecodeTeams decode_teams_of(int size, const GpuProperties& gpu) {
+  const std::int64_t at_once =
+      gpu.has_clusters() ? resident_clusters(gpu, size) : gpu.multiprocessors / size;
+  return {size, std::max<std::int64_t>(1, at_once)};
+}
+
 inline DecodeTeams assumed_decode_teams(const DecodeCall& call, const GpuProperties& gpu) {
   DecodeTeams teams;
   const std::int64_t units = call.units();
   teams.size = static_cast<int>(std::clamp<std::int64_t>(gpu.multiprocessors / units, 1, 16));
   if (gpu.has_clusters()) {
     while (teams.size > 1 && resident_clusters(gpu, teams.size) < units) --teams.size;
-    teams.at_once = std::max<std::int64_t>(1, resident_clusters(gpu, teams.size));
-  } else {
-    teams.at_once = std::max(1, gpu.multiprocessors / teams.size);
   }
-  return teams;
+  return decode_teams_of(teams.size, gpu);
 }
 
-/// The part of the multiprocessors that saturates the memory in decode: one of an H200 reads 57
-/// GB/s and its memory gives 4.4 TB/s.
-inline constexpr double kSaturating = 0.58;
+/// Of an H200, whose memory gives 4.4 TB/s to decode: a multiprocessor alone reads 104 GB/s, those
+/// of a GPC together, which a cluster does not leave, 690 GB/s. So these parts saturate the memory.
+inline constexpr double kSaturatingMultiprocessors = 0.32;
+inline constexpr double kSaturatingGpcs = 0.87;
 
 /// Megabytes that a step reads, as if memory alone set the pace: a wave that keeps fewer
-/// multiprocessors busy than saturate the memory waits for what one of them can have on the way.
+/// multiprocessors or GPCs busy than saturate the memory waits for what these can have on the way.
 inline double paced_megabytes(double unit_megabytes, const DecodeCall& call,
                               const DecodeTeams& teams, const GpuProperties& gpu) {
-  const double saturating = kSaturating * gpu.multiprocessors;
+  const double gpcs = static_cast<double>(gpu.multiprocessors) / gpu.cluster_multiprocessors;
   double paced = 0.;
   for (std::int64_t units = call.units(); units > 0;) {
     const std::int64_t wave = std::min(units, teams.at_once);
     // All further waves are as full: count them at once.
     const std::int64_t waves = std::max<std::int64_t>(1, units / teams.at_once);
-    const double busy = static_cast<double>(wave) * teams.size;
-    paced += static_cast<double>(waves * wave) * unit_megabytes * std::max(1., saturating / busy);
+    const double part = static_cast<double>(wave) * teams.size / gpu.multiprocessors;
+    double pace = std::max(1., kSaturatingMultiprocessors / part);
+    if (gpu.has_clusters()) {
+      const double busy = std::min(gpcs, static_cast<double>(wave));
+      pace = std::max(pace, kSaturatingGpcs * gpcs / busy);
+    }
+    paced += static_cast<double>(waves * wave) * unit_megabytes * pace;
     units -= waves * wave;
   }
   return paced;
@@ -101,15 +112,17 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
   const UnitReads unit = unit_reads(config, call.group(), call.rows,
                                     std::max<std::int64_t>(0, call.context - call.rows));
   const double row_megabytes = static_cast<double>(call.head_dim * call.element_bytes) * 1e-6;
-  const double waves = static_cast<double>(ceil_div(call.units(), teams.at_once));
+  // Of more than two waves a unit begins where any other has ended.
+  const double even = units / static_cast<double>(teams.at_once);
+  const double waves = even > 2. ? even : std::ceil(even);
   // A selection whose keys do not fit the slots of its team at once waits for some of them twice,
   // and again where a search came first. Where memory is busy throughout, others cover the wait.
   const double slots = std::min(32., 222. * 1024. / (64. * static_cast<double>(call.head_dim)));
   const double busy = static_cast<double>(std::min(call.units(), teams.at_once)) * teams.size;
-  const double over = static_cast<double>(unit.attended) / (16. * slots * teams.size) - 1.;
-  const double refills = work.num_stages > 0 && busy < kSaturating * gpu.multiprocessors
-                             ? std::clamp(over, 0., 1.)
-                             : 0.;
+  const bool waits =
+      work.num_stages > 0 &&
+      busy<0.9 * gpu.multiprocessors&& static_cast<double>(unit.attended)> 16. * slots * teams.size;
+  const double refills = waits ? static_cast<double>(call.head_dim) / 128. : 0.;
   bool searches = false;
   for (int s = refresh_from; s < work.num_stages; ++s) {
     const auto at = static_cast<std::size_t>(s);
@@ -135,7 +148,8 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
       of[CostTerm::kDecodeSumStages] = waves;
       of[CostTerm::kDecodeSumLogits] =
           waves * static_cast<double>(stage.chunks * stage.pooled_rows) * 1e-3;
-      of[CostTerm::kDecodeSumKeys] = waves * rows_read / teams.size * 1e-3;
+      of[CostTerm::kDecodeSumKeys] =
+          waves * rows_read / teams.size * 1e-3 * static_cast<double>(call.head_dim) / 128.;
     }
     work.reads[at] = units * static_cast<double>(stage.reads);
   }
@@ -144,10 +158,14 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
   const auto row_tiles = static_cast<double>(ceil_div(call.rows * call.group(), std::int64_t{8}));
   work.attend[CostTerm::kDecodeLaunch] = 1.;
   work.attend[CostTerm::kDecodeWaves] = waves - 1.;
-  work.attend[CostTerm::kDecodeAttendMemory] =
-      paced_megabytes(keys * 2. * row_megabytes, call, teams, gpu);
+  const double megabytes = paced_megabytes(keys * 2. * row_megabytes, call, teams, gpu);
+  work.attend[CostTerm::kDecodeAttendMemory] = megabytes;
   work.attend[CostTerm::kDecodeRounds] = refills;
-  work.attend[CostTerm::kDecodeRows] = waves * (row_tiles - 1.) * block_keys / 16. * 1e-3;
+  // 16 keys for eight query rows take an H200's thread block 124 ns, which copies hide where those
+  // of a megabyte, 228 ns, take longer.
+  const double tiles =
+      waves * row_tiles * block_keys / 16. * static_cast<double>(call.head_dim) / 128.;
+  work.attend[CostTerm::kDecodeRows] = std::max(0., tiles - megabytes * 228. / 124.) * 1e-3;
   if (call.rows > 1) work.attend[CostTerm::kDecodeGeneral] = 1.;
   if (call.appends) work.attend[CostTerm::kDecodeAppend] = 1.;
   work.attended = units * keys;

@@ -1,4 +1,4 @@
-/// Written by bench/fit_cost.py: the rates of the GPU h200 that fit 479 measured times.
+/// Written by bench/fit_cost.py: the rates of the GPU h200 that fit 986 measured times.
 #pragma once
 
 #include "hip_attn/cost/gpu.hpp"
@@ -17,43 +17,43 @@ inline constexpr Gpu kH200 = {
      .l2_bytes = 62914560,
      .cluster_multiprocessors = 18},
     {{{
-        875.45,      // attend_products: ns / Gflop
-        362.77,      // attend_logits: ns / 10^6 logits
-        95.999,      // attend_keys: ns / MB
-        1.0482e+05,  // attend_units: ns / 10^3 units
-        21941,       // attend_launch: ns / call
-        6361.6,      // portable_attend_products: ns / Gflop
+        1026.6,      // attend_products: ns / Gflop
+        306.81,      // attend_logits: ns / 10^6 logits
+        85.481,      // attend_keys: ns / MB
+        1.0489e+05,  // attend_units: ns / 10^3 units
+        21475,       // attend_launch: ns / call
+        6561.8,      // portable_attend_products: ns / Gflop
         0,           // portable_attend_launch: ns / call
-        959.72,      // search_products: ns / Gflop
-        109.23,      // search_keys: ns / MB
-        45.177,      // search_keys_alone: ns / MB
-        14192,       // search_stages: ns / waves of a stage
-        10495,       // search_launch: ns / call
-        2041.1,      // portable_search_products: ns / Gflop
-        62.941,      // portable_search_keys: ns / MB
-        2598.9,      // portable_search_stages: ns / waves of a stage
-        4279.8,      // workspace_search_products: ns / Gflop
-        2003.6,      // dense_search_products: ns / Gflop
-        91.881,      // dense_search_logits: ns / 10^6 logits
-        2284.8,      // dense_search_masses: ns / 10^6 masses
-        14276,       // dense_search_stages: ns / waves of a stage
-        15139,       // dense_search_launch: ns / call
-        4273.5,      // row_search_products: ns / Gflop
-        10111,       // row_search_logits: ns / 10^6 logits
-        4551.1,      // decode_launch: ns / call
-        0,           // decode_waves: ns / waves behind the first
-        237.54,      // decode_attend_memory: ns / MB
-        6613.3,      // decode_rounds: ns / slots of shared memory filled again, as a part
-        1.6e+05,     // decode_rows: ns / 10^3 tiles of keys for each further 8 query rows
-        1500,        // decode_general: ns / calls with several rows
-        3289.1,      // decode_search: ns / waves that search
-        1249.4,      // decode_stages: ns / stages
-        945.35,      // decode_levels: ns / dependent reads
-        156.3,       // decode_search_memory: ns / MB
-        3571.2,      // decode_sum_stages: ns / stages with sums
-        827.24,      // decode_sum_logits: ns / 10^3 logits of a unit
-        5101.9,      // decode_sum_keys: ns / 10^3 rows of a thread block
-        2200,        // decode_append: ns / call
+        890.2,       // search_products: ns / Gflop
+        118.74,      // search_keys: ns / MB
+        48.095,      // search_keys_alone: ns / MB
+        13381,       // search_stages: ns / waves of a stage
+        16898,       // search_launch: ns / call
+        1192.5,      // portable_search_products: ns / Gflop
+        167.33,      // portable_search_keys: ns / MB
+        0,           // portable_search_stages: ns / waves of a stage
+        4085.6,      // workspace_search_products: ns / Gflop
+        1776.5,      // dense_search_products: ns / Gflop
+        429.64,      // dense_search_logits: ns / 10^6 logits of keys
+        2468,        // dense_search_landmarks: ns / 10^6 logits of landmarks
+        14140,       // dense_search_stages: ns / waves of a stage
+        19078,       // dense_search_launch: ns / call
+        16838,       // row_search_products: ns / Gflop
+        0,           // row_search_logits: ns / 10^6 logits
+        4862.2,      // decode_launch: ns / call
+        1539.9,      // decode_waves: ns / waves behind the first
+        234.34,      // decode_attend_memory: ns / MB
+        1616,        // decode_rounds: ns / waits for slots of shared memory, times head dim / 128
+        1.3656e+05,  // decode_rows: ns / 10^3 tiles of 16 keys and 8 query rows that no copy hides
+        4007.9,      // decode_general: ns / calls with several rows
+        2556.3,      // decode_search: ns / waves that search
+        2940.8,      // decode_stages: ns / stages
+        679.21,      // decode_levels: ns / dependent reads
+        161.77,      // decode_search_memory: ns / MB
+        4971.4,      // decode_sum_stages: ns / stages with sums
+        226.33,      // decode_sum_logits: ns / 10^3 logits of a unit
+        5383.3,      // decode_sum_keys: ns / 10^3 rows of a thread block
+        2769.2,      // decode_append: ns / call
     }}},
     "h200"};
 

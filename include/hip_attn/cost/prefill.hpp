@@ -40,6 +40,8 @@ struct PrefillCall {
   std::int64_t head_dim = 128;
   std::int64_t element_bytes = 2;
   std::int64_t dense_until = 0;  ///< AttentionPlan::dense_until
+  /// KV heads that a search takes side by side; 0: prefill_heads_at_once. hip_attn 0.1 took 1.
+  std::int64_t search_heads = 0;
 
   [[nodiscard]] std::int64_t group() const { return num_q_heads / num_kv_heads; }
 };
@@ -148,15 +150,16 @@ inline PrefillKernels assumed_prefill_kernels(const HipConfig& config, const Pre
     dense = dense && stage.reduction == Reduction::kSoftmaxSum &&
             (landmarks || (keys && s > 0 && stage.chunk_shift >= 3 && stage.chunk_shift <= 6));
   }
-  // Two lists, 16 keys on their way to each of eight warps, and about 3 KB in which a select works.
+  // Two lists, 16 keys on their way to each of eight warps, and about 9 KB in which a select works.
   const std::int64_t bytes =
-      8 * list + most + (hopper ? 8 * 16 * call.head_dim * 2 + 1024 : 0) + 3072;
+      8 * list + most + (hopper ? 8 * 16 * call.head_dim * 2 + 1024 : 0) + 9216;
   const std::int64_t half = call.head_dim <= 128 ? gpu.shared_bytes / 2 - 1024 : 0;
   kernels.search_blocks = bytes <= half ? 2 : 1;
   const std::int64_t ring = 2 * 3 * 64 * call.head_dim * 2;
-  if (dense && hopper && ring + 8 * list + 8192 <= gpu.shared_bytes) {
+  const std::int64_t dense_bytes = 1024 + ring + 8 * list + 9216;
+  if (dense && hopper && dense_bytes <= gpu.shared_bytes - 1024) {
     kernels.search = PrefillSearch::kDense;
-    kernels.search_blocks = call.head_dim <= 128 ? 2 : 1;
+    kernels.search_blocks = dense_bytes <= half ? 2 : 1;
   } else if (needs_rows) {
     kernels.search = PrefillSearch::kRows;
     kernels.search_blocks = call.head_dim <= 128 ? 2 : 1;
@@ -206,8 +209,9 @@ inline void add_stage_work(const StageReads& stage, const PrefillKernels& kernel
       return;
     case PrefillSearch::kDense:
       work[CostTerm::kDenseSearchProducts] += gigaflops;
-      work[CostTerm::kDenseSearchLogits] += static_cast<double>(stage.reads) * rows * 1e-6;
-      work[CostTerm::kDenseSearchMasses] += static_cast<double>(stage.chunks) * rows * 1e-6;
+      work[stage.rule == ScanRule::kLandmark ? CostTerm::kDenseSearchLandmarks
+                                             : CostTerm::kDenseSearchLogits] +=
+          static_cast<double>(stage.reads) * rows * 1e-6;
       return;
     case PrefillSearch::kRows:
       work[CostTerm::kRowSearchProducts] += gigaflops;
@@ -322,7 +326,9 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
       std::copy(row_weights.begin(), row_weights.end(), weights.begin() + begin);
     }
     const std::int64_t heads_at_once =
-        prefill_heads_at_once(call.context, call.head_dim, call.element_bytes, call.num_kv_heads);
+        call.search_heads > 0 ? call.search_heads
+                              : prefill_heads_at_once(call.context, call.head_dim,
+                                                      call.element_bytes, call.num_kv_heads);
     fixed = detail::fixed_order_imbalance(weights, call.num_kv_heads, heads_at_once, teams);
   }
   const CostTerm waves = stage_wave_term(kernels.search);
