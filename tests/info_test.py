@@ -211,6 +211,7 @@ class BadArguments(InfoTest):
             (("--miss", 2), "--miss", "2", "from 0 to 1"),
             (("--kernels", "fast"), "--kernels", "fast", "chosen, portable"),
             ((*gpu, "--stage", "100:200:1", "--context", 999), "chunk_size", "100", "power of two"),
+            ((*gpu, "--q-heads", 4096, "--kv-heads", 1, "--context", 99), "--q-heads", "4096", "16384"),
             ((*gpu, "--sink", 3, "--context", 999), "sink", "3", "multiple of"),
         ):
             with self.subTest(words=words):

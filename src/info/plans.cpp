@@ -102,6 +102,15 @@ void make_plan(Asked& asked) {
       throw UsageError(fmt::format(
           "--head-dim is {}; on a GPU it takes a multiple of 32 from 64 to 256", o.head_dim));
     }
+    const std::int64_t rows =
+        std::min<std::int64_t>(config.block_q, shape.total_q) * (o.q_heads / o.kv_heads);
+    constexpr std::int64_t kMostRows = 16384;  // cuda/launch/prefill.cuh
+    if (asked.op == Operator::kPrefill && rows > kMostRows) {
+      throw UsageError(fmt::format(
+          "--q-heads is {}: query blocks of {} give {} query rows to a selection; on a GPU it "
+          "takes up to {}",
+          o.q_heads, config.block_q, rows, kMostRows));
+    }
     refuse_unless_ok(detail::begin_plan({.op = asked.op, .type = type, .cache_type = type}, config,
                                         shape, asked.plan));
     return;
