@@ -38,8 +38,7 @@ inline constexpr Gpu kH200 = {
         2468,        // dense_search_landmarks: ns / 10^6 logits of landmarks
         14140,       // dense_search_stages: ns / waves of a stage
         19078,       // dense_search_launch: ns / call
-        16838,       // row_search_products: ns / Gflop
-        0,           // row_search_logits: ns / 10^6 logits
+        14329,       // row_search_logits: ns / 10^6 logits
         4862.2,      // decode_launch: ns / call
         1539.9,      // decode_waves: ns / waves behind the first
         234.34,      // decode_attend_memory: ns / MB

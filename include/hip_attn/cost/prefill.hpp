@@ -214,7 +214,6 @@ inline void add_stage_work(const StageReads& stage, const PrefillKernels& kernel
           static_cast<double>(stage.reads) * rows * 1e-6;
       return;
     case PrefillSearch::kRows:
-      work[CostTerm::kRowSearchProducts] += gigaflops;
       work[CostTerm::kRowSearchLogits] += static_cast<double>(stage.chunks) * rows * 1e-6;
       return;
   }

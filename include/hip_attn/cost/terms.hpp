@@ -37,7 +37,6 @@ enum class CostTerm : int {
   kDenseSearchStages,
   kDenseSearchLaunch,
   // The search that keeps every row's logits, by the kernel for any GPU.
-  kRowSearchProducts,
   kRowSearchLogits,
   // Decode.
   kDecodeLaunch,
@@ -94,7 +93,6 @@ inline constexpr std::array<CostTermInfo, kNumCostTerms> kCostTerms = {{
     {"dense_search_landmarks", "10^6 logits of landmarks", CostScaling::kCompute},
     {"dense_search_stages", "waves of a stage", CostScaling::kClock},
     {"dense_search_launch", "call", CostScaling::kClock},
-    {"row_search_products", "Gflop", CostScaling::kCompute},
     {"row_search_logits", "10^6 logits", CostScaling::kCompute},
     {"decode_launch", "call", CostScaling::kClock},
     {"decode_waves", "waves behind the first", CostScaling::kClock},
