@@ -1,11 +1,12 @@
 // What the benchmarks on a GPU share: errors that end them, device memory, random values, page
-// orders, landmarks.
+// orders, landmarks, what a call reads.
 #pragma once
 
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <numeric>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "cuda_bench_kernels.hpp"
+#include "hip_attn/config.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/landmarks.hpp"
 #include "hip_attn/status.hpp"
@@ -53,6 +55,34 @@ class Buffer {
   std::int64_t count_;
 };
 
+// Of the device.
+inline std::int64_t free_bytes() {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<std::int64_t>(free);
+}
+
+// What a call reads: landmarks are two rows each, keys one where they are scored, and keys attended
+// two with their values.
+struct Reads {
+  double landmarks_scored = 0;
+  double keys_scored = 0;
+  double keys_attended = 0;
+
+  Reads() = default;
+  // `counters`: those of a call with the config (AttentionArgs::counters).
+  Reads(const HipConfig& config, const std::vector<std::int64_t>& counters) {
+    const auto stages = static_cast<std::size_t>(config.num_stages());
+    for (std::size_t s = 0; s < stages; ++s) {
+      const bool landmarks = config.stages[s].rule == ScanRule::kLandmark;
+      (landmarks ? landmarks_scored : keys_scored) += static_cast<double>(counters[s]);
+    }
+    keys_attended = static_cast<double>(counters[stages]);
+  }
+  double rows() const { return 2 * landmarks_scored + keys_scored + 2 * keys_attended; }
+};
+
 template <typename T>
 void fill(T* values, std::int64_t count, std::uint32_t seed) {
   check(fill_random(values, count, seed), "fill");
@@ -86,6 +116,11 @@ class LandmarkLayer {
   }
 
   const Landmarks<T>& view() const { return view_; }
+  std::int64_t bytes() const {
+    std::int64_t elements = 0;
+    for (const Buffer<T>& rows : rows_) elements += rows.size();
+    return elements * std::int64_t{sizeof(T)};
+  }
 
   // Makes all of them, of requests of `context` keys.
   void make(const PagedKv<T>& kv) const {

@@ -39,12 +39,24 @@ struct Shape {
   }
 };
 
-inline std::int64_t free_bytes() {
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return static_cast<std::int64_t>(free);
+inline AttentionShape attention_shape(const Shape& s) {
+  return {.device = cuda_device(),
+          .batch = s.batch,
+          .total_q = s.batch * s.rows,
+          .max_seq_len = s.context,
+          .num_q_heads = s.q_heads,
+          .num_kv_heads = s.kv_heads,
+          .head_dim = s.head_dim};
 }
+
+// Of keys and values.
+template <typename T>
+double bytes_of_layer(const Shape& s) {
+  return static_cast<double>(2 * s.batch * s.context * s.kv_heads * s.head_dim) * sizeof(T);
+}
+
+// Of landmarks, a 43rd of keys and values, and of what calls take.
+inline constexpr std::int64_t kOtherBytes = std::int64_t{6} << 30;
 
 // The keys, values and landmarks of kLayers layers (fewer where memory is short), pages in shuffled
 // order.
@@ -55,9 +67,8 @@ class Cache {
       : shape(s),
         pages(s.batch * s.context / s.page_size),
         layer_elements(pages * s.page_size * s.kv_heads * s.head_dim),
-        layers(static_cast<int>(std::clamp<std::int64_t>(
-            (free_bytes() - kOtherBytes) / (2 * layer_elements * std::int64_t{sizeof(T)}), 1,
-            kLayers))),
+        layers(static_cast<int>(
+            std::clamp<std::int64_t>((free_bytes() - kOtherBytes) / kv_bytes(), 1, kLayers))),
         keys(layers * layer_elements),
         values(layers * layer_elements),
         table(shuffled(pages)) {
@@ -74,6 +85,11 @@ class Cache {
     return {table.get(), {shape.batch, shape.context / shape.page_size}};
   }
   const Landmarks<T>& landmarks(int layer) const { return landmarks_[layer].view(); }
+  // Of one layer.
+  std::int64_t kv_bytes() const { return 2 * layer_elements * std::int64_t{sizeof(T)}; }
+  std::int64_t landmark_bytes() const {
+    return landmarks_.empty() ? 0 : landmarks_.front().bytes();
+  }
 
   // Makes the landmarks that a config needs, where those of the config before have other levels.
   void keep_landmarks(const HipConfig& config) {
@@ -96,9 +112,6 @@ class Cache {
   Buffer<std::int32_t> table;
 
  private:
-  // Of landmarks, a 43rd of keys and values, and of what calls take.
-  static constexpr std::int64_t kOtherBytes = std::int64_t{6} << 30;
-
   std::vector<std::int64_t> landmark_sizes_;
   std::vector<LandmarkLayer<T>> landmarks_;
 };
@@ -113,16 +126,6 @@ Cache<T>& cache_for(const Shape& shape) {
   }
   return *cache;
 }
-
-// What a call reads: landmarks are two rows each, keys one where they are scored, and keys attended
-// two with their values.
-struct Reads {
-  double landmarks_scored = 0;
-  double keys_scored = 0;
-  double keys_attended = 0;
-
-  double rows() const { return 2 * landmarks_scored + keys_scored + 2 * keys_attended; }
-};
 
 // One graph that decodes one row of every request through all layers.
 template <typename T>
@@ -141,14 +144,7 @@ class DecodeGraph {
     fill(q_.get(), q_.size(), 3);
     fill(appended_.get(), appended_.size(), 4);
     cache_.keep_landmarks(config);
-    const AttentionShape shape{.device = cuda_device(),
-                               .batch = s.batch,
-                               .total_q = s.batch * s.rows,
-                               .max_seq_len = s.context,
-                               .num_q_heads = s.q_heads,
-                               .num_kv_heads = s.kv_heads,
-                               .head_dim = s.head_dim};
-    check(plan_decode<T>(config, shape, plan_));
+    check(plan_decode<T>(config, attention_shape(s), plan_));
     workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
     const std::int64_t cache_bytes = plan_.selection_cache_slot_bytes * s.batch;
     selections_ = std::make_unique<Buffer<std::byte>>(cache_.layers * cache_bytes);
@@ -192,6 +188,7 @@ class DecodeGraph {
   int layers() const { return cache_.layers; }
   const AttentionPlan& plan() const { return plan_; }
   const Reads& reads() const { return reads_; }
+  const Cache<T>& cache() const { return cache_; }
 
  private:
   static std::vector<std::int32_t> multiples(std::int64_t of, std::int64_t n) {
@@ -250,11 +247,7 @@ class DecodeGraph {
     check(cudaMemcpy(values.data(), counters_.get(), values.size() * sizeof(std::int64_t),
                      cudaMemcpyDeviceToHost),
           "counters");
-    for (int s = 0; s < plan_.config.num_stages(); ++s) {
-      const bool landmarks = plan_.config.stages[s].rule == ScanRule::kLandmark;
-      (landmarks ? reads_.landmarks_scored : reads_.keys_scored) += static_cast<double>(values[s]);
-    }
-    reads_.keys_attended = static_cast<double>(values[plan_.config.num_stages()]);
+    reads_ = Reads(plan_.config, values);
   }
 
   Cache<T>& cache_;

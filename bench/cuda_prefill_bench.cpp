@@ -10,8 +10,17 @@
 // keys within L2 and for matrix products on an H200. A landmark counts as two keys. Landmarks are
 // made before anything is timed (cuda_landmark_bench times that).
 //
+// landmarks_scored, keys_scored and keys_attended (by query blocks, with their values) are counted
+// by the first call. memory_MB is what the layer's cache, landmarks, queries, output, workspace and
+// selection take of the device together, as it says itself after the calls, and workspace_MB of it
+// the workspace.
+//
 // A preset with _stage1, _stages12, ... has only those stages; _generic runs the kernels for any
-// GPU.
+// GPU; _keepN or _blockN keep N tokens, or select blocks of N, in their last stage.
+//
+// --selection_out=FOLDER writes the selection of every benchmark that runs, as arrays of numpy:
+// PRESET-BATCHxCONTEXT-... with blocks.npy, counts.npy and window_start.npy inside, and
+// config.json, which says sink, block_q and block_k.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
@@ -20,16 +29,19 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
-#include <numeric>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
+#include "cuda_bench_configs.hpp"
 #include "cuda_bench_support.hpp"
 #include "cuda_benchmark_main.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/hip_attn.hpp"
+#include "npy_file.hpp"
 
 namespace {
 
@@ -54,6 +66,32 @@ struct Shape {
                        head_dim, page_size);
   }
 };
+
+// Where selections are written to (--selection_out); empty: nowhere.
+std::filesystem::path& selection_folder() {
+  static std::filesystem::path folder;
+  return folder;
+}
+
+AttentionShape attention_shape(const Shape& s) {
+  return {.device = cuda_device(),
+          .batch = s.batch,
+          .total_q = s.batch * s.q_len(),
+          .max_seq_len = s.context,
+          .num_q_heads = s.q_heads,
+          .num_kv_heads = s.kv_heads,
+          .head_dim = s.head_dim};
+}
+
+// Of keys, values, queries, output, and what else a call takes.
+template <typename T>
+double bytes_of(const Shape& s) {
+  constexpr double kOther = 4e9;
+  return static_cast<double>(2 * s.batch * (s.context * s.kv_heads + s.q_len() * s.q_heads) *
+                             s.head_dim) *
+             sizeof(T) +
+         kOther;
+}
 
 std::vector<std::int32_t> multiples(std::int64_t count, std::int64_t step) {
   std::vector<std::int32_t> values(count);
@@ -80,13 +118,7 @@ class Prefill {
     fill(keys_.get(), keys_.size(), 1);
     fill(values_.get(), values_.size(), 2);
     fill(q_.get(), q_.size(), 3);
-    const AttentionShape shape{.device = cuda_device(),
-                               .batch = s.batch,
-                               .total_q = s.batch * s.q_len(),
-                               .max_seq_len = s.context,
-                               .num_q_heads = s.q_heads,
-                               .num_kv_heads = s.kv_heads,
-                               .head_dim = s.head_dim};
+    const AttentionShape shape = attention_shape(s);
     check(plan_prefill<T>(config, shape, plan_));
     workspace_ = std::make_unique<Buffer<std::byte>>(plan_.workspace_bytes);
     const std::int64_t units = plan_.selection_rows * s.kv_heads;
@@ -123,6 +155,31 @@ class Prefill {
   }
 
   AttentionPlan& plan() { return plan_; }
+  Reads reads() const { return {plan_.config, counts_read_}; }
+
+  // What every unit selects, into three files of a folder.
+  void write_selection(const std::filesystem::path& folder) const {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    const auto write = [&](const char* name, const Buffer<std::int32_t>& values,
+                           const std::vector<std::int64_t>& sizes) {
+      std::vector<std::int32_t> read(static_cast<std::size_t>(values.size()));
+      check(cudaMemcpy(read.data(), values.get(), read.size() * sizeof(std::int32_t),
+                       cudaMemcpyDeviceToHost),
+            name);
+      if (write_npy(folder / name, sizes, read)) return;
+      fmt::print(stderr, "cannot write {}\n", (folder / name).string());
+      std::exit(1);
+    };
+    const std::int64_t heads = shape_.kv_heads;
+    write("blocks.npy", *blocks_, {plan_.selection_rows, heads, plan_.max_selected_blocks});
+    write("counts.npy", *counts_, {plan_.selection_rows, heads});
+    write("window_start.npy", *window_start_, {plan_.selection_rows, heads});
+    std::ofstream(folder / "config.json")
+        << fmt::format(R"({{"sink": {}, "block_q": {}, "block_k": {}}})", plan_.config.sink,
+                       plan_.config.block_q, plan_.config.block_k());
+  }
+
   // Landmarks of a landmark stage.
   double keys_read(int stage) const { return static_cast<double>(counts_read_[stage]); }
   double attention_flops() const {
@@ -198,8 +255,15 @@ double median(std::vector<double> values) {
 enum class Attend { kChosen, kGeneric };
 
 template <typename T>
-void prefill(benchmark::State& state, const HipConfig& config, const Shape& shape, Attend attend) {
+void prefill(benchmark::State& state, const std::string& preset, const HipConfig& config,
+             const Shape& shape, Attend attend) {
+  const std::int64_t free_before = free_bytes();
   Prefill<T> layer(config, shape);
+  if (!selection_folder().empty() && !config.is_dense()) {
+    std::string name = fmt::format("{}-{}", preset, shape.name());
+    std::replace(name.begin(), name.end(), '/', '-');
+    layer.write_selection(selection_folder() / name);
+  }
   if (attend == Attend::kGeneric) cuda::use_portable_kernels(layer.plan());
   check(layer.run(false));
   const std::int64_t dense_until = layer.plan().dense_until;
@@ -220,6 +284,11 @@ void prefill(benchmark::State& state, const HipConfig& config, const Shape& shap
   state.counters["attend_ms"] = attend_seconds * 1e3;
   state.counters["attend_TFLOPs"] = layer.attention_flops() / attend_seconds * 1e-12;
   state.counters["workspace_MB"] = static_cast<double>(layer.plan().workspace_bytes) * 1e-6;
+  state.counters["memory_MB"] = static_cast<double>(free_before - free_bytes()) * 1e-6;
+  const Reads reads = layer.reads();
+  state.counters["landmarks_scored"] = reads.landmarks_scored;
+  state.counters["keys_scored"] = reads.keys_scored;
+  state.counters["keys_attended"] = reads.keys_attended;
   if (config.is_dense()) return;
   state.counters["dense_until"] = static_cast<double>(dense_until);
   state.counters["all_searched_ms"] = median(searched) * 1e3;
@@ -234,9 +303,13 @@ void prefill(benchmark::State& state, const HipConfig& config, const Shape& shap
 template <typename T>
 void add(const std::string& type, const std::string& preset, const HipConfig& config,
          const Shape& shape, Attend attend = Attend::kChosen) {
-  benchmark::RegisterBenchmark(fmt::format("prefill/{}/{}/{}", type, preset, shape.name()).c_str(),
-                               [config, shape, attend](benchmark::State& state) {
-                                 prefill<T>(state, config, shape, attend);
+  const std::string name = fmt::format("prefill/{}/{}/{}", type, preset, shape.name());
+  AttentionPlan plan;
+  const Status planned = plan_prefill<T>(config, attention_shape(shape), plan);
+  if (!can_run(name, bytes_of<T>(shape), planned)) return;
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [preset, config, shape, attend](benchmark::State& state) {
+                                 prefill<T>(state, preset, config, shape, attend);
                                })
       ->Unit(benchmark::kMillisecond)
       ->UseManualTime()
@@ -268,36 +341,52 @@ void add_with_stages(const std::string& preset, const HipConfig& config, const S
 void register_benchmarks() {
   const HipConfig hip = presets::infinite_hip();
   const HipConfig dense = presets::dense();
-  for (const std::int64_t context : {8192, 16384, 32768, 65536, 131072, 262144, 1048576}) {
+  for (const std::int64_t context : kLengths) {
     const Shape shape{.context = context};
     add_with_stages("infinite_hip", hip, shape);
     // Without its last stage the search of landmarks would run other kernels.
     add<bfloat16>("bfloat16", "landmark", presets::landmark(context), shape);
     add<bfloat16>("bfloat16", "landmark_1k", presets::landmark_1k(context), shape);
+    // A second at 256k, and four times that at twice the length.
+    if (context <= 262144) add<bfloat16>("bfloat16", "dense", dense, shape);
     if (context <= 131072) {
-      add<bfloat16>("bfloat16", "dense", dense, shape);
       add<bfloat16>("bfloat16", "infinite_hip_generic", hip, shape, Attend::kGeneric);
     }
   }
-  const std::array<Shape, 10> more_shapes{{{.context = 131072, .head_dim = 64},
-                                           {.context = 131072, .head_dim = 256},
-                                           {.context = 131072, .kv_heads = 32},
-                                           {.context = 131072, .kv_heads = 4},
-                                           {.context = 131072, .kv_heads = 1},
-                                           {.context = 131072, .page_size = 1},
-                                           {.context = 131072, .page_size = 256},
-                                           {.batch = 8, .context = 16384},
-                                           {.context = 131072, .rows = 64},
-                                           {.context = 4194304, .rows = 32768}}};
-  for (const Shape& shape : more_shapes) {
+  const auto add_presets = [&](const Shape& shape) {
     add<bfloat16>("bfloat16", "infinite_hip", hip, shape);
     add<bfloat16>("bfloat16", "landmark", presets::landmark(shape.context), shape);
     add<bfloat16>("bfloat16", "landmark_1k", presets::landmark_1k(shape.context), shape);
+  };
+  for (const auto& [name, config] : varied_configs(131072)) {
+    add<bfloat16>("bfloat16", name, config, {.context = 131072});
   }
+  for (const std::int64_t kv_heads : kKvHeads) {
+    const Shape shape{.context = 131072, .kv_heads = kv_heads};
+    if (kv_heads == Shape{}.kv_heads) continue;
+    add_presets(shape);
+    add<bfloat16>("bfloat16", "dense", dense, shape);
+  }
+  const std::array<Shape, 7> more_shapes{{{.context = 131072, .head_dim = 64},
+                                          {.context = 131072, .head_dim = 256},
+                                          {.context = 131072, .page_size = 1},
+                                          {.context = 131072, .page_size = 256},
+                                          {.batch = 8, .context = 16384},
+                                          {.context = 131072, .rows = 64},
+                                          {.context = 4194304, .rows = 32768}}};
+  for (const Shape& shape : more_shapes) add_presets(shape);
   add<float16>("float16", "infinite_hip", hip, {.context = 131072});
   add<float16>("float16", "landmark", presets::landmark(131072), {.context = 131072});
 }
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_benchmarks(argc, argv, register_benchmarks); }
+int main(int argc, char** argv) {
+  constexpr std::string_view kOption = "--selection_out=";
+  char** const end = std::remove_if(argv + 1, argv + argc, [&](std::string_view argument) {
+    if (!argument.starts_with(kOption)) return false;
+    selection_folder() = argument.substr(kOption.size());
+    return true;
+  });
+  return run_benchmarks(static_cast<int>(end - argv), argv, register_benchmarks);
+}

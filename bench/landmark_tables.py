@@ -1,6 +1,6 @@
 """The tables of the presets with landmarks on a GPU, beside infinite_hip in the same run."""
 
-from report_cells import Measured, Ratio, Source, Table
+from report_cells import Measured, Ratio, Table
 from report_names import (
     LONG,
     DECODE_SHAPES,
@@ -15,48 +15,6 @@ from report_names import (
     search_floor,
 )
 
-MAIN = "q32k8d128/p16/"
-
-# The first three take less than a minute together.
-SOURCES = {
-    "landmark-prefill-h200": Source(
-        [
-            "cuda_prefill_bench",
-            "--benchmark_filter=bfloat16/(infinite_hip|landmark|landmark_1k)/"
-            "1x(32768/32768|131072/131072|262144/262144|1048576/1048576)/" + MAIN,
-        ],
-        machine="H200",
-    ),
-    "landmark-decode-h200": Source(
-        [
-            "cuda_decode_bench",
-            "--benchmark_filter=bfloat16/(infinite_hip/(from0|reused|cycle)|landmark/[a-z0-9]+)/"
-            f"({'|'.join(DECODE_SHAPES.values())})/" + MAIN,
-        ],
-        machine="H200",
-    ),
-    "landmark-upkeep-h200": Source(
-        ["cuda_landmark_bench", "--benchmark_filter=update_landmarks/.*/131072|append_kv"],
-        machine="H200",
-    ),
-    "landmark-prefill-shapes-h200": Source(
-        [
-            "cuda_prefill_bench",
-            "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/"
-            "(1x8192|1x16384|1x131072|8x16384|1x4194304)/",
-        ],
-        machine="H200",
-    ),
-    "landmark-decode-shapes-h200": Source(
-        [
-            "cuda_decode_bench",
-            "--benchmark_filter=/(infinite_hip|landmark|landmark_1k)/(from0|reused|cycle)/"
-            "(1x131072|8x131072|64x8192|1x4194304)/",
-        ],
-        machine="H200",
-    ),
-}
-
 TABLES = {}
 
 
@@ -70,8 +28,6 @@ def landmark_stages(context):
 
 # ---- Decode --------------------------------------------------------------------------------------
 
-OF_DECODE = dict(source="landmark-decode-h200")
-
 
 def last_stage(shape):
     """The state in which the last stage of presets::landmark alone runs."""
@@ -83,11 +39,11 @@ def row(label, cell):
 
 
 def state(name, preset):
-    return lambda shape: decode(name, shape, preset=preset, **OF_DECODE)
+    return lambda shape: decode(name, shape, preset=preset)
 
 
 def floor(name, preset):
-    return lambda shape: decode_floor(name, shape, preset=preset, **OF_DECODE)
+    return lambda shape: decode_floor(name, shape, preset=preset)
 
 
 TABLES["landmark-decode-h200"] = Table(
@@ -97,7 +53,7 @@ TABLES["landmark-decode-h200"] = Table(
         row("`landmark`, every stage refreshed", state("from0", "landmark")),
         row(
             "last stage refreshed",
-            lambda shape: decode(last_stage(shape), shape, preset="landmark", **OF_DECODE),
+            lambda shape: decode(last_stage(shape), shape, preset="landmark"),
         ),
         row("selection reused", state("reused", "landmark")),
         row("mean over the refresh cycle 16/8", state("cycle", "landmark")),
@@ -130,7 +86,7 @@ LANDMARK_DECODE_OTHERS = {
 
 def decode_other(name, preset, options):
     shape = {"shape": "1x131072", **options}
-    return decode(name, source="landmark-decode-shapes-h200", preset=preset, **shape)
+    return decode(name, source="decode-shapes-h200", preset=preset, **shape)
 
 
 TABLES["landmark-decode-shapes-h200"] = Table(
@@ -187,14 +143,11 @@ TABLES["landmark-upkeep-h200"] = Table(
 
 
 def prefill_rows(label, cell, preset):
-    return prefill_row(label, cell, LONG, source="landmark-prefill-h200", preset=preset)
+    return prefill_row(label, cell, LONG, preset=preset)
 
 
-def times_landmark(shape, source, preset):
-    return Ratio(
-        prefill(shape, source=source, preset=preset),
-        prefill(shape, source=source, preset="landmark"),
-    )
+def times_landmark(shape, preset):
+    return Ratio(prefill(shape, preset=preset), prefill(shape, preset="landmark"))
 
 
 TABLES["landmark-prefill-h200"] = Table(
@@ -218,8 +171,7 @@ TABLES["landmark-prefill-h200"] = Table(
     ],
 )
 
-OF_SHAPES = "landmark-prefill-shapes-h200"
-
+OF_SHAPES = "prefill-shapes-h200"
 
 WHOLE_128K = "1x131072/131072"
 LANDMARK_PREFILL_OTHERS = {

@@ -20,6 +20,18 @@ NAME_SUFFIX = re.compile(
 )
 
 
+# What the name of a file of bench/results/ ends with: the machine that it was measured on, whose name
+# contains this.
+MACHINES = {"h200": "H200", "epyc": "EPYC"}
+
+
+def measurement_of(name):
+    """The name of the measurement (report_sources.py) that fills bench/results/NAME.json."""
+    for machine in MACHINES:
+        name = name.removesuffix(f"-{machine}")
+    return name
+
+
 class ReportError(Exception):
     """A sentence for the user."""
 
@@ -74,11 +86,14 @@ class Results:
         """Refuses what was measured nobody knows where, or elsewhere."""
         for key in ("machine", "commit", "date"):
             if key not in self.context:
-                raise ReportError(f"{self.path}: context lacks {key}, which bench/record.py writes")
+                raise ReportError(f"{self.path}: context lacks {key}, which bench/report writes")
         if source.machine not in self.context["machine"]:
             raise ReportError(
                 f"{self.path} was measured on {self.context['machine']}, not on {source.machine}"
             )
+
+    def measurement(self):
+        return self.context.get("measurement", measurement_of(self.path.stem))
 
     def provenance(self):
         """On what, at which commit, when and how this was measured: one sentence."""
@@ -86,7 +101,7 @@ class Results:
         compiler = f", {context['compiler']}" if "compiler" in context else ""
         return (
             f"{context['machine']}{compiler}, commit {context['commit']}, {context['date'][:10]}: "
-            f"`bench/record.py {self.path.stem}`."
+            f"`bench/report measure {self.measurement()}`."
         )
 
 

@@ -1,9 +1,10 @@
-"""Which benchmarks fill bench/results/, and the tables of the documents that are made of them."""
+"""The tables of the documents that are made of bench/results/ (report_sources.py)."""
 
 import kv_tables
 import landmark_tables
 import offload_tables
-from report_cells import Measured, Ratio, Source, Table
+import report_plots
+from report_cells import Measured, Ratio, Table
 from report_names import (
     DECODE_SHAPES,
     LONG,
@@ -20,42 +21,12 @@ from report_names import (
     search_floor,
 )
 
-# A file bench/results/NAME.json holds what the command of that name has measured:
-# `bench/record.py NAME` runs it.
-SOURCES = {
-    "decode-h200": Source(
-        [
-            "cuda_decode_bench",
-            "--benchmark_filter=floor/blocks_MB|bfloat16/(infinite_hip|dense)/.*/q32k8d128/p16/",
-        ],
-        machine="H200",
-    ),
-    "decode-shapes-h200": Source(
-        ["cuda_decode_bench", "--benchmark_filter=/(infinite_hip|infinite_hip_5k)/(from0|reused)/"],
-        machine="H200",
-    ),
-    "prefill-h200": Source(
-        ["cuda_prefill_bench", "--benchmark_filter=/(infinite_hip|dense)"], machine="H200"
-    ),
-    "decode-torch-h200": Source(["torch_decode.py"], machine="H200"),
-    "prefill-torch-h200": Source(
-        ["torch_prefill.py", "--lengths", "8192", "32768", "131072"], machine="H200"
-    ),
-    "cpu-epyc": Source(
-        [
-            "attention_bench",
-            "--benchmark_filter=float/.*(32768|131072|1048576)",
-            "--benchmark_repetitions=3",
-            "--benchmark_report_aggregates_only=true",
-        ],
-        machine="EPYC",
-    ),
-    **kv_tables.SOURCES,
-    **landmark_tables.SOURCES,
-    **offload_tables.SOURCES,
+TABLES = {
+    **kv_tables.TABLES,
+    **landmark_tables.TABLES,
+    **offload_tables.TABLES,
+    **report_plots.TABLES,
 }
-
-TABLES = {**kv_tables.TABLES, **landmark_tables.TABLES, **offload_tables.TABLES}
 
 
 # ---- Decode --------------------------------------------------------------------------------------
@@ -151,7 +122,7 @@ TABLES["decode-shapes-h200"] = Table(
 
 
 def torch_decode(shape):
-    return Measured("decode-torch-h200", f"decode/bfloat16/dense/flash/{shape}/q32k8d128")
+    return Measured("decode-peers-h200", f"decode/bfloat16/dense/flash/{shape}/q32k8d128")
 
 
 TABLES["decode-peers-h200"] = Table(
@@ -267,7 +238,8 @@ TABLES["prefill-shapes-h200"] = Table(
     "ms",
     ["128k unless said", "prefill, ms", "search, ms", "floor of the search, ms"],
     [
-        [label, prefill(**shape), search(**shape), search_floor(**shape)]
+        [label] + [cell(**shape, source="prefill-shapes-h200")
+                   for cell in (prefill, search, search_floor)]
         for label, shape in PREFILL_OTHERS.items()
     ],
 )
@@ -275,7 +247,7 @@ TABLES["prefill-shapes-h200"] = Table(
 
 def torch_prefill(backend):
     return lambda length: Measured(
-        "prefill-torch-h200", f"prefill/bfloat16/dense/{backend}/1x{length}/q32k8d128"
+        "prefill-peers-h200", f"prefill/bfloat16/dense/{backend}/1x{length}/q32k8d128"
     )
 
 

@@ -40,5 +40,5 @@ if(NOT PROJECT_IS_TOP_LEVEL AND NOT HIP_ATTN_INSTALL)
 endif()
 hip_attn_say(
   "also"
-  "tests ${HIP_ATTN_BUILD_TESTS}, benchmarks ${HIP_ATTN_BUILD_BENCHMARKS}, Python ${HIP_ATTN_PYTHON}, install rules ${install}"
+  "tools ${HIP_ATTN_HAS_TOOLS}, tests ${HIP_ATTN_BUILD_TESTS}, benchmarks ${HIP_ATTN_BUILD_BENCHMARKS}, Python ${HIP_ATTN_PYTHON}, install rules ${install}"
 )

@@ -2,7 +2,7 @@
 # script runs with stand-ins for vcpkg's functions, which configure the library and check what the
 # script hands them.
 #
-#   cmake -DPORT_DIR=folder -DVERSION=0.1.0 -DWORK_DIR=folder -P check_vcpkg.cmake
+#   cmake -DPORT_DIR=folder -DVERSION=0.2.0 -DWORK_DIR=folder -P check_vcpkg.cmake
 cmake_minimum_required(VERSION 3.25)
 
 file(READ ${PORT_DIR}/vcpkg.json manifest)

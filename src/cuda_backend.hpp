@@ -3,6 +3,7 @@
 #pragma once
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/index_selection.hpp"
 #include "hip_attn/kv.hpp"
 #include "hip_attn/merge.hpp"
 #include "hip_attn/sink_logits.hpp"
@@ -37,6 +38,10 @@ Status merge_states(Device device, const MergeStatesArgs<T>& args, Stream stream
 
 template <Element T>
 Status add_sink_logits(Device device, const AddSinkLogitsArgs<T>& args, Stream stream);
+
+// For the device of the plan.
+Status make_index_selection(const AttentionPlan& plan, const IndexSelectionArgs& args,
+                            Stream stream);
 
 // Complete a plan whose CPU-independent fields are set: schedule, workspace, limits.
 Status plan_prefill(AttentionPlan& plan);

@@ -2,8 +2,16 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
+#include "hip_attn/build_info.hpp"
 #include "hip_attn/checks/call.hpp"
+#include "hip_attn/core/indexed_row.hpp"
+#include "hip_attn_instantiations.hpp"
+
+#if HIP_ATTN_HAS_CUDA
+#include "cuda_backend.hpp"
+#endif
 
 namespace hip_attn {
 namespace {
@@ -12,18 +20,31 @@ using detail::check_array;
 using detail::check_size;
 using detail::message;
 
-// What the row at position p of a request attends to.
 struct Row {
-  std::int64_t p;
+  IndexedRow rule;
   std::int64_t query;      // row of the indices
   std::int64_t selection;  // row of the selection
 };
 
-Status check_args(const AttentionPlan& plan, const IndexSelectionArgs& args) {
-  if (plan.shape.device.type != DeviceType::kCpu) {
-    return {StatusCode::kUnsupported,
-            "the plan is for CUDA; indices become a selection on the CPU alone"};
+Status check_overlaps(const IndexSelectionArgs& args) {
+  const detail::Extent outputs[] = {
+      detail::extent_of("selection.blocks", args.selection.blocks),
+      detail::extent_of("selection.counts", args.selection.counts),
+      detail::extent_of("selection.window_start", args.selection.window_start)};
+  const detail::Extent inputs[] = {detail::extent_of("indices", args.indices),
+                                   detail::extent_of("seq_lens", args.seq_lens),
+                                   detail::extent_of("cu_seqlens_q", args.cu_seqlens_q)};
+  for (const detail::Extent& output : outputs) {
+    for (const detail::Extent& input : inputs) {
+      HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(output, input));
+    }
   }
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(outputs[0], outputs[1]));
+  HIP_ATTN_RETURN_IF_ERROR(detail::check_disjoint(outputs[0], outputs[2]));
+  return detail::check_disjoint(outputs[1], outputs[2]);
+}
+
+Status check_args(const AttentionPlan& plan, const IndexSelectionArgs& args) {
   if (plan.op == Operator::kPrefill && plan.config.block_q != 1) {
     return {StatusCode::kUnsupported,
             message("config.block_q is ", plan.config.block_q,
@@ -39,6 +60,10 @@ Status check_args(const AttentionPlan& plan, const IndexSelectionArgs& args) {
     HIP_ATTN_RETURN_IF_ERROR(check_size("indices.sizes[1]", args.indices.sizes[1],
                                         "num_kv_heads of the plan, or 1", plan.shape.num_kv_heads));
   }
+  if (args.indices.sizes[2] > std::numeric_limits<std::int32_t>::max()) {
+    return {StatusCode::kInvalidShape, message("indices.sizes[2] is ", args.indices.sizes[2],
+                                               "; a row can have 2^31 - 1 indices")};
+  }
   const std::int64_t rows =
       plan.op == Operator::kDecode ? batch : selection_row(args.indices.sizes[0], batch, 0, 1);
   HIP_ATTN_RETURN_IF_ERROR(detail::check_selection("selection", plan, args.selection, rows, 0));
@@ -47,7 +72,7 @@ Status check_args(const AttentionPlan& plan, const IndexSelectionArgs& args) {
             message("selection.blocks.sizes[2] is ", args.selection.blocks.sizes[2],
                     "; it must be at least indices.sizes[2] (", args.indices.sizes[2], ")")};
   }
-  return {};
+  return check_overlaps(args);
 }
 
 Status check_request(const AttentionPlan& plan, const IndexSelectionArgs& args, std::int64_t b) {
@@ -77,57 +102,63 @@ Status check_request(const AttentionPlan& plan, const IndexSelectionArgs& args, 
   return {};
 }
 
-// The blocks in front of the row's own are a list. The keys of its own, which it sees in part, are
-// the window that every selection ends with; without that block the window is empty.
-Status write_row(const AttentionPlan& plan, const IndexSelectionArgs& args, const Row& row,
-                 std::int64_t head) {
-  const int shift = std::countr_zero(static_cast<std::uint64_t>(plan.config.block_k()));
-  const std::int64_t sink = plan.config.sink;
-  const std::int64_t own = row.p >> shift;
+Status write_row(const IndexSelectionArgs& args, const Row& row, std::int64_t head) {
+  const std::int64_t own = row.rule.own_block();
   const std::int64_t index_head = args.indices.sizes[1] == 1 ? 0 : head;
   std::int32_t* const blocks = &args.selection.blocks(row.selection, head, 0);
   std::int32_t* end = blocks;
-  std::int64_t window = row.p + 1;
+  bool has_own_block = false;
   for (std::int64_t i = 0; i < args.indices.sizes[2]; ++i) {
     const std::int32_t block = args.indices(row.query, index_head, i);
     if (block < 0) continue;
     if (block > own) {
       return {StatusCode::kInvalidSelection,
               message("indices[", row.query, "][", index_head, "][", i, "] is ", block,
-                      "; the row at position ", row.p, " sees blocks 0 to ", own)};
+                      "; the row at position ", row.rule.position, " sees blocks 0 to ", own)};
     }
-    if (block == own) {
-      window = own << shift;
-    } else if (std::int64_t{block} << shift >= sink) {  // the sink is attended anyway
-      *end++ = block;
-    }
+    has_own_block |= block == own;
+    if (row.rule.lists(block)) *end++ = block;
   }
   std::sort(blocks, end);
   end = std::unique(blocks, end);
   args.selection.counts(row.selection, head) = static_cast<std::int32_t>(end - blocks);
   args.selection.window_start(row.selection, head) =
-      static_cast<std::int32_t>(std::max(window, sink));
+      static_cast<std::int32_t>(row.rule.window_start(has_own_block));
   return {};
 }
 
-}  // namespace
-
-Status make_index_selection(const AttentionPlan& plan, const IndexSelectionArgs& args) {
-  HIP_ATTN_RETURN_IF_ERROR(check_args(plan, args));
+Status write_rows(const AttentionPlan& plan, const IndexSelectionArgs& args) {
+  const int shift = std::countr_zero(static_cast<std::uint64_t>(plan.config.block_k()));
   for (std::int64_t b = 0; b < args.seq_lens.sizes[0]; ++b) {
     HIP_ATTN_RETURN_IF_ERROR(check_request(plan, args, b));
     const std::int64_t begin = args.cu_seqlens_q(b);
     const std::int64_t end = args.cu_seqlens_q(b + 1);
     if (args.seq_lens(b) == 0) continue;  // padding
     for (std::int64_t query = begin; query < end; ++query) {
-      const Row row{args.seq_lens(b) - (end - query), query,
+      const IndexedRow rule{args.seq_lens(b) - (end - query), plan.config.sink, shift};
+      const Row row{rule, query,
                     plan.op == Operator::kDecode ? b : selection_row(begin, b, query - begin, 1)};
       for (std::int64_t head = 0; head < plan.shape.num_kv_heads; ++head) {
-        HIP_ATTN_RETURN_IF_ERROR(write_row(plan, args, row, head));
+        HIP_ATTN_RETURN_IF_ERROR(write_row(args, row, head));
       }
     }
   }
   return {};
+}
+
+}  // namespace
+
+Status make_index_selection(const AttentionPlan& plan, const IndexSelectionArgs& args,
+                            [[maybe_unused]] Stream stream) {
+  HIP_ATTN_RETURN_IF_ERROR(check_args(plan, args));
+  const Device device = plan.shape.device;
+  if (device.type == DeviceType::kCpu) return write_rows(plan, args);
+  HIP_ATTN_RETURN_IF_ERROR(check_device(device));
+#if HIP_ATTN_HAS_CUDA
+  return cuda::make_index_selection(plan, args, stream);
+#else
+  return {};
+#endif
 }
 
 }  // namespace hip_attn

@@ -1,5 +1,5 @@
 // The documents tell the truth: their C++ and C are code of a test, their links lead somewhere, and
-// the documents and sections that comments refer to exist. bench/make_tables.py checks their
+// the documents and sections that comments refer to exist. bench/report checks their
 // tables.
 //
 // After a change of a snippet:  hip_attn_tests '[update-docs]'  writes it into the documents.

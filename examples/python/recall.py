@@ -137,10 +137,17 @@ def cache_bytes(cache: Any) -> int:
 
 @torch.inference_mode()
 def run(
-    model: Any, tokenizer: Any, task: RecallTask, cache: Any, chunk: int, of_attention: AttentionClock
+    model: Any,
+    tokenizer: Any,
+    task: RecallTask,
+    cache: Any,
+    chunk: int,
+    of_attention: Optional[AttentionClock] = None,
 ) -> Result:
     result = Result()
     device = model.device
+    if of_attention is None:
+        of_attention = AttentionClock(device)
     clock = Clock(device)
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)

@@ -54,7 +54,7 @@ def make_recall_task(tokenizer: Any, data: Path, context: int, seed: int) -> Rec
     ]
     reserve = max(len(fact.question) + len(fact.code) for fact in facts)
 
-    before = _tokens_before(tokenizer)
+    before = tokens_before(tokenizer)
     haystack = before + encode((data / "haystack.txt").read_text())
     others = sum(map(len, sentences)) + reserve
     if not 2 * others <= context <= len(haystack) + others:
@@ -73,7 +73,7 @@ def make_recall_task(tokenizer: Any, data: Path, context: int, seed: int) -> Rec
     return RecallTask(context, text + haystack[taken:length], facts)
 
 
-def _tokens_before(tokenizer: Any) -> list[int]:
+def tokens_before(tokenizer: Any) -> list[int]:
     """The special tokens that the tokenizer puts before a text."""
     bare = tokenizer("x", add_special_tokens=False).input_ids
     whole = tokenizer("x").input_ids

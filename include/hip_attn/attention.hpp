@@ -74,7 +74,8 @@ struct AttentionPlan {
   BackendSchedule schedule;                    ///< chosen for the device of the shape
   /// prefill: query blocks whose first row lies before this position attend to every key, because
   /// that costs less than a search (docs/guide/algorithm.md, "Where a search does not pay"). Chosen
-  /// by plan_prefill on CUDA from measured rates, 0 on the CPU; set it freely. 0: always search.
+  /// by plan_prefill on CUDA by the cost model (cost.hpp), 0 on the CPU; set it freely. 0: always
+  /// search.
   std::int64_t dense_until = 0;
   /// CPU: threads that a call has room for. It runs on so many, or fewer where OpenMP gives fewer
   /// (inside a parallel region), a call is short, or the library was built without OpenMP. Lower it

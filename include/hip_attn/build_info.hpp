@@ -10,7 +10,7 @@
 
 namespace hip_attn {
 
-/// "0.1.0"
+/// "0.2.0"
 HIP_ATTN_API const char* version() noexcept;
 
 HIP_ATTN_API std::span<const std::int64_t> built_head_dims() noexcept;

@@ -2,5 +2,5 @@
 #pragma once
 
 #define HIP_ATTN_VERSION_MAJOR 0
-#define HIP_ATTN_VERSION_MINOR 1
+#define HIP_ATTN_VERSION_MINOR 2
 #define HIP_ATTN_VERSION_PATCH 0

@@ -58,6 +58,7 @@ class HipAttn(ConanFile):
         defines = toolchain.cache_variables
         defines["HIP_ATTN_CUDA"] = "ON" if self.options.cuda else "OFF"
         defines["HIP_ATTN_OPENMP"] = "ON" if self.options.openmp else "OFF"
+        defines["HIP_ATTN_BUILD_TOOLS"] = "OFF"
         defines["HIP_ATTN_BUILD_TESTS"] = False
         defines["HIP_ATTN_BUILD_BENCHMARKS"] = False
         defines["HIP_ATTN_WERROR"] = False

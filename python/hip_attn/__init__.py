@@ -3,8 +3,11 @@
 docs/guide/python.md goes by task. Arrays are those of any framework with DLPack; nothing is copied.
 """
 
+from ._cells import CellRequests, Cells
 from ._config import Config, ModelConfig, Stage
 from ._core import (
+    MAX_DECODE_ROWS,
+    HostArray,
     HostMemory,
     KvPages,
     KvStore,
@@ -17,6 +20,7 @@ from ._core import (
     SelectionCache,
     ThreadTeam,
     Workspace,
+    add_sink_logits,
     append_kv,
     built_dtypes,
     built_head_dims,
@@ -24,6 +28,7 @@ from ._core import (
     check_device,
     cpu_instruction_set,
     decode,
+    make_index_selection,
     merge_states,
     prefill,
     selection_row,
@@ -36,8 +41,11 @@ from ._plan import plan_decode, plan_kv_store, plan_prefill
 __version__ = version()
 
 __all__ = [
+    "CellRequests",
+    "Cells",
     "Config",
     "Error",
+    "HostArray",
     "HostMemory",
     "KvPages",
     "KvStore",
@@ -45,6 +53,7 @@ __all__ = [
     "KvStorePlan",
     "LandmarkLevel",
     "Landmarks",
+    "MAX_DECODE_ROWS",
     "ModelConfig",
     "Plan",
     "Selection",
@@ -53,6 +62,7 @@ __all__ = [
     "ThreadTeam",
     "Workspace",
     "__version__",
+    "add_sink_logits",
     "append_kv",
     "built_dtypes",
     "built_head_dims",
@@ -60,6 +70,7 @@ __all__ = [
     "check_device",
     "cpu_instruction_set",
     "decode",
+    "make_index_selection",
     "merge_states",
     "plan_decode",
     "plan_kv_store",

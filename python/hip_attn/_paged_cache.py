@@ -17,6 +17,7 @@ from ._core import (
     Plan,
     SelectionCache,
     Workspace,
+    add_sink_logits,
     append_kv,
     decode,
     prefill,
@@ -103,11 +104,12 @@ class PagedLayer(CacheLayerMixin):
         mask: Optional[Tensor],
         scale: Optional[float],
         logit_softcap: Optional[float],
+        sink_logits: Optional[Tensor] = None,
     ) -> Tensor:
         """Appends key and value, [batch, Hk, rows, D], and attends to what the cache then holds.
 
         mask: [batch, columns], the columns of the cache and then those of this call; None: no
-        padding. Returns [batch, rows, Hq, D].
+        padding. sink_logits: [Hq]; None: none. Returns [batch, rows, Hq, D].
         """
         batch, _, rows, _ = query.shape
         step = self._enter(batch, rows, mask)
@@ -116,7 +118,13 @@ class PagedLayer(CacheLayerMixin):
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         if len(q):
             self._reserve(k)
-            self._attend(step, arrays, q, k, v, out, scale=scale, logit_softcap=logit_softcap)
+            scalars = {"scale": scale, "logit_softcap": logit_softcap}
+            lse = None
+            if sink_logits is not None:
+                lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+            self._attend(step, arrays, q, k, v, out, lse=lse, **scalars)
+            if sink_logits is not None:
+                add_sink_logits(sink_logits.float(), out, lse)
         return arrays.scatter(out, batch, rows)
 
     def _enter(self, batch: int, rows: int, mask: Optional[Tensor]) -> Step:
@@ -141,7 +149,7 @@ class PagedLayer(CacheLayerMixin):
         k: Tensor,
         v: Tensor,
         out: Tensor,
-        **scalars: Any,
+        **others: Any,
     ) -> None:
         pages = KvPages(self.keys, self.values)
         table, seq_lens = arrays.block_table, arrays.seq_lens
@@ -163,7 +171,7 @@ class PagedLayer(CacheLayerMixin):
             cu_seqlens_q=arrays.cu_seqlens,
             out=out,
             landmarks=landmarks,
-            **scalars,
+            **others,
         )
         if not step.is_decode:
             prefill(plan, workspace, q, pages, **arguments)

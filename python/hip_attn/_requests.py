@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ._config import Config
-
-# Rows of one request that a decode call takes at most.
-_MAX_DECODE_ROWS = 8
+from ._core import MAX_DECODE_ROWS
 
 
 @dataclass
@@ -145,7 +143,7 @@ class Requests:
             slot_mapping=page.long() * self.page_size + position % self.page_size,
             tokens=None if is_token.all() else is_token.flatten().nonzero().flatten(),
         )
-        is_decode = int(counts.max()) <= _MAX_DECODE_ROWS
+        is_decode = int(counts.max()) <= MAX_DECODE_ROWS
         self.step = Step(arrays, is_decode, self._decode_steps)
         self._decode_steps = [n + 1 for n in self._decode_steps] if is_decode else [0] * batch
         self._lens = lens
@@ -154,7 +152,7 @@ class Requests:
 
     def crop(self, columns: int) -> None:
         """Forgets the columns from `columns` on. Their pages stay with the requests."""
-        if self.columns - columns > _MAX_DECODE_ROWS:
+        if self.columns - columns > MAX_DECODE_ROWS:
             # More than a draft: what comes next looks for something else.
             self._decode_steps = [0] * self.batch
         self._lens = self._lens - self._is_token[:, columns:].sum(1)

@@ -1,4 +1,5 @@
-"""Operators of torch: prefill, decode, append_kv, update_landmarks and merge_states as custom ops.
+"""Operators of torch: prefill, decode, append_kv, update_landmarks, merge_states and
+add_sink_logits as custom ops.
 
 Import it where torch is there; hip_attn itself does not import torch. torch.compile sees through the
 ops, fullgraph=True included. They have no gradients.
@@ -282,3 +283,13 @@ def _(partial_out: Tensor, partial_lse: Tensor) -> tuple[Tensor, Tensor]:
 def merge_states(partial_out: Tensor, partial_lse: Tensor) -> tuple[Tensor, Tensor]:
     """hip_attn.merge_states as an op, which returns out [total_q, Hq, D] and lse [total_q, Hq]."""
     return _merge_states(partial_out, partial_lse)
+
+
+@torch.library.custom_op("hip_attn::add_sink_logits", mutates_args=("out", "lse"))
+def _add_sink_logits(sink_logits: Tensor, out: Tensor, lse: Tensor) -> None:
+    _core.add_sink_logits(sink_logits, out, lse)
+
+
+def add_sink_logits(sink_logits: Tensor, out: Tensor, lse: Tensor) -> None:
+    """hip_attn.add_sink_logits as an op, which changes out [total_q, Hq, D] and lse [total_q, Hq]."""
+    _add_sink_logits(sink_logits, out, lse)

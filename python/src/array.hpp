@@ -13,9 +13,10 @@ enum class Access { kRead, kWrite };
 /// The stream on which a call runs, as a producer of CUDA memory has to know it.
 struct CallStream {
   HipAttnStream stream = nullptr;
-  /// DLPack's number for it: 1 is CUDA's default stream, -1 asks for no synchronisation. Absent: a
-  /// call on the CPU.
-  std::optional<std::int64_t> dlpack_number = -1;
+  /// DLPack's number for it: 1 is CUDA's default stream, which objects that are made apart from a
+  /// call ask for: JAX takes DLPack's -1, no synchronisation, for a stream. Absent: a call on the
+  /// CPU.
+  std::optional<std::int64_t> dlpack_number = 1;
 };
 
 /// An array that a Python object lends for as long as this lives; empty for None. Lives and dies

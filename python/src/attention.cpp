@@ -47,7 +47,10 @@ void run(bool is_decode, const Call& call, const HipAttnSelectionCache* cache) {
   const Array out = written("out", call.out);
   const Array lse = written("lse", call.lse);
   const Array counters = written("counters", call.counters);
-  if (call.selection_out != nullptr) call.selection_out->require_writable();
+  if (call.selection_out != nullptr) {
+    call.selection_out->require_writable(
+        {"selection_out.blocks", "selection_out.counts", "selection_out.window_start"});
+  }
   if (call.workspace != nullptr) call.workspace->require_on(device);
 
   auto kv = zeroed<HipAttnPagedKv>();
@@ -118,6 +121,27 @@ void decode(const Plan* plan, const Workspace* workspace, nb::handle q, const Kv
       {plan, workspace, q, pages, block_table, seq_lens, cu_seqlens_q, out, lse, scale,
        logit_softcap, selection_out, selection, landmarks, counters, stream, store, team, part},
       cache != nullptr ? &view : nullptr);
+}
+
+void make_index_selection(const Plan* plan, nb::handle indices, const Selection* selection,
+                          nb::handle seq_lens, nb::handle cu_seqlens_q, nb::handle stream) {
+  const DLDevice device = plan != nullptr ? plan->device : DLDevice{kDLCPU, 0};
+  const CallStream call_stream = stream_of(stream, indices, device);
+  const Array numbers("indices", indices, Access::kRead, call_stream);
+  const Array lens("seq_lens", seq_lens, Access::kRead, call_stream);
+  const Array starts("cu_seqlens_q", cu_seqlens_q, Access::kRead, call_stream);
+  if (selection != nullptr) {
+    selection->require_writable({"selection.blocks", "selection.counts", "selection.window_start"});
+  }
+  auto args = zeroed<HipAttnIndexSelectionArgs>();
+  args.indices = numbers.get();
+  args.seq_lens = lens.get();
+  args.cu_seqlens_q = starts.get();
+  args.selection = view_of(selection);
+  check_without_gil([&](char* message, std::size_t capacity) {
+    return hip_attn_make_index_selection(plan != nullptr ? plan->handle.get() : nullptr, &args,
+                                         call_stream.stream, message, capacity);
+  });
 }
 
 }  // namespace
@@ -196,6 +220,28 @@ slots: int32 [B], the slot of request b in the cache. None: slot b.)");
              arg("block_q"),
              "The row of a prefill's Selection for query block n (0: that of the first row) of "
              "request b, whose first row is cu_seqlens_q_b.");
+  module.def(
+      "make_index_selection", make_index_selection, arg("plan").none(), arg("indices").none(),
+      arg("selection").none(), nb::kw_only(), arg("seq_lens").none(), arg("cu_seqlens_q").none(),
+      arg("stream").none() = none,
+      nb::sig("def make_index_selection(plan: Plan, indices: " HIP_ATTN_ARRAY
+              ", selection: Selection, *, seq_lens: " HIP_ATTN_ARRAY
+              ", cu_seqlens_q: " HIP_ATTN_ARRAY
+              ", stream: hip_attn._typing.Stream | None = None) -> None"),
+      R"(Makes a selection of block numbers by cuDNN's contract, such as of a trained indexer.
+
+A row then attends to the keys of its blocks up to its own position, to the sink of the plan's config,
+which can be 0, and to nothing else.
+
+plan: its config has the granularity (1, 4, 64, 128 or any power of two) as the chunk_size of its last
+    stage, and of prefill block_q 1. Requests of a decode call have one row.
+indices: int32 [total_q, Hk or 1, top_k], token // granularity in any order; negative, such as -1: none.
+    A number that comes twice counts once. With a size of 1 all KV heads have the same.
+selection: written; its blocks are [plan.selection_rows, Hk, at least top_k].
+seq_lens, cu_seqlens_q: those of the call that takes the selection. stream: as in prefill.
+
+On a GPU nothing is read by the host, so it can be captured; an index behind the row's own block there
+gives a count of -1, which that call answers with NaN, and raises hip_attn.Error on the CPU.)");
 }
 
 }  // namespace hip_attn::python

@@ -30,6 +30,7 @@ using ModelConfigHandle =
     std::unique_ptr<HipAttnModelConfig, Destroy<hip_attn_model_config_destroy>>;
 using PlanHandle = std::unique_ptr<HipAttnPlan, Destroy<hip_attn_plan_destroy>>;
 
+using CellsHandle = std::unique_ptr<HipAttnCells, Destroy<hip_attn_cells_destroy>>;
 using HostMemoryHandle = std::unique_ptr<HipAttnHostMemory, Destroy<hip_attn_host_memory_destroy>>;
 using ThreadTeamHandle = std::unique_ptr<HipAttnThreadTeam, Destroy<hip_attn_thread_team_destroy>>;
 
@@ -57,6 +58,7 @@ void bind_plan(nb::module_& module);
 void bind_memory(nb::module_& module);
 void bind_offload(nb::module_& module);
 void bind_attention(nb::module_& module);
+void bind_cells(nb::module_& module);
 void bind_kv(nb::module_& module);
 
 }  // namespace hip_attn::python

@@ -110,6 +110,22 @@ void merge_states(nb::handle partial_out, nb::handle partial_lse, nb::handle out
   });
 }
 
+void add_sink_logits(nb::handle sink_logits, nb::handle out, nb::handle lse, nb::handle device,
+                     nb::handle stream) {
+  const DLDevice where = device_or_that_of(device, out);
+  const CallStream call_stream = stream_of(stream, out, where);
+  const Array sinks("sink_logits", sink_logits, Access::kRead, call_stream);
+  const Array changed_out("out", out, Access::kWrite, call_stream);
+  const Array changed_lse("lse", lse, Access::kWrite, call_stream);
+  auto args = zeroed<HipAttnAddSinkLogitsArgs>();
+  args.sink_logits = sinks.get();
+  args.out = changed_out.get();
+  args.lse = changed_lse.get();
+  check_without_gil([&](char* message, std::size_t capacity) {
+    return hip_attn_add_sink_logits(where, &args, call_stream.stream, message, capacity);
+  });
+}
+
 }  // namespace
 
 // Parts of the signatures, for docstrings and stubs.
@@ -167,6 +183,20 @@ device: where it runs, "cpu" or "cuda:N". None: where to_lens lies. stream: as i
 partial_out: [parts, total_q, Hq, D]. partial_lse: float32 [parts, total_q, Hq], natural log.
 out: [total_q, Hq, D], written. lse: float32 [total_q, Hq], written where given.
 device: where it runs, "cpu" or "cuda:N". None: where partial_out lies. stream: as in prefill.)");
+  module.def(
+      "add_sink_logits", add_sink_logits, arg("sink_logits").none(), arg("out").none(),
+      arg("lse").none(), nb::kw_only(), arg("device").none() = none, arg("stream").none() = none,
+      nb::sig("def add_sink_logits(sink_logits: " HIP_ATTN_ARRAY ", out: " HIP_ATTN_ARRAY
+              ", lse: " HIP_ATTN_ARRAY ", *, " HIP_ATTN_WHERE ") -> None"),
+      R"(Counts a sink logit per query head (gpt-oss) into attention that was computed without it.
+
+A sink takes a share of each row's softmax and has no value. Parts of a sequence are merged first, since
+a sink counts once.
+
+sink_logits: float32 [Hq], natural log, neither scaled nor capped; -inf changes nothing.
+out: [total_q, Hq, D] of prefill, decode or merge_states, changed in place. lse: float32 [total_q, Hq],
+changed in place: that of keys and sink.
+device: where it runs, "cpu" or "cuda:N". None: where out lies. stream: as in prefill.)");
 }
 
 }  // namespace hip_attn::python

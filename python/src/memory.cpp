@@ -92,10 +92,8 @@ Selection::Selection(nb::handle blocks, nb::handle counts, nb::handle window_sta
   view_.window_start = arrays_[2].get();
 }
 
-void Selection::require_writable() const {
-  arrays_[0].require_writable("selection_out.blocks");
-  arrays_[1].require_writable("selection_out.counts");
-  arrays_[2].require_writable("selection_out.window_start");
+void Selection::require_writable(const char* const (&names)[3]) const {
+  for (std::size_t i = 0; i < 3; ++i) arrays_[i].require_writable(names[i]);
 }
 
 SelectionCache::SelectionCache(const Plan& plan, std::int64_t num_slots, nb::handle data) {

@@ -99,7 +99,8 @@ class Selection {
   Selection(nb::handle blocks, nb::handle counts, nb::handle window_start);
 
   [[nodiscard]] const HipAttnSelection& view() const noexcept { return view_; }
-  void require_writable() const;
+  /// `names` are those of blocks, counts and window_start in the call that writes them.
+  void require_writable(const char* const (&names)[3]) const;
 
  private:
   std::array<Array, 3> arrays_;

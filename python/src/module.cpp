@@ -39,6 +39,8 @@ NB_MODULE(_core, module) {
   bind_offload(module);
   bind_attention(module);
   bind_kv(module);
+  bind_cells(module);
+  module.attr("MAX_DECODE_ROWS") = static_cast<int>(HIP_ATTN_MAX_DECODE_ROWS);
   module.def("version", hip_attn_version, "That of the library.");
   module.def("built_head_dims", built_head_dims, "The head dims that this build has.");
   module.def("built_dtypes", built_dtypes, "The dtypes that this build has, by their names.");

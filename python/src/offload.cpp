@@ -1,72 +1,24 @@
 #include "offload.hpp"
 
 #include <algorithm>
-#include <array>
-#include <type_traits>
+#include <utility>
+
+#include "export.hpp"
 
 namespace hip_attn::python {
 namespace {
 
-// A tensor in host memory, which it keeps. Managed: of either DLPack.
-template <typename Managed>
-struct Export {
-  Managed managed{};
-  std::shared_ptr<HostBytes> bytes;
-  std::array<std::int64_t, 4> shape{};
-  std::array<std::int64_t, 4> strides{};
-
-  // Any thread may call it, without the GIL.
-  static void destroy(Managed* managed) { delete static_cast<Export*>(managed->manager_ctx); }
-};
-
 // `offset` counts elements.
-template <typename Managed>
-Managed* export_tensor(const std::shared_ptr<HostBytes>& bytes, DLDataType dtype,
-                       std::int64_t offset, const std::vector<std::int64_t>& shape,
-                       const std::vector<std::int64_t>& strides) {
-  auto made = std::make_unique<Export<Managed>>();
-  made->bytes = bytes;
-  std::copy(shape.begin(), shape.end(), made->shape.begin());
-  std::copy(strides.begin(), strides.end(), made->strides.begin());
-  if constexpr (std::is_same_v<Managed, DLManagedTensorVersioned>) {
-    made->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
-  }
-  made->managed.manager_ctx = made.get();
-  made->managed.deleter = Export<Managed>::destroy;
-  DLTensor& tensor = made->managed.dl_tensor;
-  tensor.data = static_cast<std::byte*>(hip_attn_host_memory_data(bytes->handle.get())) +
-                offset * (dtype.bits / 8);
-  tensor.device = bytes->device;
-  tensor.ndim = static_cast<std::int32_t>(shape.size());
-  tensor.dtype = dtype;
-  tensor.shape = made->shape.data();
-  tensor.strides = made->strides.data();
-  return &made.release()->managed;
-}
-
-// A capsule of all bytes.
-template <typename Managed>
-nb::object capsule_of(const std::shared_ptr<HostBytes>& bytes) {
-  static constexpr const char* name =
-      std::is_same_v<Managed, DLManagedTensorVersioned> ? "dltensor_versioned" : "dltensor";
-  const auto size = static_cast<std::int64_t>(hip_attn_host_memory_size(bytes->handle.get()));
-  Managed* const managed = export_tensor<Managed>(bytes, {kDLUInt, 8, 1}, 0, {size}, {1});
-  // Whoever takes the tensor renames the capsule.
-  PyObject* const capsule = PyCapsule_New(managed, name, [](PyObject* self) {
-    if (PyCapsule_IsValid(self, name) == 0) return;
-    auto* const untaken = static_cast<Managed*>(PyCapsule_GetPointer(self, name));
-    untaken->deleter(untaken);
-  });
-  if (capsule == nullptr) {
-    managed->deleter(managed);
-    throw nb::python_error();
-  }
-  return nb::steal(capsule);
-}
-
-[[noreturn]] void raise_buffer_error(const char* message) {
-  PyErr_SetString(PyExc_BufferError, message);
-  throw nb::python_error();
+OwnedTensor tensor_in(const std::shared_ptr<HostBytes>& bytes, DLDataType dtype,
+                      std::int64_t offset, std::vector<std::int64_t> shape,
+                      std::vector<std::int64_t> strides) {
+  auto* const data = static_cast<std::byte*>(hip_attn_host_memory_data(bytes->handle.get()));
+  return {bytes,
+          data + offset * (dtype.bits / 8),
+          bytes->device,
+          dtype,
+          std::move(shape),
+          std::move(strides)};
 }
 
 }  // namespace
@@ -90,14 +42,9 @@ std::size_t HostMemory::release(std::size_t nbytes) {
 
 nb::object HostMemory::dlpack(nb::handle /*stream*/, nb::handle max_version, nb::handle dl_device,
                               nb::handle copy) const {
-  if (copy.is(Py_True)) raise_buffer_error("this memory is not copied");
-  if (!dl_device.is_none() && !dl_device.equal(nb::cast(dlpack_device()))) {
-    raise_buffer_error("this memory is not moved to another device");
-  }
-  const bool has_versions =
-      !max_version.is_none() && std::get<0>(nb::cast<std::tuple<int, int>>(max_version)) >= 1;
-  return has_versions ? capsule_of<DLManagedTensorVersioned>(bytes_)
-                      : capsule_of<DLManagedTensor>(bytes_);
+  const auto size = static_cast<std::int64_t>(nbytes());
+  return dlpack_capsule(tensor_in(bytes_, {kDLUInt, 8, 1}, 0, {size}, {1}), max_version, dl_device,
+                        copy);
 }
 
 std::tuple<int, int> HostMemory::dlpack_device() const {
@@ -118,7 +65,7 @@ KvPages HostMemory::pages(std::int64_t num_kv_heads, std::int64_t head_dim,
                                         num_kv_heads, head_dim};
   const std::vector<std::int64_t> strides{2 * half * num_kv_heads, head_dim, 2 * half, 1};
   const auto part = [&](std::int64_t offset) {
-    return Array(export_tensor<DLManagedTensorVersioned>(bytes_, type, offset, shape, strides));
+    return Array(managed_versioned(tensor_in(bytes_, type, offset, shape, strides)));
   };
   return {part(0), part(half)};
 }
@@ -246,10 +193,7 @@ Terabytes take seconds; whoever cannot wait so long calls again later. Raises Bu
 or pages of the memory exist.)")
       .def("__dlpack__", &HostMemory::dlpack, nb::kw_only(), arg("stream").none() = none,
            arg("max_version").none() = none, arg("dl_device").none() = none,
-           arg("copy").none() = none,
-           nb::sig("def __dlpack__(self, *, stream: object = None, max_version: tuple[int, int] | "
-                   "None = None, dl_device: tuple[int, int] | None = None, copy: bool | None = "
-                   "None) -> object"))
+           arg("copy").none() = none, nb::sig(HIP_ATTN_DLPACK_SIGNATURE))
       .def("__dlpack_device__", &HostMemory::dlpack_device);
 
   nb::class_<KvStorePlan>(module, "KvStorePlan", R"(For the stores of any number of layers.

@@ -89,8 +89,12 @@ def problem(q_lens, seq_lens, dtype="float32", cache_dtype=None, heads=(4, 2), h
     )
 
 
-def dense_attention(p):
-    """out and lse of causal attention to every key, in float64."""
+def dense_attention(p, admits=None, sinks=None):
+    """out and lse of causal attention in float64.
+
+    admits: of a request b, which keys its rows see, bool [rows, Hq, seq_len]; None: every key.
+    sinks: [Hq], logits that have no value; None: none.
+    """
     out = np.zeros(p.q.shape)
     lse = np.zeros(p.q.shape[:2])
     group = p.q.shape[1] // p.k.shape[2]
@@ -101,10 +105,15 @@ def dense_attention(p):
         logits = np.einsum("qhd,khd->qhk", q, k) / np.sqrt(q.shape[2])
         positions = seq_len - (last - first) + np.arange(last - first)
         hidden = np.arange(seq_len)[None, None, :] > positions[:, None, None]
+        if admits is not None:
+            hidden = hidden | ~admits(b)
         logits = np.where(hidden, -np.inf, logits)
-        top = logits.max(axis=2, keepdims=True)
-        weights = np.exp(logits - top)
-        total = weights.sum(axis=2, keepdims=True)
-        out[first:last] = np.einsum("qhk,khd->qhd", weights / total, v)
-        lse[first:last] = (top + np.log(total))[..., 0]
+        if sinks is not None:
+            sink = np.broadcast_to(sinks[None, :, None], (*logits.shape[:2], 1))
+            logits = np.concatenate([logits, sink], axis=2)
+            v = np.concatenate([v, np.zeros_like(v[:1])])
+        lse[first:last] = np.logaddexp.reduce(logits, axis=2)
+        # A row that sees nothing has 0 and -inf.
+        top = np.where(np.isfinite(lse[first:last]), lse[first:last], 0)
+        out[first:last] = np.einsum("qhk,khd->qhd", np.exp(logits - top[..., None]), v)
     return out, lse

@@ -157,6 +157,24 @@ def test_appends_are_checked(call):
     assert refused.value.status == "NullPointer"
 
 
+def test_sink_logits_are_checked():
+    out, lse, sinks = np.zeros((3, 4, 64), "f4"), np.zeros((3, 4), "f4"), np.zeros(4, "f4")
+    for changes, status, words in (
+        ({"sink_logits": None}, "NullPointer", "sink_logits is null"),
+        ({"lse": None}, "NullPointer", "lse is null"),
+        ({"sink_logits": np.zeros(3, "f4")}, "InvalidShape", r"sink_logits.sizes\[0\] is 3"),
+        ({"sink_logits": np.zeros(4)}, "InvalidArgument", "sink_logits.dtype is float64"),
+        ({"lse": np.zeros((2, 4), "f4")}, "InvalidShape", r"lse.sizes\[0\] is 2"),
+        ({"out": frozen(out)}, "InvalidArgument", "out is read-only"),
+        ({"lse": frozen(lse)}, "InvalidArgument", "lse is read-only"),
+        ({"device": "cuda:77"}, "InvalidArgument", "device"),
+    ):
+        with pytest.raises(hip_attn.Error, match=words) as refused:
+            hip_attn.add_sink_logits(
+                **{"sink_logits": sinks, "out": out, "lse": lse, **changes})
+        assert refused.value.status == status
+
+
 def test_plans_are_checked(call):
     p = call.problem
     for changes, status in (

@@ -90,3 +90,19 @@ def test_merged_parts_are_the_whole():
     hip_attn.merge_states(np.stack(parts), np.stack(lses), out=merged, lse=merged_lse)
     assert_close(merged, out, "float32")
     assert_close(merged_lse, lse, "float32")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_sink_logits_take_a_share_of_every_softmax(dtype):
+    p = problem([1, 3, 1], [300, 45, 1], dtype_of(dtype))
+    sinks = np.array([0.5, -2.0, 9.0, -np.inf], np.float32)
+    lse = np.full(p.q.shape[:2], np.nan, np.float32)
+    out = p.run(DENSE, decode=True, lse=lse)
+    without = out.copy(), lse.copy()
+    hip_attn.add_sink_logits(sinks, out, lse)
+    expected = dense_attention(p, sinks=sinks)
+    assert_close(out, expected[0], dtype)
+    assert_close(lse, expected[1], "float32")
+    for changed, before in zip((out, lse), without):
+        assert (changed[:, :3] != before[:, :3]).any()
+        np.testing.assert_array_equal(changed[:, 3], before[:, 3])

@@ -230,7 +230,7 @@ def test_steps_on_a_gpu_are_those_of_a_cache_on_it(apart):
     ]
     ones = torch.arange(3, dtype=torch.int32, device="cuda")
     slots = torch.tensor([int(p.block_table[b, (n - 1) // 8]) * 8 + (n - 1) % 8
-                          for b, n in enumerate(p.seq_lens)], device="cuda")
+                          for b, n in enumerate(p.seq_lens)], dtype=torch.int64, device="cuda")
     for step in range(6):
         new_k, new_v = torch.randn(2, 2, 2, 64, device="cuda").half()
         hip_attn.append_kv(resident, new_k, new_v, slot_mapping=slots)

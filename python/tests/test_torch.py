@@ -106,6 +106,20 @@ def test_partial_states_are_merged_in_a_compiled_function():
     torch.testing.assert_close(lse, lses.logsumexp(0))
 
 
+def test_sink_logits_are_added_in_a_compiled_function():
+    torch.manual_seed(1)
+    out, lse, sinks = torch.randn(5, 4, 64), torch.randn(5, 4), torch.randn(4)
+    torch.library.opcheck(torch.ops.hip_attn.add_sink_logits.default, (sinks, out, lse))
+    expected = out.double() * (lse.double() - torch.logaddexp(lse, sinks)).exp()[..., None]
+    lse_of_both = torch.logaddexp(lse, sinks)
+    torch.compile(
+        lambda *states: hip_attn.torch.add_sink_logits(*states),
+        fullgraph=True, backend="aot_eager",
+    )(sinks, out, lse)
+    torch.testing.assert_close(out, expected.float())
+    torch.testing.assert_close(lse, lse_of_both)
+
+
 def test_landmarks_are_updated_in_a_compiled_function():
     p = problem([1], [500])
     t = tensors(p)
@@ -154,3 +168,57 @@ def test_cuda_graphs_capture_a_step():
     captured.fill_(float("nan"))
     graph.replay()
     assert torch.equal(captured, expected)
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and hip_attn.built_with_cuda()), reason="no GPU, or no CUDA")
+@pytest.mark.parametrize("index_heads", [1, 2])
+def test_a_cuda_graph_makes_selections_of_indices_and_attends(index_heads):
+    p = problem([1, 1], [500, 300])
+    p.q, p.k, p.v = (torch.from_numpy(x).bfloat16().cuda() for x in (p.q, p.k, p.v))
+    granularity, top_k = 4, 9
+    config = Config(window=1, block_q=1, stages=(Stage(granularity, granularity * top_k),))
+    shape = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 64, "max_seq_len": 4096, "batch": 2,
+             "total_q": 2, "dtype": "bfloat16"}
+    host_plan = hip_attn.plan_decode(config, **shape)
+    plan = hip_attn.plan_decode(config, **shape, device="cuda")
+    rng = np.random.default_rng(5)
+
+    def selection(device):
+        rows = plan.selection_rows
+        sizes = (rows, 2, top_k), (rows, 2), (rows, 2)
+        arrays = [torch.zeros(s, dtype=torch.int32, device=device) for s in sizes]
+        return arrays, hip_attn.Selection(*arrays)
+
+    indices = torch.zeros(2, index_heads, top_k, dtype=torch.int32, device="cuda")
+    lens = torch.from_numpy(p.seq_lens).cuda()
+    starts = torch.from_numpy(p.cu_seqlens_q).cuda()
+    table = torch.from_numpy(p.block_table).cuda()
+    workspace = hip_attn.Workspace(
+        torch.empty(plan.workspace_bytes, dtype=torch.uint8, device="cuda"))
+    arrays, made = selection("cuda")
+    out = torch.zeros_like(p.q)
+    pages = hip_attn.KvPages(p.k, p.v)
+
+    def step():
+        hip_attn.make_index_selection(plan, indices, made, seq_lens=lens, cu_seqlens_q=starts)
+        hip_attn.decode(
+            plan, workspace, p.q, pages, block_table=table, seq_lens=lens, cu_seqlens_q=starts,
+            out=out, selection=made)
+
+    step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(3):
+        numbers = rng.integers(-2, 75, (2, index_heads, top_k)).astype(np.int32)
+        indices.copy_(torch.from_numpy(numbers))
+        graph.replay()
+        expected, on_host = selection("cpu")
+        hip_attn.make_index_selection(
+            host_plan, numbers, on_host, seq_lens=p.seq_lens, cu_seqlens_q=p.cu_seqlens_q)
+        for actual, wanted in zip(arrays[1:], expected[1:]):
+            assert torch.equal(actual.cpu(), wanted)
+        replayed = out.clone()
+        step()
+        assert torch.equal(out, replayed) and out.isfinite().all()

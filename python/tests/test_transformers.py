@@ -1,6 +1,7 @@
 """Hugging Face models with hip_attn. Skipped where there is no torch or no transformers."""
 
 import copy
+import inspect
 import json
 import pathlib
 import sys
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import hip_attn  # noqa: E402
-from hip_attn.transformers import PagedCache, register  # noqa: E402
+from hip_attn.transformers import PagedCache, attach, register  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples/llama/model"
@@ -167,6 +168,33 @@ def test_families_of_models(family, sizes):
     ours = logits(model, ids, PagedCache(config, "dense"))
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-3)
     assert generate(model, ids, PagedCache(config, "dense")).equal(grown)
+
+
+def test_sinks_of_gpt_oss_take_their_share():
+    torch.manual_seed(1)
+    config = transformers.GptOssConfig(
+        vocab_size=100, hidden_size=128, intermediate_size=64, num_hidden_layers=2, head_dim=64,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=2,
+        sliding_window=50, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.GptOssForCausalLM(config).eval()
+    for parameter in model.parameters():
+        parameter *= 3
+    ids, mask = pad([torch.randint(1, 100, (150,)), torch.randint(1, 100, (97,))], left=True)
+    arguments = {"attention_mask": mask, "position_ids": positions(mask)}
+    model.set_attn_implementation("eager")
+    expected = logits(model, ids, **arguments)
+    sinks = [layer.self_attn.sinks for layer in model.model.layers]
+    kept = [s.clone() for s in sinks]
+    for s in sinks:
+        s.fill_(float("-inf"))
+    without = logits(model, ids, **arguments)
+    for s, values in zip(sinks, kept):
+        s.copy_(values)
+    assert not torch.allclose(without[mask == 1], expected[mask == 1], atol=1e-2)
+    model.set_attn_implementation("hip_attn")
+    ours = logits(model, ids, PagedCache(config, "dense"), **arguments)
+    torch.testing.assert_close(ours[mask == 1], expected[mask == 1], atol=1e-3, rtol=1e-3)
 
 
 # Sparse
@@ -372,14 +400,93 @@ def test_padding_takes_no_memory(model, text):
     assert cache.nbytes == 1088 * bytes_of_a_token
 
 
+# A model that makes its caches
+
+
+@pytest.fixture(scope="module")
+def attached():
+    return attach(load("sdpa"), SMALL)
+
+
+def test_an_attached_model_generates_as_with_a_cache_of_the_callers(attached, model, text):
+    expected = generate(model, text, PagedCache(model.config, SMALL))
+    assert generate(attached, text).equal(expected)
+    assert generate(attached, text).equal(expected)
+    ids, mask = pad([text[0, :1500], text[0, 500:1407]], left=True)
+    expected = generate(model, ids, PagedCache(model.config, SMALL), attention_mask=mask)
+    assert generate(attached, ids, attention_mask=mask).equal(expected)
+    expected = generate(model, text, PagedCache(model.config, SMALL), num_beams=2)
+    assert generate(attached, text, num_beams=2).equal(expected)
+
+
+def test_a_forward_of_an_attached_model_makes_a_cache_that_it_returns(attached, model, text):
+    expected = logits(model, text, PagedCache(model.config, SMALL))
+    for arguments in ({}, {"use_cache": False}):
+        assert attached(text, **arguments).logits.equal(expected)
+    output = attached(text[:, :1024])
+    cache = output.past_key_values
+    assert isinstance(cache, PagedCache) and cache.seq_lens == [1024]
+    rest = logits(attached, text[:, 1024:1216], cache)
+    torch.testing.assert_close(rest, expected[:, 1024:1216], atol=2e-4, rtol=0)
+
+
+def test_an_attached_model_uses_the_cache_that_it_is_given(attached, model, text):
+    cache = PagedCache(attached.config, "dense")
+    expected = generate(model, text, PagedCache(model.config, "dense"))
+    assert generate(attached, text, cache).equal(expected)
+    assert cache.seq_lens == [1547]
+
+
+def test_an_attached_model_refuses_to_generate_without_a_cache_or_with_another_kind(attached, text):
+    config = copy.deepcopy(attached.generation_config)
+    config.use_cache = False
+    for arguments in ({"use_cache": False}, {"generation_config": config}):
+        with pytest.raises(ValueError, match="pass use_cache=True"):
+            generate(attached, text, **arguments)
+    with pytest.raises(ValueError, match="cache_implementation is 'static'"):
+        generate(attached, text, cache_implementation="static")
+    expected = generate(attached, text[:, :200], tokens=2)
+    assert generate(
+        attached, text[:, :200], tokens=2, cache_implementation="dynamic").equal(expected)
+
+
+def test_attaching_again_replaces_the_arguments_and_copies_are_models_of_their_own(model, text):
+    first = attach(copy.deepcopy(model), SMALL)
+    second = attach(copy.deepcopy(first), "dense")
+    assert len(second._forward_pre_hooks) == 1
+    for own, attention in ((first, SMALL), (second, "dense")):
+        assert own.generate.__self__ is own
+        expected = logits(model, text, PagedCache(model.config, attention))
+        assert own(text).logits.equal(expected)
+    with pytest.raises(ValueError, match="dense_layers has 6"):
+        attach(first, dense_layers=[6])
+
+
+def test_an_attached_model_with_another_attention_again_is_as_without(model, sdpa, text):
+    own = attach(copy.deepcopy(model), "dense")
+    own.set_attn_implementation("sdpa")
+    ids = text[:, :300]
+    assert own(ids).logits.equal(logits(sdpa, ids))
+    assert generate(own, ids).equal(generate(sdpa, ids))
+
+
+def test_an_attached_assistant_drafts(attached, model, text):
+    expected = generate(model, text, PagedCache(model.config, SMALL), tokens=20)
+    draft = attach(copy.deepcopy(model), "dense")
+    got = generate(attached, text, tokens=20, assistant_model=draft)
+    assert got[:, : expected.shape[1]].equal(expected)
+
+
 # Careless use
 
 
 def test_another_cache_is_refused(model, text):
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    message = rf"pass {name}=hip_attn.transformers.PagedCache\(model.config\).*attach\(model\)"
     for arguments in ({}, {"use_cache": False}, {"past_key_values": transformers.DynamicCache()}):
-        with pytest.raises(ValueError, match="PagedCache"):
+        with pytest.raises(ValueError, match=message):
             model(text, **arguments)
-    with pytest.raises(ValueError, match="PagedCache"):
+    with pytest.raises(ValueError, match=message):
         generate(model, text)
 
 
@@ -411,7 +518,6 @@ def test_arguments_of_other_attentions_are_refused(model, text):
     function = transformers.AttentionInterface()["hip_attn"]
     states = [torch.zeros(1, heads, 4, 128) for heads in (8, 2, 2)]
     refused = {
-        "s_aux": torch.zeros(8),
         "attention_bias": states[0],
         "output_attentions": True,
         "is_causal": False,
@@ -465,12 +571,13 @@ def test_a_forward_that_broke_off_is_noticed(model, text):
 
 
 def codes_found(model, tokenizer, context, attention):
-    from recall import run
+    from recall import run, timed_attention
     from recall_task import make_recall_task
 
     task = make_recall_task(tokenizer, DATA, context, seed=1)
     cache = PagedCache(model.config, attention, max_len=context)
-    return run(model, tokenizer, task, cache, chunk=8192).codes
+    with timed_attention(model) as of_attention:
+        return run(model, tokenizer, task, cache, 8192, of_attention).codes
 
 
 def test_the_recall_text_is_that_of_the_engine(tokenizer):
@@ -485,6 +592,34 @@ def test_the_recall_text_is_that_of_the_engine(tokenizer):
 
 def test_codes_are_found_in_8k_tokens(model, tokenizer):
     assert codes_found(model, tokenizer, 8192, "landmark") == 16
+
+
+def test_tasks_are_rated_as_the_model_rates_their_answers(model, sdpa, tokenizer):
+    from evaluate import encode, run, score
+
+    sentence = "The secret code for amber is 482913. Remember it.\n"
+    task = {
+        "input": "It was the best of times. " * 10 + sentence + "It was the worst of times. " * 20,
+        "answer_prefix": "\nQuestion: What is the secret code for amber? Answer: ",
+        "answer": "482913.\n",
+        "outputs": ["482913", "silver"],
+        "new_tokens": 7,
+    }
+    prompt, answer = encode(tokenizer, task)
+    assert prompt[0] == 0 and tokenizer.decode(answer) == task["answer"]
+    with torch.no_grad():
+        logits = sdpa(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer)).item()
+    right = (logits.argmax(-1) == torch.tensor(answer)).float().mean().item()
+    for of_model, cache in (
+        (model, PagedCache(model.config, "dense", max_len=1024)),
+        (sdpa, transformers.DynamicCache(config=sdpa.config)),
+    ):
+        result = run(of_model, tokenizer, task, cache, chunk=100)
+        assert abs(result["answer_nll"] - expected) < 1e-3
+        assert result["answer_right"] == pytest.approx(right)
+        assert "482913" in result["generated"] and result["all"] == 0.5
+    assert score("Abc 12", ["aBC", "3", "c 1"]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.slow

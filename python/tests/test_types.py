@@ -21,6 +21,10 @@ lens = np.zeros(2, np.int32)
 pages = hip_attn.KvPages(q, q)
 workspace = hip_attn.Workspace(plan.workspace_bytes)
 hip_attn.decode(plan, workspace, q, pages, seq_lens=lens, cu_seqlens_q=lens, out=q, stream=7)
+cells = hip_attn.Cells().requests(
+    key_sequences=lens, key_positions=lens, key_pages=lens, row_sequences=lens, row_positions=lens)
+hip_attn.decode(plan, workspace, q, pages, seq_lens=cells.seq_lens, cu_seqlens_q=lens, out=q)
+np.asarray(cells.rows)
 reveal_type(plan.workspace_bytes)
 hip_attn.decode(plan, workspace, "q", pages, seq_lens=lens, cu_seqlens_q=lens, out=q)
 """
@@ -40,8 +44,8 @@ def test_the_package_type_checks_and_a_user_gets_types(tmp_path):
     )
     lines = result.stdout.splitlines()
     assert len(lines) == 2, result.stdout + result.stderr
-    assert lines[0].endswith('user.py:12: note: Revealed type is "int"')
-    assert "user.py:13: error" in lines[1] and '"str"' in lines[1]
+    assert lines[0].endswith('user.py:16: note: Revealed type is "int"')
+    assert "user.py:17: error" in lines[1] and '"str"' in lines[1]
 
 
 def test_what_is_public_has_a_docstring():

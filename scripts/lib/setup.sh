@@ -47,6 +47,33 @@ use_nvcc() {
   command -v nvcc > /dev/null
 }
 
+# choose_cuda <script> <cpu|gpu|auto>: sets cuda to ON where there are a GPU and nvcc and the CPU is not
+# asked for, and to OFF elsewhere; exits where the GPU is asked for and cannot be had.
+choose_cuda() {
+  cuda=OFF
+  case $2 in
+    cpu) return ;;
+    gpu | auto) ;;
+    *)
+      echo "$1: --device is $2; expected cpu, gpu or auto" >&2
+      exit 2
+      ;;
+  esac
+  local missing
+  if ! nvidia-smi --list-gpus > /dev/null 2>&1; then
+    missing="a GPU (nvidia-smi lists none)"
+  elif ! use_nvcc; then
+    missing="nvcc (CUDA toolkit 12.0 or newer; put it on PATH)"
+  else
+    cuda=ON
+    return
+  fi
+  if [[ $2 == gpu ]]; then
+    echo "$1: --device gpu needs $missing" >&2
+    exit 1
+  fi
+}
+
 # use_python <folder>: makes it a virtual environment with what the Python package is built and
 # tested with; false, with a sentence, when that cannot be had.
 use_python() {
@@ -79,4 +106,19 @@ use_conan() {
     echo "no Conan: it takes python3-venv and conan from PyPI" >&2
     return 1
   fi
+}
+
+# use_plots <folder>: sets plot_python to a Python that has matplotlib, in such an environment where the
+# system's has none; with a sentence, to one without when that cannot be had.
+use_plots() {
+  plot_python=python3
+  if python3 -c 'import matplotlib' 2> /dev/null; then return; fi
+  if ! "$1/bin/python" -c 'import matplotlib' 2> /dev/null; then
+    if ! { { [[ -x $1/bin/python ]] || python3 -m venv "$1"; } \
+      && "$1/bin/pip" install --quiet --disable-pip-version-check matplotlib; } 2> /dev/null; then
+      echo "no plots: they take matplotlib (python3 -m venv $1 && $1/bin/pip install matplotlib)" >&2
+      return
+    fi
+  fi
+  plot_python=$1/bin/python
 }

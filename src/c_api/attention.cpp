@@ -47,6 +47,8 @@ HipAttnStatus run_attention(const HipAttnPlan* plan, const HipAttnAttentionArgs*
 }  // namespace
 }  // namespace hip_attn::c_api
 
+static_assert(HIP_ATTN_MAX_DECODE_ROWS == hip_attn::kMaxDecodeRows);
+
 using namespace hip_attn;
 using namespace hip_attn::c_api;
 
@@ -67,7 +69,8 @@ HipAttnStatus hip_attn_decode(const HipAttnPlan* plan, const HipAttnAttentionArg
 }
 
 HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
-                                            const HipAttnIndexSelectionArgs* args, char* message,
+                                            const HipAttnIndexSelectionArgs* args,
+                                            HipAttnStream stream, char* message,
                                             size_t message_capacity) {
   return guarded({message, message_capacity}, [&]() -> Status {
     HIP_ATTN_RETURN_IF_ERROR(check_given("plan", plan, "a plan"));
@@ -85,7 +88,7 @@ HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
         {"selection", "selection.blocks", "selection.counts", "selection.window_start"},
         given.selection, device, selection));
     known.selection = *selection;
-    return make_index_selection(plan->plan, known);
+    return make_index_selection(plan->plan, known, stream);
   });
 }
 

@@ -245,8 +245,8 @@ TEST_CASE("C: every function takes null for every pointer") {
   CHECK(hip_attn_admit_kv_store(nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_read_kv_store_counters(nullptr, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_add_sink_logits(cpu, nullptr, nullptr, m, n) == null);
-  CHECK(hip_attn_make_index_selection(nullptr, nullptr, m, n) == null);
-  CHECK(hip_attn_make_index_selection(&made, nullptr, m, n) == null);
+  CHECK(hip_attn_make_index_selection(nullptr, nullptr, nullptr, m, n) == null);
+  CHECK(hip_attn_make_index_selection(&made, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_plan_prefill(nullptr, nullptr, nullptr, m, n) == null);
   CHECK(hip_attn_plan_prefill(nullptr, nullptr, &plan, m, n) == null);
   CHECK(hip_attn_plan_decode(&small, nullptr, &plan, m, n) == null);

@@ -1,7 +1,7 @@
 # The components runtime and development of a build are all of its install tree: a shared library and
-# what is needed to build with it. Both hold the licence.
+# what is needed to build with it, hip_attn-info included. Both hold the licence.
 #
-#   cmake -DBUILD=folder -DWORK_DIR=folder -DLINKAGE=shared|static -P components.cmake
+#   cmake -DBUILD=folder -DWORK_DIR=folder -DLINKAGE=shared|static -DTOOLS=ON|OFF -P components.cmake
 cmake_minimum_required(VERSION 3.25)
 
 # Sets `result` to the files that `cmake --install` writes with the options that follow.
@@ -60,6 +60,12 @@ foreach(needed IN ITEMS
     message(SEND_ERROR "component development lacks ${needed}")
   endif()
 endforeach()
+string(FIND "${development}" "bin/hip_attn-info" place)
+if(TOOLS AND place EQUAL -1)
+  message(SEND_ERROR "component development lacks hip_attn-info")
+elseif(NOT TOOLS AND NOT place EQUAL -1)
+  message(SEND_ERROR "component development has a hip_attn-info that was not asked for")
+endif()
 if("${development}" MATCHES "libhip_attn\\.so\\.")
   message(SEND_ERROR "component development has the shared library itself")
 endif()

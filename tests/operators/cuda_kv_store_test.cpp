@@ -62,14 +62,18 @@ TEST_CASE("CUDA prefill with a store is that of a cache on the device, bit for b
   const HipConfig config = GENERATE(by_landmarks(), by_descent(), of_window(), presets::dense());
   StoreEngineOptions options{cuda_device(), config};
   options.is_prefill = true;
-  options.hopper = GENERATE(true, false);
+  options.q_heads = 16;
+  options.kv_heads = 4;
   options.head_dim = GENERATE(from_range(head_dims()));
+  // Of few multiprocessors the next heads are copied beside those before.
+  options.multiprocessors = GENERATE(0, 8, -1);
+  options.hopper = options.multiprocessors >= 0;
   const std::size_t budget = least_budget(options, kElementType<T>);
   StoreEngine<T> resident(options);
-  // Staged, of a layer's 4096 blocks: none, three, half a head's, a head's, all.
+  // Staged, of a layer's 4096 blocks: none, three, half a head's, a head's, two heads', all.
   const std::size_t block = 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
-  options.staging_bytes = block * GENERATE(0, 3, 500, 1100, 10000);
-  CAPTURE(describe(config), options.head_dim, options.hopper, options.staging_bytes);
+  options.staging_bytes = block * GENERATE(0, 3, 500, 1100, 2100, 10000);
+  CAPTURE(describe(config), options.head_dim, options.multiprocessors, options.staging_bytes);
   StoreEngine<T> stored(with_budget(options, budget));
   for (auto* engine : {&resident, &stored}) engine->bind();
   std::uint64_t at = 0;
@@ -133,8 +137,9 @@ TEST_CASE("A prefill that stages blocks can be captured", "[cuda][offload]") {
   StoreEngineOptions options{cuda_device(), by_landmarks()};
   options.is_prefill = true;
   options.head_dim = head_dims().front();
+  options.multiprocessors = GENERATE(0, 8);
   options.staging_bytes =
-      1100 * 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
+      2100 * 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
   const CudaStream stream;
   StoreEngine<T> resident(options);
   StoreEngine<T> stored(with_budget(options, least_budget(options, kElementType<T>)));

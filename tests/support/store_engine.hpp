@@ -31,6 +31,7 @@ struct StoreEngineOptions {
   std::optional<std::size_t> budget = {};  ///< of a store; absent: the cache is on the device
   std::optional<std::int64_t> max_requests = {};
   bool hopper = true;             ///< false: prefill by the kernels that every CUDA device has
+  int multiprocessors = 0;        ///< prefill as on a GPU with so many; 0: as on this one
   bool is_prefill = false;        ///< calls are of prefill, without a cache of selections
   bool admits_apart = false;      ///< by admit_kv_store behind every decode, not by append_kv
   std::size_t staging_bytes = 0;  ///< of prefill with a store
@@ -78,6 +79,7 @@ class StoreEngine {
                                 : plan_decode<T>(options_.config, shape, plan_));
     plan_.dense_until = 0;
     if (!options_.hopper) cuda::use_portable_kernels(plan_);
+    if (options_.multiprocessors > 0) use_multiprocessors(options_.multiprocessors);
     workspace_.emplace(options_.device, static_cast<std::int64_t>(plan_.workspace_bytes),
                        std::byte{0});
     cache_.emplace(
@@ -278,6 +280,13 @@ class StoreEngine {
   /// Rows of a call at most.
   [[nodiscard]] std::int64_t most_rows() const {
     return options_.batch * (options_.is_prefill ? options_.max_len : kMaxDecodeRows);
+  }
+
+  void use_multiprocessors(int count) {
+    cuda::PrefillSchedule schedule = cuda::prefill_schedule(plan_);
+    schedule.multiprocessors = count;
+    schedule.dense_search_blocks = std::min(schedule.dense_search_blocks, count);
+    plan_.schedule.set(schedule);
   }
 
   static void require(const Status& status) {

@@ -332,7 +332,7 @@ inline Status make_index_selection_through_c(const AttentionPlan& plan,
       arguments.tensor(args.seq_lens), arguments.tensor(args.cu_seqlens_q),
       arguments.selection(std::optional(args.selection))};
   return status_of_c([&](char* message, std::size_t capacity) {
-    return hip_attn_make_index_selection(&handle, &c_args, message, capacity);
+    return hip_attn_make_index_selection(&handle, &c_args, nullptr, message, capacity);
   });
 }
 

@@ -15,15 +15,10 @@ stays as it is.
     recall_tables.py FILE.json      # prints the table of a file
 """
 
-import argparse
-import json
-import pathlib
-import re
-import sys
+import document_tables
+from document_tables import LLAMA, grouped, heading, mean_of, signature, spread, table
 
-LLAMA = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = LLAMA.parent.parent / "docs/guide/demo.md"
-SECTION = re.compile(r"(<!-- recall: (\S+) -->\n).*?(<!-- recall end -->\n)", re.DOTALL)
 
 HEADER = [
     "attention",
@@ -36,21 +31,9 @@ HEADER = [
 ]
 
 
-def spread(values, form):
-    """The mean of several values, the least and the most."""
-    mean = form.format(sum(values) / len(values))
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
-
-
 def counts(values):
     mean = f"{sum(values) / len(values):.1f}"
     return f"{mean} ({min(values)} to {max(values)})" if len(values) > 1 else str(values[0])
-
-
-def mean_of(runs, field):
-    return sum(run[field] for run in runs) / len(runs)
 
 
 def row_of(runs, dense, default):
@@ -74,67 +57,23 @@ def row_of(runs, dense, default):
 
 def table_of(runs):
     """Markdown of all runs at one length."""
-    by_attention = {}
-    for run in runs:
-        by_attention.setdefault(run["attention"], []).append(run)
+    by_attention = grouped(runs, "attention")
     dense, default = by_attention.get("dense"), by_attention.get("hip infinite_hip")
     header = [title.format(**runs[0]) for title in HEADER]
-    rows = [header, ["---"] * len(header)]
-    rows += [row_of(of_one, dense, default) for of_one in by_attention.values()]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines[1] = lines[1].replace(" ", "")
-    return "\n".join(re.sub(r"\|  (?=\|)", "| ", line) for line in lines)
+    return table([header, *(row_of(of_one, dense, default) for of_one in by_attention.values())])
 
 
-def length(tokens):
-    return f"{tokens // 1024}k" if tokens % 1024 == 0 else str(tokens)
-
-
-def markdown(report):
-    by_context = {}
-    for run in report["runs"]:
-        by_context.setdefault(run["context"], []).append(run)
-    parts = []
-    for context, runs in by_context.items():
-        texts = len({run["seed"] for run in runs})
-        title = f"{length(context)}, {texts} text{'s' if texts > 1 else ''}:"
-        parts.append(f"{title}\n\n{table_of(runs)}\n")
-    parts.append(
-        f"{report['device']}, {report['kv_type']} cache, commit {report['commit']}, "
-        f"{report['date']}: `{report['command']}`.\n"
-    )
-    return "\n".join(parts)
+def markdown(report, _view=None):
+    parts = [
+        f"{heading(context, runs)}\n\n{table_of(runs)}\n"
+        for context, runs in grouped(report["runs"], "context").items()
+    ]
+    return "\n".join([*parts, signature(report)])
 
 
 def updated(text, folder):
-    def section(match):
-        path = folder / f"{match[2]}.json"
-        if not path.exists():
-            return match[0]
-        return match[1] + markdown(json.loads(path.read_text(encoding="utf-8"))) + match[3]
-
-    return SECTION.sub(section, text)
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where stale")
-    parser.add_argument("file", nargs="?", type=pathlib.Path, help="print its table")
-    options = parser.parse_args()
-    if options.file:
-        print(markdown(json.loads(options.file.read_text(encoding="utf-8"))), end="")
-        return
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = updated(before, LLAMA / "results")
-    if before == after:
-        return
-    if options.check:
-        sys.exit(f"{DOCUMENT} is stale; run {pathlib.Path(__file__).name}")
-    DOCUMENT.write_text(after, encoding="utf-8")
-    print(f"wrote {DOCUMENT}")
+    return document_tables.updated(text, folder, "recall", markdown)
 
 
 if __name__ == "__main__":
-    main()
+    document_tables.main(__doc__, DOCUMENT, "recall", markdown, markdown)

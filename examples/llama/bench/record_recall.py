@@ -30,6 +30,13 @@ def commit():
     return run.stdout.strip()
 
 
+def sign(report, built, command):
+    """Adds what was measured, when, and how."""
+    report["commit"] = built
+    report["date"] = datetime.date.today().isoformat()
+    report["command"] = shlex.join(command)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,9 +59,7 @@ def main():
     if subprocess.run(command).returncode != 0:
         sys.exit(f"record_recall.py: {shlex.join(command)} failed")
     report = json.loads(results.read_text(encoding="utf-8"))
-    report["commit"] = built
-    report["date"] = datetime.date.today().isoformat()
-    report["command"] = shlex.join(["llama", "recall", *choices])
+    sign(report, built, ["llama", "recall", *choices])
     results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     tables = recall_tables.markdown(report)
     (options.output / "recall.md").write_text(tables, encoding="utf-8")

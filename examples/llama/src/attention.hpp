@@ -2,6 +2,7 @@
 /// paged_attention.cpp is where hip_attn is called.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "hip_attn/selection.hpp"
 #include "kv_cache.hpp"
 #include "llama_config.hpp"
+#include "selection_entry.hpp"
 
 namespace llama {
 
@@ -39,6 +41,8 @@ struct AttentionOptions {
   /// tokens further at every step: the selection of the first step does not reach all of it.
   std::int64_t settling_steps = 32;
   std::uint64_t seed = 0;  ///< of kRandom
+  /// Of landmarks: hip_attn::Landmarks::spread.
+  float landmark_spread = 0.5f;
   /// The cache is in host memory, and of it so many bytes at most are on the device, those of all
   /// layers together. Pages have hip_attn::kKvBlockTokens tokens then. A prompt passes through as
   /// much again as one layer has. Absent: it is on the device.
@@ -57,9 +61,22 @@ struct AttentionStats {
   std::int64_t attention_keys_read = 0;  ///< summed over units
   std::int64_t keys_attended = 0;        ///< summed over rows
 
+  /// Keys per query block and KV head.
+  [[nodiscard]] double search_reads() const noexcept { return ratio(search_keys_read, units); }
+  [[nodiscard]] double attention_reads() const noexcept {
+    return ratio(attention_keys_read, units);
+  }
+  /// Keys per row and KV head.
+  [[nodiscard]] double keys_per_row() const noexcept { return ratio(keys_attended, rows); }
+
   friend AttentionStats operator-(const AttentionStats& a, const AttentionStats& b) {
     return {a.units - b.units, a.rows - b.rows, a.search_keys_read - b.search_keys_read,
             a.attention_keys_read - b.attention_keys_read, a.keys_attended - b.keys_attended};
+  }
+
+ private:
+  static double ratio(std::int64_t sum, std::int64_t count) noexcept {
+    return static_cast<double>(sum) / static_cast<double>(std::max<std::int64_t>(1, count));
   }
 };
 
@@ -67,6 +84,17 @@ struct AttentionStats {
 using SelectionObserver =
     std::function<void(std::int64_t layer, const Batch& batch, const hip_attn::HipConfig& config,
                        const hip_attn::ConstBlockSelection& selection)>;
+
+/// How a layer attended to one row of a prefill, and what every key would have been.
+struct AttentionSample {
+  std::int64_t layer;
+  std::int64_t position;
+  std::vector<float> q;                  ///< [Hq, D]
+  std::vector<float> lse;                ///< [Hq] over the keys that the row attended to
+  std::vector<float> dense_lse;          ///< [Hq] over all up to itself: of the same q and cache
+  std::vector<SelectionEntry> attended;  ///< [Hk]
+};
+using SampleObserver = std::function<void(AttentionSample sample)>;
 
 /// Called before each layer's attention with its inputs, in the backend's memory: q
 /// [total_q, Hq * D] and k [total_q, Hk * D], rotary embedding applied.
@@ -102,6 +130,14 @@ class Attention {
     return std::nullopt;
   }
   virtual void observe_selections(SelectionObserver observer) = 0;
+  /// Calls the observer for the rows of a prefill at these positions, ascending, in every layer
+  /// that leaves keys out. Each costs a dense decode step of that layer.
+  virtual void sample_rows(std::vector<std::int64_t> /*positions*/, SampleObserver /*observer*/) {}
+  /// The keys of a sequence in a layer's cache, [size, Hk, D]. Waits for what is enqueued.
+  [[nodiscard]] virtual std::vector<float> keys(std::int64_t /*layer*/,
+                                                const Sequence& /*sequence*/) {
+    return {};
+  }
   virtual void observe_inputs(InputObserver observer) = 0;
   /// Of the sequence in a slot. Waits for what is enqueued.
   [[nodiscard]] virtual CachedSearch cached_search(std::int64_t /*layer*/,

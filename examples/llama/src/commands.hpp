@@ -9,6 +9,7 @@ namespace llama {
 
 using Command = std::function<int()>;
 
+void add_evaluate(CLI::App& app, Command& run);
 void add_generate(CLI::App& app, Command& run);
 void add_nll(CLI::App& app, Command& run);
 void add_recall(CLI::App& app, Command& run);

@@ -31,6 +31,15 @@ std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+void write_file(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream file(path, std::ios::binary);
+  file << content;
+  file.close();
+  if (!file) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot write {}", path.string()));
+  }
+}
+
 Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed) {
   const auto invalid = [&](const std::string& why) {
     return Error(malformed, fmt::format("{} is not valid JSON: {}", where, why));

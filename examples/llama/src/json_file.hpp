@@ -16,6 +16,9 @@ using Json = nlohmann::json;
 /// The whole file as bytes; kCannotReadFile.
 std::string read_file(const std::filesystem::path& path);
 
+/// kInvalidArgument when not all could be written.
+void write_file(const std::filesystem::path& path, std::string_view content);
+
 /// The one JSON parser of the engine. Throws `malformed` when the text, all of it, is not a JSON
 /// object; `where` names it in messages. Of equal keys the last counts, as in Python and Rust.
 Json parse_object(std::string_view text, const std::string& where, ErrorCode malformed);

@@ -4,6 +4,7 @@
 /// per sequence serves all layers. The memory (KvMemory) is what hip_attn sees.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -80,7 +81,8 @@ class KvMemory {
       : num_pages_(pool.num_pages()),
         page_size_(pool.page_size()),
         num_kv_heads_(model.num_kv_heads),
-        head_dim_(model.head_dim) {
+        head_dim_(model.head_dim),
+        backend_(backend) {
     const std::int64_t layer_size = num_pages_ * page_size_ * num_kv_heads_ * head_dim_;
     for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
       if (at_home) {
@@ -103,11 +105,34 @@ class KvMemory {
                                   page_size_, num_kv_heads_, head_dim_);
   }
 
+  /// A copy on the host, [size, Hk, D]. Waits for what is enqueued.
+  [[nodiscard]] std::vector<float> keys(std::int64_t layer, const Sequence& sequence) {
+    hip_attn::TensorView<const T, 4> pages = this->layer(layer).k;
+    std::vector<T> downloaded;
+    if (homes_.empty()) {
+      downloaded = keys_[layer].download();
+      pages.data = downloaded.data();
+    } else {
+      backend_.synchronize();
+    }
+    std::vector<float> keys(sequence.size() * num_kv_heads_ * head_dim_);
+    float* to = keys.data();
+    for (std::int64_t t = 0; t < sequence.size(); ++t) {
+      for (std::int64_t head = 0; head < num_kv_heads_; ++head) {
+        const T* key = &pages(sequence.pages()[t / page_size_], t % page_size_, head, 0);
+        to = std::transform(key, key + head_dim_, to,
+                            [](T value) { return hip_attn::to_float(value); });
+      }
+    }
+    return keys;
+  }
+
  private:
   std::int64_t num_pages_;
   std::int64_t page_size_;
   std::int64_t num_kv_heads_;
   std::int64_t head_dim_;
+  Backend& backend_;
   std::vector<Buffer<T>> keys_;  // by layer
   std::vector<Buffer<T>> values_;
   std::vector<hip_attn::HostMemory> homes_;  // by layer

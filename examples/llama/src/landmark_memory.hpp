@@ -19,8 +19,9 @@ template <hip_attn::Element T>
 class LandmarkMemory {
  public:
   LandmarkMemory() = default;
-  LandmarkMemory(std::span<const std::int64_t> chunk_sizes, const LlamaConfig& model,
+  LandmarkMemory(std::span<const std::int64_t> chunk_sizes, float spread, const LlamaConfig& model,
                  const PagePool& pool, Backend& backend) {
+    landmarks_.spread = spread;
     for (const std::int64_t chunk_size : chunk_sizes) {
       const LandmarkPlaces places(chunk_size, pool.page_size());
       const std::int64_t pages = places.num_pages(pool.num_pages());

@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Runs Llama models with hip_attn's attention."};
   app.require_subcommand(1);
   llama::Command run;
+  llama::add_evaluate(app, run);
   llama::add_generate(app, run);
   llama::add_nll(app, run);
   llama::add_recall(app, run);

@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "baseline_config.hpp"
 #include "error.hpp"
 #include "hip_attn/build_info.hpp"
 #include "hip_attn/config.hpp"
@@ -59,6 +60,11 @@ const std::map<std::string, AttentionMode>& modes() {
   return kModes;
 }
 
+bool is_baseline_config(const std::string& name) {
+  const auto& names = baseline_configs();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 const std::map<std::string, hip_attn::ElementType>& kv_types() {
   static const std::map<std::string, hip_attn::ElementType> kTypes = [] {
     std::map<std::string, hip_attn::ElementType> names;
@@ -75,6 +81,13 @@ std::vector<std::string> names(const Map& map) {
   std::vector<std::string> names;
   for (const auto& [name, _] : map) names.push_back(name);
   return names;
+}
+
+/// What --attention takes.
+std::vector<std::string> attention_names() {
+  std::vector<std::string> all = names(modes());
+  all.insert(all.end(), baseline_configs().begin(), baseline_configs().end());
+  return all;
 }
 
 std::vector<NamedConfig> named_configs(const CommonOptions& options, std::int64_t max_len) {
@@ -147,8 +160,8 @@ void add_attention_options(CLI::App& command, CommonOptions& options, bool sever
       command
           .add_option("--attention", options.modes,
                       "which keys a row attends to" + list +
-                          "; window and random take their size from the first configuration")
-          ->check(CLI::IsMember(names(modes())))
+                          "; all but hip and dense take their size from the first configuration")
+          ->check(CLI::IsMember(attention_names()))
           ->delimiter(',')
           ->capture_default_str();
   CLI::Option* preset =
@@ -168,6 +181,14 @@ void add_attention_options(CLI::App& command, CommonOptions& options, bool sever
     preset->expected(1);
     config->expected(1)->excludes(preset);
   }
+}
+
+void add_context_option(CLI::App& command, std::vector<std::int64_t>& contexts,
+                        const std::string& what) {
+  command.add_option("--context", contexts, what + ", 16384 or 16k, or a list with commas")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, std::int64_t>{{"k", 1024}}))
+      ->delimiter(',')
+      ->capture_default_str();
 }
 
 std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options) {
@@ -201,6 +222,15 @@ std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
   const std::vector<NamedConfig> configs = named_configs(chosen, max_len);
   for (const std::string& mode : options.modes) {
     if (mode == "dense") continue;
+    if (is_baseline_config(mode)) {
+      const auto& [name, config] = configs.front();
+      const BaselineConfig baseline = baseline_config(mode, config);
+      variants.push_back({mode + " " + name, attention});
+      variants.back().options.mode = AttentionMode::kHip;
+      variants.back().options.config = baseline.config;
+      variants.back().options.landmark_spread = baseline.landmark_spread;
+      continue;
+    }
     for (const auto& [name, config] : configs) {
       attention.config = config;
       add(modes().at(mode), mode + " " + name);

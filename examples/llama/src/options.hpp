@@ -45,13 +45,17 @@ void add_engine_options(CLI::App& command, CommonOptions& options);
 /// Adds --attention, --preset and --config; `several`: each takes a list.
 void add_attention_options(CLI::App& command, CommonOptions& options, bool several);
 
+/// Adds --context, a list of lengths; `what` says of what.
+void add_context_option(CLI::App& command, std::vector<std::int64_t>& contexts,
+                        const std::string& what);
+
 std::optional<hip_attn::ElementType> kv_type(const CommonOptions& options);
 
 /// What --device and --kv-type ask for. Errors: those of the other choose_backend.
 std::unique_ptr<Backend> choose_backend(const CommonOptions& options);
 
-/// Dense once if it is asked for, then hip with every preset and configuration file, and window and
-/// random with the first of them.
+/// Dense once if it is asked for, then hip with every preset and configuration file, and window,
+/// random and the baselines of baseline_config.hpp with the first of them.
 /// max_len: the length that presets which depend on one are made for. What hip_attn notes of a
 /// configuration file goes to stderr. Errors: kInvalidArgument, kCannotReadFile, kAttention for a
 /// configuration that hip_attn refuses.

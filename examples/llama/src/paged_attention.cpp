@@ -17,6 +17,7 @@
 #include "hip_attn/hip_attn.hpp"
 #include "landmark_memory.hpp"
 #include "query_blocks.hpp"
+#include "row_sampler.hpp"
 #include "selection_buffers.hpp"
 #include "store_memory.hpp"
 
@@ -52,6 +53,7 @@ class PagedAttention final : public Attention {
         backend_(backend),
         memory_(model, pool, options.kv_budget.has_value(), backend),
         num_pages_(pool.num_pages()),
+        limits_(limits),
         max_sequences_(limits.sequences),
         layers_(plan_layers(options, model, pool, limits, backend)),
         inputs_(limits, pool.page_size(), landmark_chunks(layers_), backend) {
@@ -103,9 +105,13 @@ class PagedAttention final : public Attention {
     args.cu_seqlens_q = inputs_.cu_seqlens_q();
     args.counters = {counters_.data() + call.first_counter, {num_counters(plan)}};
 
+    const std::vector<SampledRow> sampled =
+        decode || plan.config.is_dense() ? std::vector<SampledRow>() : sampler_.rows_of(batch);
+    if (!sampled.empty()) args.lse = sampler_.lse(q.rows);
+    const bool observed = selects && (observer_ || !sampled.empty());
     if (selects && !searched) {
       args.selection = selection_.on_device(plan);
-    } else if (searched && observer_) {
+    } else if (searched && observed) {
       args.selection_out = selection_.on_device(plan);
     }
     if (!stores_.empty()) args.store = stores_.store(layer, inputs_);
@@ -121,10 +127,13 @@ class PagedAttention final : public Attention {
       std::transform(out_.begin(), out_.end(), out.as<float>(),
                      [](T value) { return hip_attn::to_float(value); });
     }
-    if (observer_ && selects) {
+    if (observed || !sampled.empty()) {
       backend_.begin(Part::kOther);
       if (searched) selection_.download();
-      observer_(layer, batch, plan.config, selection_.on_host(plan));
+      const hip_attn::BlockSelection selection = selection_.on_host(plan);
+      if (observer_ && selects) observer_(layer, batch, plan.config, selection);
+      for (const SampledRow& row : sampled)
+        sampler_.sample(layer, batch, row, plan, args, selection);
     }
   }
 
@@ -168,6 +177,14 @@ class PagedAttention final : public Attention {
   }
 
   void observe_selections(SelectionObserver observer) override { observer_ = std::move(observer); }
+
+  void sample_rows(std::vector<std::int64_t> positions, SampleObserver observer) override {
+    sampler_ = RowSampler<T>(std::move(positions), std::move(observer), model_, limits_, backend_);
+  }
+
+  [[nodiscard]] std::vector<float> keys(std::int64_t layer, const Sequence& sequence) override {
+    return memory_.keys(layer, sequence);
+  }
 
   void observe_inputs(InputObserver observer) override { input_observer_ = std::move(observer); }
 
@@ -226,7 +243,8 @@ class PagedAttention final : public Attention {
       shape.total_q = limits.sequences * hip_attn::kMaxDecodeRows;
       check(hip_attn::plan_decode<T>(dense ? all : options.config.decode(layer), shape,
                                      state.decode.plan));
-      state.landmarks = LandmarkMemory<T>(landmark_chunks_of(options, layer), model, pool, backend);
+      state.landmarks = LandmarkMemory<T>(landmark_chunks_of(options, layer),
+                                          options.landmark_spread, model, pool, backend);
     }
     return layers;
   }
@@ -354,6 +372,7 @@ class PagedAttention final : public Attention {
   Backend& backend_;
   KvMemory<T> memory_;
   std::int64_t num_pages_;
+  BatchLimits limits_;
   std::int64_t max_sequences_;
   std::vector<Layer> layers_;
   BatchArrays inputs_;
@@ -365,6 +384,7 @@ class PagedAttention final : public Attention {
   AttentionStats stats_;               // what needs no counters
   StoreMemory stores_;                 // empty: the cache is where activations are
   SelectionObserver observer_;
+  RowSampler<T> sampler_;  // of no rows, until it is asked for
   InputObserver input_observer_;
 };
 

@@ -1,14 +1,11 @@
 #include <fmt/format.h>
 
-#include <fstream>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "commands.hpp"
 #include "engine.hpp"
-#include "error.hpp"
 #include "hip_attn/build_info.hpp"
 #include "json_file.hpp"
 #include "options.hpp"
@@ -29,15 +26,6 @@ struct RecallOptions {
   std::filesystem::path picture = "selection.svg";
   std::filesystem::path json;
 };
-
-void write_file(const std::filesystem::path& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary);
-  file << content;
-  file.close();
-  if (!file) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot write {}", path.string()));
-  }
-}
 
 /// Draws what the first result with recorded selections has, and returns a line about it.
 std::string draw(const std::filesystem::path& path, const RecallTask& task,
@@ -113,12 +101,7 @@ void add_recall(CLI::App& app, Command& run) {
   add_attention_options(*command, options->common, /*several=*/true);
   command->add_option("--data", options->data, "a folder with haystack.txt and reference.json")
       ->required();
-  command
-      ->add_option("--context", options->contexts,
-                   "tokens of text, question and answer, 16384 or 16k, or a list with commas")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, std::int64_t>{{"k", 1024}}))
-      ->delimiter(',')
-      ->capture_default_str();
+  add_context_option(*command, options->contexts, "tokens of text, question and answer");
   command
       ->add_option("--seeds", options->seeds,
                    "texts of each length, from --seed on: with other codes for the words, in other "

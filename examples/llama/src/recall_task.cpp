@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <random>
 
 #include "error.hpp"
 #include "json_file.hpp"
 #include "reference.hpp"
+#include "seeded_draw.hpp"
 
 namespace llama {
 namespace {
@@ -33,13 +33,10 @@ RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::p
   task.context = context;
   task.seed = seed;
   task.facts = make_facts(tokenizer, load_reference(data_folder / "reference.json"));
-  std::mt19937_64 random(seed);
-  const auto below = [&](std::int64_t n) {
-    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
-  };
+  SeededDraw draw(seed);
   for (std::size_t i = task.facts.size(); i > 1; --i) {
-    std::swap(task.facts[i - 1], task.facts[below(static_cast<std::int64_t>(i))]);
-    std::swap(task.facts[i - 1].code, task.facts[below(static_cast<std::int64_t>(i))].code);
+    std::swap(task.facts[i - 1], task.facts[draw.below(static_cast<std::int64_t>(i))]);
+    std::swap(task.facts[i - 1].code, task.facts[draw.below(static_cast<std::int64_t>(i))].code);
   }
 
   std::vector<std::vector<TokenId>> sentences;
@@ -76,7 +73,7 @@ RecallTask make_recall_task(const Tokenizer& tokenizer, const std::filesystem::p
     const std::int64_t part_begin = length * i / num_facts;
     const std::int64_t part_end = length * (i + 1) / num_facts;
     // Not among the tokens that begin every text.
-    take_until(std::max(std::ssize(before), part_begin + below(part_end - part_begin)));
+    take_until(std::max(std::ssize(before), part_begin + draw.below(part_end - part_begin)));
     Fact& fact = task.facts[i];
     const auto& sentence = sentences[i];
     fact.position = static_cast<std::int64_t>(task.text.size());

@@ -10,20 +10,9 @@
 namespace llama {
 namespace {
 
-double ratio(std::int64_t sum, std::int64_t count) {
-  return static_cast<double>(sum) / static_cast<double>(std::max<std::int64_t>(1, count));
-}
-
-// Keys per query block and KV head, and per row and KV head.
-double search_reads(const RecallResult& result) {
-  return ratio(result.text_stats.search_keys_read, result.text_stats.units);
-}
-double attention_reads(const RecallResult& result) {
-  return ratio(result.text_stats.attention_keys_read, result.text_stats.units);
-}
-double keys_per_row(const RecallResult& result) {
-  return ratio(result.text_stats.keys_attended, result.text_stats.rows);
-}
+double search_reads(const RecallResult& result) { return result.text_stats.search_reads(); }
+double attention_reads(const RecallResult& result) { return result.text_stats.attention_reads(); }
+double keys_per_row(const RecallResult& result) { return result.text_stats.keys_per_row(); }
 
 template <typename Value>
 std::vector<double> values_of(const RecallSeries& series, const Value& value) {

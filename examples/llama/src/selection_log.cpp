@@ -6,12 +6,6 @@
 
 namespace llama {
 
-bool SelectionEntry::selects(std::int64_t first, std::int64_t last) const {
-  return std::any_of(blocks.begin(), blocks.end(), [&](std::int64_t block) {
-    return block * block_k < last && (block + 1) * block_k > first;
-  });
-}
-
 SelectionObserver log_selections(std::vector<SelectionEntry>& log) {
   return [&log](std::int64_t layer, const Batch& batch, const hip_attn::HipConfig& config,
                 const hip_attn::ConstBlockSelection& selection) {

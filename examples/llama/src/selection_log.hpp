@@ -1,28 +1,12 @@
 /// What the search selected, kept for a picture.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
 #include "attention.hpp"
+#include "selection_entry.hpp"
 
 namespace llama {
-
-/// The selection of one query block and KV head.
-struct SelectionEntry {
-  std::int64_t layer;
-  std::int64_t kv_head;
-  std::int64_t sequence;  ///< its place in the batch
-  std::int64_t p0;        ///< position of the block's first row
-  std::int64_t end;       ///< one past its last row
-  std::int64_t sink;
-  std::int64_t window_start;
-  std::int64_t block_k;
-  std::vector<std::int32_t> blocks;
-
-  /// Whether any of the keys [begin, end) is in a selected block.
-  [[nodiscard]] bool selects(std::int64_t begin, std::int64_t end) const;
-};
 
 /// An observer that appends to `log`, which outlives it.
 SelectionObserver log_selections(std::vector<SelectionEntry>& log);

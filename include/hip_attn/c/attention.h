@@ -48,6 +48,9 @@ typedef struct HipAttnPlanInfo {
   int64_t num_threads;                ///< CPU: threads that a call has room for
 } HipAttnPlanInfo;
 
+/// Rows of one request that a decode call takes at most: hip_attn::kMaxDecodeRows.
+enum { HIP_ATTN_MAX_DECODE_ROWS = 8 };
+
 /// Checks config and shape and makes a plan: host arithmetic, and for a CUDA device questions to
 /// its driver. Errors: NULL_POINTER, INVALID_ARGUMENT, INVALID_CONFIG, INVALID_SHAPE, UNSUPPORTED,
 /// CUDA_ERROR, OUT_OF_MEMORY.
@@ -89,7 +92,8 @@ typedef struct HipAttnIndexSelectionArgs {
 /// NULL_POINTER and INVALID_ARGUMENT of the C interface.
 HIP_ATTN_API HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan,
                                                          const HipAttnIndexSelectionArgs* args,
-                                                         char* message, size_t message_capacity);
+                                                         HipAttnStream stream, char* message,
+                                                         size_t message_capacity);
 
 /// Arguments of prefill and decode: hip_attn::AttentionArgs, member for member. T is the dtype of
 /// the plan, C its cache_dtype; int32 and int64 are those of the host.

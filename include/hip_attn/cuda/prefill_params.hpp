@@ -56,6 +56,7 @@ struct MarkParams {
   StagingParams staging;
   SelectionParams<const std::int32_t> chosen;  ///< absent: nothing but sink and window, or `all`
   std::int32_t chunk_shift;                    ///< log2 of the keys of one of them
+  std::int32_t first_head;                     ///< of the KV heads that are marked
   bool all;                                    ///< every key before the query block's end
 };
 

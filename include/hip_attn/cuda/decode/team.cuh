@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/decode/params.hpp"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/ptx/register.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 
@@ -56,7 +57,7 @@ class ClusterTeam {
     read_parameters_ahead(params);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // A downstream kernel waits for the end of this one just as well.
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    launch_dependents();
   }
 
   /// The same, while the last kAheadWarps warps look ahead: look_ahead() returns soon after
@@ -73,7 +74,7 @@ class ClusterTeam {
     if (threadIdx.x == 0) {
       asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(upstream_) : "memory");
     }
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    launch_dependents();
   }
   __device__ bool upstream_has_ended() const {
     std::uint32_t ended;

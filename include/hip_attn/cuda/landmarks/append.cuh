@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/landmarks/make_landmarks.cuh"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/rows/append_kv.cuh"
 
 namespace hip_attn::cuda {

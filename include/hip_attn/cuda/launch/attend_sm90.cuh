@@ -64,7 +64,7 @@ Status prepare_sm90_attend() {
 /// Attends on the current device, for which prepare_sm90_attend() has been called.
 template <typename Traits>
 Status launch_sm90_attend(const PrefillParams<StoredOf<Traits>>& params, int multiprocessors,
-                          Stream stream) {
+                          Stream stream, const Companion& companion) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   const std::int64_t rows = std::int64_t{params.block_q} * params.group;
   // A chunk of few query blocks: smaller tiles of rows, on more multiprocessors, gather the same
@@ -80,14 +80,13 @@ Status launch_sm90_attend(const PrefillParams<StoredOf<Traits>>& params, int mul
                                           " query rows; prefill on this GPU takes up to " +
                                           std::to_string(kMost) + ": give it in pieces"};
   }
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid_for(std::min<std::int64_t>(blocks, std::int64_t{multiprocessors} *
-                                                               attend.blocks_per_multiprocessor),
-                            1);
-  config.blockDim = dim3(static_cast<unsigned>(attend.threads));
-  config.dynamicSmemBytes = attend.shared_bytes;
-  config.stream = stream;
-  return to_status(cudaLaunchKernelEx(&config, attend.kernel, params), "run_prefill");
+  const std::int64_t resident = std::int64_t{multiprocessors} * attend.blocks_per_multiprocessor;
+  const LaunchShape shape{
+      .blocks = std::min(blocks, blocks_beside(resident, multiprocessors, companion)),
+      .threads = attend.threads,
+      .shared_bytes = attend.shared_bytes,
+      .companion = companion};
+  return launch("run_prefill", attend.kernel, shape, stream, params);
 }
 
 }  // namespace hip_attn::cuda

@@ -233,8 +233,9 @@ Status make_schedule(AttentionPlan& plan) {
   if (schedule.clusters) {
     schedule.team_size = team_size_for(units, multiprocessors);
     schedule.num_teams = static_cast<int>(units);
-    // Clusters above 8 blocks need room in one GPC, which not every GPC has.
-    for (; schedule.team_size > 8; --schedule.team_size) {
+    // A cluster needs room in one GPC, and what is left there of others may not do: of 132
+    // multiprocessors, 29 clusters of 4 are resident at once. Smaller ones spare a second wave.
+    for (; schedule.team_size > 1; --schedule.team_size) {
       std::array<cudaLaunchAttribute, 2> attributes;
       const cudaLaunchConfig_t config = launch_config(
           plan, schedule, std::max<std::int64_t>(1, plan.shape.batch), attributes, nullptr);

@@ -4,6 +4,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -50,6 +52,58 @@ inline dim3 grid_for(std::int64_t count, std::int64_t per_block) {
   const std::int64_t blocks = (count - 1) / per_block + 1;
   return dim3(static_cast<unsigned>(
       std::min<std::int64_t>(blocks, std::numeric_limits<std::int32_t>::max())));
+}
+
+/// A kernel ahead in the stream that may go on while the next one runs: that one neither reads what
+/// it writes nor overwrites what it reads, and starts once it says launch_dependents().
+struct Companion {
+  int multiprocessors = 0;  ///< that it has for itself; 0: there is none
+};
+
+/// Thread blocks that are resident at once beside a companion, of so many without.
+inline std::int64_t blocks_beside(std::int64_t blocks, int multiprocessors,
+                                  const Companion& companion) {
+  if (companion.multiprocessors == 0) return blocks;
+  return std::max<std::int64_t>(
+      1, blocks * (multiprocessors - companion.multiprocessors) / multiprocessors);
+}
+
+inline cudaLaunchAttribute cluster_attribute(int cluster) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  return attribute;
+}
+
+inline cudaLaunchAttribute early_start_attribute() {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  return attribute;
+}
+
+/// Thread blocks of a launch on the current device, and what each has.
+struct LaunchShape {
+  std::int64_t blocks = 1;
+  int threads = 1;
+  std::size_t shared_bytes = 0;
+  int cluster = 1;
+  Companion companion{};
+};
+
+template <typename Params>
+Status launch(const char* what, void (*kernel)(Params), const LaunchShape& shape, Stream stream,
+              const Params& params) {
+  std::array<cudaLaunchAttribute, 2> attributes;
+  cudaLaunchConfig_t config{};
+  config.attrs = attributes.data();
+  if (shape.cluster > 1) attributes[config.numAttrs++] = cluster_attribute(shape.cluster);
+  if (shape.companion.multiprocessors > 0) attributes[config.numAttrs++] = early_start_attribute();
+  config.gridDim = grid_for(shape.blocks, 1);
+  config.blockDim = dim3(static_cast<unsigned>(shape.threads));
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  return to_status(cudaLaunchKernelEx(&config, kernel, params), what);
 }
 
 /// Launches kernel(params). The launch call's own result, unlike cudaGetLastError's, is never an

@@ -2,116 +2,27 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <string>
 
 #include "hip_attn/carver.hpp"
 #include "hip_attn/core/search_plan.hpp"
+#include "hip_attn/cost/prefill.hpp"
 #include "hip_attn/cuda/attend/sm80/kernel.cuh"
 #include "hip_attn/cuda/launch/attend_sm90.cuh"
 #include "hip_attn/cuda/launch/dense_until.hpp"
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/operators.hpp"
-#include "hip_attn/cuda/launch/schedule.hpp"
+#include "hip_attn/cuda/launch/prefill_schedule.cuh"
+#include "hip_attn/cuda/launch/prefill_searches.cuh"
 #include "hip_attn/cuda/launch/staging.cuh"
 #include "hip_attn/cuda/launch/tensors.hpp"
-#include "hip_attn/cuda/search/dense_kernel.cuh"
-#include "hip_attn/cuda/search/kernel.cuh"
-#include "hip_attn/cuda/search/row_kernel.cuh"
 
 namespace hip_attn::cuda {
 namespace prefill_launch {
 
 /// Query rows of a unit: a search in the workspace keeps them once per thread block.
 inline constexpr std::int64_t kMaxUnitRows = 16384;
-
-/// KV heads that attention works on at the same time: as many as share the L2 cache. More at once
-/// balance short prompts better; a head that does not fit alone is gathered from memory anyway.
-template <typename Stored>
-std::int32_t heads_at_once(const AttentionPlan& plan) {
-  constexpr std::int64_t kBytes = std::int64_t{32} << 20;  // of 50 (H100) or 60 MB (H200)
-  const std::int64_t head_bytes =
-      std::max<std::int64_t>(1, 2 * plan.shape.max_seq_len * plan.shape.head_dim *
-                                    static_cast<std::int64_t>(sizeof(Stored)));
-  return static_cast<std::int32_t>(
-      std::clamp<std::int64_t>(kBytes / head_bytes, 1, plan.shape.num_kv_heads));
-}
-
-/// Everything that follows from a plan and that the launches need too.
-struct PrefillSizes {
-  std::int64_t group;
-  std::int64_t max_rows;
-  std::int64_t list_length;
-  int num_scans;
-  std::array<ScanSize, kMaxStages> scans;
-};
-
-inline PrefillSizes sizes_of(const AttentionPlan& plan) {
-  PrefillSizes sizes{};
-  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
-  sizes.group = plan.shape.num_q_heads / plan.shape.num_kv_heads;
-  const std::int64_t positions =
-      std::min<std::int64_t>(plan.config.block_q, std::max<std::int64_t>(1, plan.shape.total_q));
-  sizes.max_rows = positions * sizes.group;
-  sizes.list_length = list_length(search);
-  sizes.num_scans = search.num_stages;
-  for (int s = 0; s < search.num_stages; ++s) {
-    const StagePlan& stage = search.stages[s];
-    const std::int64_t pooled = plan.config.block_q / stage.query_stride;
-    sizes.scans[s] = {std::min(positions, pooled) * sizes.group, stage.max_chunks};
-  }
-  return sizes;
-}
-
-/// A search and the memory of one of its thread blocks.
-template <typename Traits>
-struct Search {
-  void (*kernel)(PrefillParams<StoredOf<Traits>>);
-  std::size_t (*block_bytes)(const ScanSize* scans, int num_scans, std::int64_t list_length);
-
-  std::size_t bytes(const AttentionPlan& plan) const {
-    const PrefillSizes sizes = sizes_of(plan);
-    return block_bytes(sizes.scans.data(), sizes.num_scans, sizes.list_length);
-  }
-};
-
-template <typename Traits>
-struct Searches {
-  static constexpr Search<Traits> kShared = {search_kernel<Traits>, search_bytes<Traits>};
-  static constexpr Search<Traits> kInWorkspace = {search_in_workspace_kernel<Traits>,
-                                                  search_bytes<Traits>};
-  static constexpr Search<Traits> kSm90 = {search_sm90_kernel<Traits>, sm90_search_bytes<Traits>};
-  static constexpr Search<Traits> kRows = {search_rows_kernel<Traits>, row_search_bytes<Traits>};
-  static constexpr Search<Traits> kDense = {search_dense_kernel<Traits>,
-                                            dense_search_bytes<Traits>};
-};
-
-/// Some stage needs search_rows_kernel.
-inline bool needs_row_search(const SearchPlan& search) {
-  return std::any_of(search.stages, search.stages + search.num_stages, writes_row_logits);
-}
-
-/// The search that works in the workspace, where one is chosen.
-template <typename Traits>
-const Search<Traits>& workspace_search(const AttentionPlan& plan) {
-  const SearchPlan search = make_search_plan(plan.config, plan.shape.max_seq_len);
-  return needs_row_search(search) ? Searches<Traits>::kRows : Searches<Traits>::kInWorkspace;
-}
-
-/// The search that a plan has chosen.
-template <typename Traits>
-const Search<Traits>& search_of(const AttentionPlan& plan, const PrefillSchedule& schedule) {
-  if (schedule.dense_search_blocks > 0) return Searches<Traits>::kDense;
-  if (schedule.search_blocks > 0) return workspace_search<Traits>(plan);
-  return schedule.sm90_search ? Searches<Traits>::kSm90 : Searches<Traits>::kShared;
-}
-
-/// What a team of the dense search needs in the workspace.
-inline std::int64_t dense_team_bytes(const AttentionPlan& plan) {
-  return static_cast<std::int64_t>(dense_mass_bytes(
-      make_search_plan(plan.config, plan.shape.max_seq_len), sizes_of(plan).scans.data()));
-}
 
 /// Lays out the workspace, or measures it when `memory` is null: selections that the caller does
 /// not take, the memory of a search that works there, and that through which a store is read.
@@ -134,127 +45,6 @@ std::size_t carve(const AttentionPlan& plan, const PrefillSchedule& schedule, st
   if (bytes > 0) params.search_memory = carver.take<std::byte>(bytes);
   staging = take_staging(plan, carver);
   return carver.bytes();
-}
-
-struct DeviceLimits {
-  int multiprocessors = 0;
-  int largest_shared = 0;  // of a thread block
-  bool sm90 = false;
-};
-
-inline Status device_limits(Device device, DeviceLimits& limits) {
-  int major = 0;
-  int minor = 0;
-  const struct {
-    int* value;
-    cudaDeviceAttr attribute;
-  } queries[] = {{&limits.multiprocessors, cudaDevAttrMultiProcessorCount},
-                 {&limits.largest_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin},
-                 {&major, cudaDevAttrComputeCapabilityMajor},
-                 {&minor, cudaDevAttrComputeCapabilityMinor}};
-  for (const auto& query : queries) {
-    const cudaError_t error = cudaDeviceGetAttribute(query.value, query.attribute, device.index);
-    if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  }
-  limits.sm90 = major == 9 && minor == 0;
-  return {};
-}
-
-/// What a device can do with one search kernel.
-struct SearchFit {
-  bool built = false;  // the build is not empty of it
-  bool fits = false;   // and it works in shared memory here, for which it has been readied
-};
-
-template <typename Traits>
-Status prepare_search(const Search<Traits>& search, const AttentionPlan& plan, int largest_shared,
-                      SearchFit& fit) {
-  cudaFuncAttributes attributes{};
-  cudaError_t error = cudaFuncGetAttributes(&attributes, search.kernel);
-  const auto most = static_cast<std::size_t>(largest_shared) - attributes.sharedSizeBytes;
-  fit.built = error == cudaSuccess && attributes.sharedSizeBytes > 0;
-  fit.fits = fit.built && search.bytes(plan) <= most;
-  if (fit.fits) {
-    error = cudaFuncSetAttribute(search.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(most));
-  }
-  return to_status(error, "plan_prefill");
-}
-
-/// The thread blocks of a kernel that are resident at once.
-template <typename Params>
-cudaError_t resident_blocks(void (*kernel)(Params), int threads, std::size_t shared_bytes,
-                            int multiprocessors, int& blocks) {
-  int per_multiprocessor = 0;
-  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &per_multiprocessor, kernel, threads, shared_bytes);
-  blocks = std::max(1, per_multiprocessor * multiprocessors);
-  return error;
-}
-
-/// Readies the dense search where a plan can have it.
-template <typename Traits>
-Status prepare_dense_search(const AttentionPlan& plan, int largest_shared,
-                            PrefillSchedule& schedule) {
-  const Search<Traits>& search = Searches<Traits>::kDense;
-  SearchFit fit;
-  if (Status status = prepare_search(search, plan, largest_shared, fit); !status.ok())
-    return status;
-  const PrefillSizes sizes = sizes_of(plan);
-  const bool scores_fit = std::all_of(
-      sizes.scans.begin(), sizes.scans.begin() + sizes.num_scans, [](const ScanSize& scan) {
-        return scan.chunks <= DenseLayout<Traits::kHeadDim>::kMostScores;
-      });
-  if (!fit.fits || !scores_fit ||
-      !is_dense_search(make_search_plan(plan.config, plan.shape.max_seq_len)))
-    return {};
-  const cudaError_t error = resident_blocks(search.kernel, kSearchThreads, search.bytes(plan),
-                                            schedule.multiprocessors, schedule.dense_search_blocks);
-  const std::int64_t units = plan.selection_rows * plan.shape.num_kv_heads;
-  schedule.dense_search_blocks =
-      static_cast<int>(std::clamp<std::int64_t>(units, 1, schedule.dense_search_blocks));
-  return to_status(error, "plan_prefill");
-}
-
-/// Chooses the kernels of search and attention and readies them.
-template <typename Traits>
-Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
-                     PrefillSchedule& schedule) {
-  schedule.multiprocessors = device.multiprocessors;
-  cudaError_t error =
-      cudaFuncSetAttribute(sm80::attend_kernel<Traits>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(sizeof(sm80::AttendShared<Traits>)));
-  if (error != cudaSuccess) return to_status(error, "plan_prefill");
-  const bool in_shared = !needs_row_search(make_search_plan(plan.config, plan.shape.max_seq_len));
-  SearchFit fit;
-  if (device.sm90) {
-    if (Status status = prepare_search(Searches<Traits>::kSm90, plan, device.largest_shared, fit);
-        !status.ok())
-      return status;
-    schedule.sm90_search = in_shared && fit.fits;
-    schedule.sm90_attend = fit.built;
-    if (fit.built) {
-      if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
-      if (Status status = prepare_dense_search<Traits>(plan, device.largest_shared, schedule);
-          !status.ok())
-        return status;
-    }
-  }
-  // Also where the search for 9.0 fits: a plan may be set to this one.
-  if (Status status = prepare_search(Searches<Traits>::kShared, plan, device.largest_shared, fit);
-      !status.ok() || (in_shared && fit.fits) || schedule.sm90_search)
-    return status;
-  const Search<Traits>& search = workspace_search<Traits>(plan);
-  error = resident_blocks(search.kernel, kSearchThreads, 0, device.multiprocessors,
-                          schedule.search_blocks);
-  std::int64_t most = plan.selection_rows * plan.shape.num_kv_heads;
-  if (schedule.dense_search_blocks > 0) {  // which the workspace is for
-    const std::int64_t dense_bytes = schedule.dense_search_blocks * dense_team_bytes(plan);
-    most = std::min(most, dense_bytes / static_cast<std::int64_t>(search.bytes(plan)));
-  }
-  schedule.search_blocks =
-      static_cast<int>(std::clamp<std::int64_t>(most, 1, schedule.search_blocks));
-  return to_status(error, "plan_prefill");
 }
 
 /// Where the selection of this call is written and read: the caller's memory as far as there is
@@ -289,7 +79,9 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   params.tensors = attention_tensors(args);
 
   params.num_kv_heads = static_cast<std::int32_t>(plan.shape.num_kv_heads);
-  params.heads_at_once = heads_at_once<StoredOf<Traits>>(plan);
+  params.heads_at_once = static_cast<std::int32_t>(
+      prefill_heads_at_once(plan.shape.max_seq_len, plan.shape.head_dim, sizeof(StoredOf<Traits>),
+                            plan.shape.num_kv_heads));
   params.group = static_cast<std::int32_t>(sizes.group);
   params.max_seq_len = saturated(plan.shape.max_seq_len);
   params.logits = logit_scale(plan, args);
@@ -312,63 +104,53 @@ PrefillParams<StoredOf<Traits>> make_params(const AttentionPlan& plan,
   return params;
 }
 
-template <typename Params>
-Status launch_kernel(void (*kernel)(Params), std::int64_t blocks, int threads,
-                     std::size_t shared_bytes, const Params& params, Stream stream,
-                     int cluster = 1) {
-  cudaLaunchConfig_t config{};
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
-  config.attrs = &attribute;
-  config.numAttrs = cluster > 1 ? 1 : 0;
-  config.gridDim = grid_for(blocks, 1);
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  return to_status(cudaLaunchKernelEx(&config, kernel, params), "run_prefill");
-}
-
 /// Thread blocks that search for one unit, so that few units occupy most multiprocessors.
 template <typename Params>
-int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units) {
+int search_cluster(const PrefillSchedule& schedule, const Params& params, std::int64_t units,
+                   const Companion& companion) {
   constexpr int kMost = 8;  // more is not portable
   const bool takes_clusters =
       schedule.dense_search_blocks > 0 || (schedule.sm90_search && schedule.search_blocks == 0);
   if (!takes_clusters || params.selection_in.blocks) return 1;
+  const int free = schedule.multiprocessors - companion.multiprocessors;
   int cluster = 1;
-  while (cluster < kMost && 2 * cluster * units <= schedule.multiprocessors) cluster *= 2;
+  while (cluster < kMost && 2 * cluster * units <= free) cluster *= 2;
   return cluster;
 }
 
 template <typename Traits>
 Status launch_search(const AttentionPlan& plan, const PrefillSchedule& schedule,
-                     const PrefillParams<StoredOf<Traits>>& params, Stream stream) {
+                     const PrefillParams<StoredOf<Traits>>& params, Stream stream,
+                     const Companion& companion) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
   const Search<Traits>& search = search_of<Traits>(plan, schedule);
-  const int cluster = search_cluster(schedule, params, units);
+  LaunchShape shape{.blocks = units, .threads = kSearchThreads, .companion = companion};
+  shape.cluster = search_cluster(schedule, params, units, companion);
+  const auto resident = [&](int blocks) {
+    return std::min(units, blocks_beside(blocks, schedule.multiprocessors, companion));
+  };
   if (schedule.dense_search_blocks > 0) {
-    const std::int64_t teams = std::min<std::int64_t>(units, schedule.dense_search_blocks);
-    return launch_kernel(search.kernel, teams * cluster, kSearchThreads, search.bytes(plan), params,
-                         stream, cluster);
+    shape.blocks = resident(schedule.dense_search_blocks);
+  } else if (schedule.search_blocks > 0) {  // in the workspace
+    shape.blocks = resident(schedule.search_blocks);
+    return launch("run_prefill", search.kernel, shape, stream, params);
   }
-  if (schedule.search_blocks > 0) {
-    return launch_kernel(search.kernel, std::min<std::int64_t>(units, schedule.search_blocks),
-                         kSearchThreads, 0, params, stream);
-  }
-  return launch_kernel(search.kernel, units * cluster, kSearchThreads, search.bytes(plan), params,
-                       stream, cluster);
+  shape.blocks *= shape.cluster;
+  shape.shared_bytes = search.bytes(plan);
+  return launch("run_prefill", search.kernel, shape, stream, params);
 }
 
 template <typename Traits>
 Status launch_attend(const PrefillSchedule& schedule, const PrefillParams<StoredOf<Traits>>& params,
-                     Stream stream) {
+                     Stream stream, const Companion& companion) {
   if (schedule.sm90_attend)
-    return launch_sm90_attend<Traits>(params, schedule.multiprocessors, stream);
+    return launch_sm90_attend<Traits>(params, schedule.multiprocessors, stream, companion);
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
-  return launch_kernel(sm80::attend_kernel<Traits>,
-                       units * ceil_div(params.max_rows, sm80::kAttendRows), sm80::kAttendThreads,
-                       sizeof(sm80::AttendShared<Traits>), params, stream);
+  const LaunchShape shape{.blocks = units * ceil_div(params.max_rows, sm80::kAttendRows),
+                          .threads = sm80::kAttendThreads,
+                          .shared_bytes = sizeof(sm80::AttendShared<Traits>),
+                          .companion = companion};
+  return launch("run_prefill", sm80::attend_kernel<Traits>, shape, stream, params);
 }
 
 }  // namespace prefill_launch
@@ -391,7 +173,7 @@ Status plan_prefill(AttentionPlan& plan) {
   if (Status status = prefill_launch::make_schedule<Traits>(plan, device, schedule); !status.ok())
     return status;
   plan.schedule.set(schedule);
-  plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads / plan.shape.num_kv_heads,
+  plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads, plan.shape.num_kv_heads,
                                  plan.shape.max_seq_len);
   PrefillParams<StoredOf<Traits>> unused{};
   StagingMemory staging;
@@ -408,11 +190,11 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
   const PrefillSchedule schedule = prefill_schedule(plan);
   StagingMemory staging;
   const auto params = prefill_launch::make_params<Traits>(plan, schedule, args, workspace, staging);
-  const auto search = [&](const auto& of, Stream on) {
-    return prefill_launch::launch_search<Traits>(plan, schedule, of, on);
+  const auto search = [&](const auto& of, const Companion& companion) {
+    return prefill_launch::launch_search<Traits>(plan, schedule, of, stream, companion);
   };
-  const auto attend = [&](const auto& of, Stream on) {
-    return prefill_launch::launch_attend<Traits>(schedule, of, on);
+  const auto attend = [&](const auto& of, const Companion& companion) {
+    return prefill_launch::launch_attend<Traits>(schedule, of, stream, companion);
   };
   if (args.store && staging.params.num_pages > 0) {
     return StagedPrefill<StoredOf<Traits>>(plan, staging, *args.store, args.kv.pages, params,
@@ -420,9 +202,9 @@ Status run_prefill(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Tr
         .run(search, attend);
   }
   if (params.selection.blocks) {
-    if (Status status = search(params, stream); !status.ok()) return status;
+    if (Status status = search(params, {}); !status.ok()) return status;
   }
-  return attend(params, stream);
+  return attend(params, {});
 }
 
 }  // namespace hip_attn::cuda

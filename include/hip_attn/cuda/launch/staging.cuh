@@ -1,6 +1,6 @@
 /// The launches of a prefill that brings the blocks of a store over the link once, some KV heads at
-/// a time. One after the other: beside the copy search and attention run slower by nearly as much
-/// as it takes (docs/lab/offload.md).
+/// a time. On compute capability 9.0 heads are copied while those before them are searched and
+/// attended to.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "hip_attn/carver.hpp"
 #include "hip_attn/cuda/launch/launch.hpp"
+#include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
 #include "hip_attn/cuda/offload/staging.cuh"
 #include "hip_attn/cuda/prefill_params.hpp"
@@ -123,6 +124,23 @@ PrefillParams<Stored> heads_of(const PrefillParams<Stored>& params, std::int32_t
   return of;
 }
 
+/// A copy by itself: 50 of the 51 GB/s that any number of thread blocks reads of pinned memory.
+inline constexpr LaunchShape kCopyAlone{.blocks = 32, .threads = kStageThreads};
+/// A copy beside search and attention. Three multiprocessors bring nearly as much. They have to be
+/// its own: the grids beside are resident as a whole and share out their units beforehand, so a
+/// thread block that waits for a place doubles their time. Its shared memory, which it does not
+/// use, keeps theirs away (docs/lab/offload.md).
+inline constexpr LaunchShape kCopyBeside{
+    .blocks = 3, .threads = kStageThreads, .shared_bytes = std::size_t{200} << 10};
+
+/// Readies the copy beside on the current device, of compute capability 9.0.
+inline Status prepare_copy_beside() {
+  return to_status(cudaFuncSetAttribute(stage_blocks_kernel<kStageThreads>,
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(kCopyBeside.shared_bytes)),
+                   "plan_prefill");
+}
+
 /// One call: its parameters, which read the store, are made to read what is staged.
 template <typename Stored>
 class StagedPrefill {
@@ -148,30 +166,119 @@ class StagedPrefill {
                                    4 * kKvBlockTokens;
       most = std::min(most, params.selection_rows * ceil_div(of_unit, kKvBlockTokens));
     }
-    const std::int64_t at_once = std::clamp<std::int64_t>(
-        staging.num_pages / std::max<std::int64_t>(most, 1), 1, params.num_kv_heads);
-    const std::int64_t passes = ceil_div(params.num_kv_heads, at_once);
-    heads_ = static_cast<std::int32_t>(ceil_div(params.num_kv_heads, passes));
+    share_memory(std::max<std::int64_t>(most, 1), prefill_schedule(plan));
     read_staged_blocks(home);
+    if (searches_landmarks()) {  // by a search of its own, with whose candidates the other begins
+      params_.candidates = to_const(memory_.candidates);
+      params_.first_stage = landmark_stages(params_.search);
+    }
   }
 
-  /// attend(params, stream) and search(params, stream) launch their kernels.
+  /// attend(params, companion) and search(params, companion) launch their kernels.
   template <typename Search, typename Attend>
   Status run(Search&& search, Attend&& attend) {
     if (Status status = begin(); !status.ok()) return status;
-    if (Status status = mark(search); !status.ok()) return status;
-    for (std::int32_t first = 0; first < params_.num_kv_heads; first += heads_) {
-      if (Status status = stage(first); !status.ok()) return status;
-      const auto of = heads_of(params_, first, std::min(heads_, params_.num_kv_heads - first));
+    return copies_beside_ ? run_beside_copies(search, attend) : run_in_turn(search, attend);
+  }
+
+ private:
+  static constexpr StagedPart kAll{0, 8};
+
+  /// Stages KV heads, searches and attends to them, one after the other.
+  template <typename Search, typename Attend>
+  Status run_in_turn(Search&& search, Attend&& attend) {
+    const std::int32_t heads = params_.num_kv_heads;
+    if (searches_landmarks()) {
+      if (Status status = search(candidates_of(0, heads), Companion{}); !status.ok()) return status;
+    }
+    if (Status status = mark(0, heads); !status.ok()) return status;
+    for (std::int32_t first = 0; first < heads; first += heads_) {
+      if (Status status = stage(first, kAll, kCopyAlone); !status.ok()) return status;
+      const PrefillParams<Stored> of = of_heads(first);
       if (of.selection.blocks) {
-        if (Status status = search(of, stream_); !status.ok()) return status;
+        if (Status status = search(of, Companion{}); !status.ok()) return status;
       }
-      if (Status status = attend(of, stream_); !status.ok()) return status;
+      if (Status status = attend(of, Companion{}); !status.ok()) return status;
     }
     return {};
   }
 
- private:
+  /// While KV heads are searched and attended to, and the landmarks of those behind the next ones
+  /// are searched, the next ones are copied: a part beside each of these kernels.
+  template <typename Search, typename Attend>
+  Status run_beside_copies(Search&& search, Attend&& attend) {
+    const std::int32_t heads = params_.num_kv_heads;
+    if (Status status = choose_beside(0, heads, kAll, search); !status.ok()) return status;
+    if (Status status = choose_beside(heads_, 0, kAll, search); !status.ok()) return status;
+    for (std::int32_t first = 0; first < heads; first += heads_) {
+      const std::int32_t next = first + heads_;
+      const PrefillParams<Stored> of = of_heads(first);
+      // Eighths of the copy by what each kernel hides at 128k and at 1M.
+      const std::int32_t chosen = searches_landmarks() && next + heads_ < heads ? 3 : 0;
+      const bool searches = of.selection.blocks && !of.selection_in.blocks;
+      const std::int32_t searched = !searches ? 0 : searches_landmarks() ? 2 : 4;
+      if (of.selection.blocks) {
+        const auto launch_search = [&](const Companion& copy) { return search(of, copy); };
+        if (Status status = beside(next, {0, searched}, launch_search); !status.ok()) return status;
+      }
+      const auto launch_attend = [&](const Companion& copy) { return attend(of, copy); };
+      const StagedPart attended{searched, 8 - searched - chosen};
+      if (Status status = beside(next, attended, launch_attend); !status.ok()) return status;
+      if (Status status = choose_beside(next + heads_, next, {8 - chosen, chosen}, search);
+          !status.ok())
+        return status;
+    }
+    return {};
+  }
+
+  /// Marks what KV heads from `first` on read, behind a search of their landmarks, beside which
+  /// heads from `copied` on are copied in part, or all of them by themselves where there is none.
+  template <typename Search>
+  Status choose_beside(std::int32_t first, std::int32_t copied, StagedPart part, Search&& search) {
+    const std::int32_t heads = std::min(heads_, params_.num_kv_heads - first);
+    if (!searches_landmarks()) {
+      // All heads are marked at once, and the first are copied before there is anything beside.
+      if (first == 0) return mark(0, params_.num_kv_heads);
+      return copied == 0 ? stage(0, kAll, kCopyAlone) : Status{};
+    }
+    if (heads <= 0) return {};
+    const auto launch_search = [&](const Companion& copy) {
+      return search(candidates_of(first, heads), copy);
+    };
+    if (Status status = beside(copied, part, launch_search); !status.ok()) return status;
+    return mark(first, heads);
+  }
+
+  /// Launches a kernel, and before it the copy of a part of KV heads from `first` on, if any.
+  template <typename Launch>
+  Status beside(std::int32_t first, StagedPart part, Launch&& launch) {
+    if (part.count == 0 || first >= params_.num_kv_heads) return launch(Companion{});
+    if (Status status = stage(first, part, kCopyBeside); !status.ok()) return status;
+    return launch(Companion{static_cast<int>(kCopyBeside.blocks)});
+  }
+
+  [[nodiscard]] PrefillParams<Stored> of_heads(std::int32_t first) const {
+    return heads_of(params_, first, std::min(heads_, params_.num_kv_heads - first));
+  }
+
+  /// The KV heads that are staged together, each with `most` blocks, and whether the next ones are
+  /// copied meanwhile, into the other half of the memory. That takes heads with work for much of
+  /// the GPU, and better with some units to each multiprocessor.
+  void share_memory(std::int64_t most, const PrefillSchedule& schedule) {
+    const std::int64_t heads = params_.num_kv_heads;
+    const auto evenly = [&](std::int64_t at_once) {
+      return ceil_div(heads, ceil_div(heads, std::clamp<std::int64_t>(at_once, 1, heads)));
+    };
+    heads_ = static_cast<std::int32_t>(evenly(memory_.params.num_pages / most));
+    const std::int64_t in_half = std::min(memory_.params.num_pages / 2 / most, heads);
+    const std::int64_t rows = std::max(params_.selection_rows, 1);
+    if (!schedule.sm90_attend || 2 * rows * in_half < schedule.multiprocessors) return;
+    const std::int64_t enough = ceil_div(4 * schedule.multiprocessors, rows);
+    const std::int64_t beside = evenly(std::min(enough, in_half));
+    copies_beside_ = beside < heads;
+    if (copies_beside_) heads_ = static_cast<std::int32_t>(beside);
+  }
+
   [[nodiscard]] bool searches_landmarks() const {
     return params_.selection.blocks && !params_.selection_in.blocks && memory_.candidates.blocks;
   }
@@ -198,40 +305,51 @@ class StagedPrefill {
                   dim3(kStagingThreads), device_, stream_, memory_.params);
   }
 
-  /// Marks what all query blocks read. Where landmarks are searched for that, the searches behind
-  /// begin with what they leave.
-  template <typename Search>
-  Status mark(Search&& search) {
-    MarkParams<Stored> marks{params_, memory_.params, {}, 0, false};
+  /// The search of landmarks for KV heads from `first` on, which leaves their candidates.
+  [[nodiscard]] PrefillParams<Stored> candidates_of(std::int32_t first, std::int32_t heads) const {
+    PrefillParams<Stored> of = params_;
+    of.candidates = {};
+    of.first_stage = 0;
+    return heads_of(search_of_candidates(of, memory_.candidates), first, heads);
+  }
+
+  /// Marks what all query blocks read of KV heads from `first` on.
+  Status mark(std::int32_t first, std::int32_t heads) const {
+    MarkParams<Stored> marks{params_, memory_.params, params_.candidates, 0, first, false};
     if (params_.selection_in.blocks) {
       marks.chosen = params_.selection_in;
       marks.chunk_shift = params_.search.block_shift;
     } else if (searches_landmarks()) {
-      const auto of = search_of_candidates(params_, memory_.candidates);
-      if (Status searched = search(of, stream_); !searched.ok()) return searched;
-      marks.chosen = params_.candidates = to_const(memory_.candidates);
-      marks.chunk_shift = of.search.block_shift;
-      params_.first_stage = of.search.num_stages;
+      marks.chunk_shift = params_.search.stages[params_.first_stage - 1].chunk_shift;
     } else {
       marks.all = params_.selection.blocks != nullptr;
     }
     const dim3 grid(static_cast<unsigned>(std::max(params_.selection_rows, 1)),
-                    static_cast<unsigned>(params_.num_kv_heads));
+                    static_cast<unsigned>(heads));
     return launch("run_prefill", mark_blocks_kernel<Stored, kStagingThreads>, grid,
                   dim3(kStagingThreads), device_, stream_, marks);
   }
 
-  Status stage(std::int32_t first) {
-    const StageParams params{memory_.params, first, std::min(heads_, params_.num_kv_heads - first)};
-    return launch("run_prefill", stage_blocks_kernel<kStageThreads>, dim3(kStageBlocks),
-                  dim3(kStageThreads), device_, stream_, params);
+  /// Copies KV heads from `first` on, into one half of the memory or the other where copies run
+  /// beside what reads the heads before.
+  Status stage(std::int32_t first, StagedPart part, const LaunchShape& shape) {
+    const std::int32_t halves = copies_beside_ ? 2 : 1;
+    const std::int32_t pages = memory_.params.num_pages / halves;
+    const StageParams params{memory_.params,
+                             first,
+                             std::min(heads_, params_.num_kv_heads - first),
+                             first / heads_ % halves * pages,
+                             pages,
+                             part};
+    return launch("run_prefill", stage_blocks_kernel<kStageThreads>, shape, stream_, params);
   }
 
   StagingMemory memory_;
   PrefillParams<Stored> params_;
   Device device_;
   Stream stream_;
-  std::int32_t heads_;  ///< that are staged together
+  std::int32_t heads_ = 1;  ///< that are staged together
+  bool copies_beside_ = false;
 };
 
 }  // namespace hip_attn::cuda

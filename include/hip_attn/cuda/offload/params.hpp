@@ -83,10 +83,20 @@ struct StagingParams {
   std::int32_t block_vectors;  ///< of 16 bytes
 };
 
+/// Of the columns' words of 32, these of every eight.
+struct StagedPart {
+  std::int32_t first;
+  std::int32_t count;
+};
+
+/// Copies of KV heads [first_head, first_head + num_heads), to num_pages pages from first_page on.
 struct StageParams {
   StagingParams staging;
   std::int32_t first_head;
   std::int32_t num_heads;
+  std::int32_t first_page;
+  std::int32_t num_pages;
+  StagedPart part;
 };
 
 }  // namespace hip_attn::cuda

@@ -6,6 +6,7 @@
 
 #include "hip_attn/cuda/offload/params.hpp"
 #include "hip_attn/cuda/prefill_params.hpp"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/rows/query_block.cuh"
 
 namespace hip_attn::cuda {
@@ -13,7 +14,6 @@ namespace hip_attn::cuda {
 inline constexpr int kStagingThreads = 256;
 /// Of the copy.
 inline constexpr int kStageThreads = 512;
-inline constexpr int kStageBlocks = 32;
 
 /// The row of the store's table that a request has, or its last, which has no pages.
 __device__ inline std::int64_t store_row(const KvStoreParams& store, int request) {
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
     mark_blocks_kernel(const __grid_constant__ MarkParams<Stored> params) {
   const PrefillParams<Stored>& prefill = params.prefill;
   const StagingParams& staging = params.staging;
-  const int kv_head = static_cast<int>(blockIdx.y);
+  const int kv_head = params.first_head + static_cast<int>(blockIdx.y);
   for (std::int32_t row = static_cast<std::int32_t>(blockIdx.x); row < prefill.selection_rows;
        row += static_cast<std::int32_t>(gridDim.x)) {
     const QueryBlock block = find_query_block(prefill, row);
@@ -104,27 +104,36 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Copies the marked blocks of KV heads [first_head, first_head + num_heads) and says so in the
-/// table. What does not fit stays at home. A warp takes 32 columns, and a block at a time.
+/// Copies the marked blocks of some KV heads and says so in the table. What does not fit stays at
+/// home. A warp takes 32 columns, and a block at a time. The next kernel may be one that reads none
+/// of these heads, and starts at once then.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads, 2)
     stage_blocks_kernel(const __grid_constant__ StageParams params) {
   constexpr int kVectors = 8;  // of a thread, on their way at once
+  launch_dependents();
   const StagingParams& staging = params.staging;
   const KvStoreParams& store = staging.store;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t words = std::int64_t{staging.batch} * params.num_heads * staging.mark_words;
-  for (std::int64_t item = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32; item < words;
-       item += std::int64_t{gridDim.x} * (kThreads / 32)) {
-    const auto word = static_cast<std::int32_t>(item % staging.mark_words);
-    const std::int64_t of_head = item / staging.mark_words;
+  const std::int32_t last_page = params.first_page + params.num_pages;
+  const std::int64_t items = (staging.mark_words + 7) / 8 * params.part.count;
+  const std::int64_t all_items = std::int64_t{staging.batch} * params.num_heads * items;
+  for (std::int64_t at = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32; at < all_items;
+       at += std::int64_t{gridDim.x} * (kThreads / 32)) {
+    const auto item = static_cast<std::int32_t>(at % items);
+    const std::int32_t word =
+        item / params.part.count * 8 + params.part.first + item % params.part.count;
+    if (word >= staging.mark_words) continue;
+    const std::int64_t of_head = at / items;
     const int kv_head = params.first_head + static_cast<int>(of_head % params.num_heads);
     const auto request = static_cast<int>(of_head / params.num_heads);
     const std::int64_t unit = std::int64_t{request} * store.num_kv_heads + kv_head;
     const std::uint32_t marks = staging.marks[unit * staging.mark_words + word];
     if (marks == 0) continue;
     std::int32_t page = 0;
-    if (lane == 0) page = atomicAdd(staging.taken + params.first_head, __popc(marks));
+    if (lane == 0) {
+      page = params.first_page + atomicAdd(staging.taken + params.first_head, __popc(marks));
+    }
     page = __shfl_sync(0xffffffffu, page, 0);
     // Marked columns lie before the end of a request whose length the table holds.
     const std::int64_t column = std::int64_t{word} * 32 + lane;
@@ -135,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                                  column]
             : -1;
     for (std::uint32_t left = marks; left != 0; left &= left - 1, ++page) {
-      if (page >= staging.num_pages) break;
+      if (page >= last_page) break;
       const int of = __ffs(static_cast<int>(left)) - 1;
       const std::int32_t source = __shfl_sync(0xffffffffu, source_of_lane, of);
       if (source < 0) continue;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/rows/vector.cuh"
 
 namespace hip_attn::cuda {
@@ -29,13 +30,6 @@ struct AppendKvParams {
   std::int64_t page_size;
   std::int64_t num_kv_heads;
 };
-
-/// A kernel behind this one may start now; it waits for the end of this one where it must.
-__device__ inline void launch_dependents() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 
 /// What block number `block` of so many copies: kTokens at once, one thread per vector of each, K's
 /// heads first, then V's. Slots outside the pages are skipped.

@@ -9,6 +9,7 @@
 
 #include "hip_attn/core/attended_keys.hpp"
 #include "hip_attn/cuda/ptx/barrier.cuh"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/chunk_scan.cuh"
@@ -297,19 +298,22 @@ class SearchUnit {
   Stages stages_;
 };
 
-/// Takes the units of a team. The KV head changes slowest, so that the units that run at once
-/// gather keys of one head from L2; within a head the last rows, which have the most candidates,
-/// come first.
+/// Takes the units of a team. The KV heads whose keys share L2 come together, and the others after
+/// them; within these the last rows, which have the most candidates, come first, so that the teams
+/// have much the same to do.
 template <typename Traits, typename Stages, typename Team>
 __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
                              SelectStorage<kSearchThreads>& storage, std::byte* memory) {
   const std::int64_t units = std::int64_t{params.selection_rows} * params.num_kv_heads;
+  const std::int64_t units_at_once = std::int64_t{params.selection_rows} * params.heads_at_once;
 #pragma unroll 1
   for (std::int64_t unit = blockIdx.x / Team::size(); unit < units;
        unit += gridDim.x / Team::size()) {
-    const auto kv_head = static_cast<int>(unit / params.selection_rows);
-    const auto row =
-        static_cast<std::int32_t>(params.selection_rows - 1 - unit % params.selection_rows);
+    const auto first_head = static_cast<int>(unit / units_at_once) * params.heads_at_once;
+    const int heads = min(params.heads_at_once, params.num_kv_heads - first_head);
+    const std::int64_t within = unit - std::int64_t{first_head} * params.selection_rows;
+    const int kv_head = first_head + static_cast<int>(within % heads);
+    const auto row = static_cast<std::int32_t>(params.selection_rows - 1 - within / heads);
     const QueryBlock block = find_query_block(params, row);
     if (block.kind != QueryBlock::Kind::kAttend) continue;
     if (block.p0 < params.dense_until) {  // every key: none selected, and the window begins at sink
@@ -321,6 +325,7 @@ __device__ void search_units(const PrefillParams<StoredOf<Traits>>& params,
     __syncthreads();  // the unit before is done with the memory
     SearchUnit<Traits, Stages, Team>(params, row, kv_head, block, storage, memory).run();
   }
+  wait_for_upstream_kernel();  // which may be a Companion: this one ends last
 }
 
 /// One block per unit.

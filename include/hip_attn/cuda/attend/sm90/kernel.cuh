@@ -5,6 +5,7 @@
 
 #include "hip_attn/cuda/attend/sm90/consumer.cuh"
 #include "hip_attn/cuda/attend/sm90/producer.cuh"
+#include "hip_attn/cuda/ptx/dependent_launch.cuh"
 
 namespace hip_attn::cuda::sm90 {
 
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Policy::kProducerRegisters));
     }
     AttendProducer<Traits, Policy>(params, shared).run();
+    wait_for_upstream_kernel();  // which may be a Companion: this one ends last
   }
 #else
   __trap();  // compiled for every architecture, launched on none but sm_90

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Makes the tables of the documents from the measurements in bench/results/.
+"""Tables and plots of the documents, from the measurements in bench/results/.
 
 A table stands between two comments:
 
@@ -7,23 +6,19 @@ A table stands between two comments:
     ...
     <!-- end -->
 
-Which tables there are, and what they show, is in report_tables.py; bench/record.py measures. A
-table is made when all files that it needs are there, and stays as it is when one is missing.
-
-    bench/make_tables.py            # writes README.md and docs/
-    bench/make_tables.py --check    # says which document is stale, and fails
-    bench/make_tables.py --list     # tables, and what they need
+A plot is a file of docs/images/bench/, which says in its metadata of which data it is made. Which
+tables there are, and what they show, is in report_tables.py, and which plots in report_plots.py. A
+table or a plot is made when all files that it needs are there, and stays as it is when one is
+missing.
 """
 
-import argparse
 import difflib
 import pathlib
-import sys
+import re
 
-import report_tables
 from report_cells import ReportError, Results
+from report_figures import DIGEST, PICTURES
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 END = "<!-- end -->"
 
 
@@ -56,16 +51,27 @@ def sections_of(path, lines):
     return found
 
 
-class Report:
-    """The documents under `root`, as they are and as they should be."""
+def digest_of(path):
+    """The digest of the figure that a picture shows, which report_draw.py has written; None of a file
+    that is not there."""
+    if not path.exists():
+        return None
+    found = re.search(DIGEST.format("([0-9a-f]+)"), path.read_text(encoding="utf-8"))
+    return found[1] if found else ""
 
-    def __init__(self, root, tables, sources):
+
+class Documents:
+    """The documents under `root`, as they are and as they should be. `figures`: FigureTables by the
+    name of the picture."""
+
+    def __init__(self, root, tables, sources, figures=None):
         self.tables = tables
+        self.figures = figures or {}
         self.results = read_results(root / "bench/results")
         unknown = set(self.results) - set(sources)
         if unknown:
             raise ReportError(
-                f"bench/results/{min(unknown)}.json fills no table: report_tables.py knows "
+                f"bench/results/{min(unknown)}.json fills no table: report_sources.py knows "
                 f"{', '.join(sorted(sources))}"
             )
         for name, results in self.results.items():
@@ -81,9 +87,31 @@ class Report:
         unused = set(tables) - set(self.shown)
         if unused:
             raise ReportError(f"no document has the table {min(unused)}")
+        self.pictures = {  # paths by name, of those whose files are all there
+            name: root / PICTURES / f"{name}.svg" for name, figure in self.figures.items()
+            if not self.lacks(figure)
+        }
+        self.check_pictures()
+
+    def check_pictures(self):
+        """Every picture is drawn by us, and shown."""
+        for path in sorted((self.root / PICTURES).glob("*")):
+            if path.stem not in self.figures or path.suffix != ".svg":
+                raise ReportError(f"{path}: report_plots.py draws no {path.name}")
+        for name in self.pictures:
+            if not any(f"{PICTURES.name}/{name}.svg)" in text for text in self.after.values()):
+                raise ReportError(f"no document shows {PICTURES / name}.svg")
+
+    def lacks(self, table):
+        return [s for s in table.sources() if s not in self.results]
 
     def missing(self, name):
-        return [s for s in self.tables[name].sources() if s not in self.results]
+        return self.lacks(self.tables[name])
+
+    def stale_pictures(self):
+        """{path: figure} of those that show something else than bench/results/."""
+        figures = {path: self.figures[name].figure(self.results) for name, path in self.pictures.items()}
+        return {path: f for path, f in figures.items() if digest_of(path) != f.digest()}
 
     def updated(self, path, lines):
         result, copied = [], 0
@@ -117,33 +145,4 @@ class Report:
         for name in sorted(self.tables):
             missing = self.missing(name)
             needs = f"needs {', '.join(missing)}" if missing else "made"
-            print(f"{name:28} {needs:48} {self.shown[name][1].relative_to(self.root)}")
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="write nothing; fail where stale")
-    mode.add_argument("--list", action="store_true", help="tables, and what they need")
-    parser.add_argument("--root", type=pathlib.Path, default=ROOT, help="of the repository")
-    options = parser.parse_args()
-    try:
-        report = Report(options.root, report_tables.TABLES, report_tables.SOURCES)
-    except ReportError as error:
-        sys.exit(f"make_tables.py: {error}")
-    if options.list:
-        return report.list()
-    for path in report.stale():
-        if options.check:
-            print(report.difference(path))
-        else:
-            path.write_text(report.after[path], encoding="utf-8")
-            print(f"wrote {path.relative_to(options.root)}")
-    if options.check and report.stale():
-        sys.exit("make_tables.py: stale; run bench/make_tables.py")
-
-
-if __name__ == "__main__":
-    main()
+            print(f"{name:28} {needs:56} {self.shown[name][1].relative_to(self.root)}")
