@@ -8,6 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/guide/python.md").read_text()
 TRANSFORMERS = (ROOT / "docs/guide/transformers.md").read_text()
+VIEWER = (ROOT / "docs/guide/viewer.md").read_text()
 BLOCK = re.compile(r"^```python( torch)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -40,6 +41,22 @@ def test_the_guide_to_transformers_runs(monkeypatch):
     names = run((code for _, code in BLOCK.findall(TRANSFORMERS)), "transformers.md")
     assert names["logits"].isfinite().all()
     assert names["tokens"].shape[1] > names["asked"].shape[1] and len(names["answers"]) == 2
+
+
+def test_the_guide_to_the_viewer_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = run((code for torch, code in BLOCK.findall(VIEWER) if not torch), "viewer.md")
+    assert (tmp_path / "view.html").stat().st_size == names["nbytes"]
+
+
+def test_the_guide_to_the_viewer_runs_with_transformers(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    for name in ("examples", "README.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    run((code for _, code in BLOCK.findall(VIEWER)), "viewer.md")
+    assert (tmp_path / "model.html").stat().st_size > 1 << 20
 
 
 def test_the_readme_has_the_quickstart_of_the_guide():

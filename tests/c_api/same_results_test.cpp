@@ -180,7 +180,11 @@ HIP_ATTN_TYPED_TEST_CASE("C: append_kv and update_landmarks write the bits of C+
       LandmarkMemory<T> landmarks(device, problem, layout);
       const DeviceBuffer<T> rows(device, 70 * 2 * head_dim, from_float<T>(0.75f));
       std::vector<std::int64_t> host_slots(70);
-      for (std::int64_t t = 0; t < 70; ++t) host_slots[t] = t % 7 == 0 ? -1 : 3 * t;
+      for (std::int64_t t = 0; t < 70; ++t) {
+        const std::int64_t b = t < 40 ? 0 : 1;
+        const std::int64_t position = b == 0 ? 110 + t : 60 + t - 40;
+        host_slots[t] = t % 7 == 0 ? -1 : kv.slot(b, position);
+      }
       const DeviceBuffer<std::int64_t> slots(device, host_slots);
       const DeviceBuffer<std::int32_t> seq_lens(device, std::vector<std::int32_t>{150, 90});
       const DeviceBuffer<std::int32_t> cu_seqlens(device, std::vector<std::int32_t>{0, 40, 70});

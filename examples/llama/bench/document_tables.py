@@ -73,7 +73,9 @@ def updated(text, folder, keyword, markdown):
         path = folder / f"{match[2]}.json"
         if not path.exists():
             return match[0]
-        return match[1] + markdown(json.loads(path.read_text(encoding="utf-8")), match[3]) + match[4]
+        return (
+            match[1] + markdown(json.loads(path.read_text(encoding="utf-8")), match[3]) + match[4]
+        )
 
     return section.sub(replacement, text)
 

@@ -4,8 +4,8 @@
     quality_plots.py examples/llama/results/quality-h200.json docs/images
 
 writes two pictures there: quality_reads.svg, what each kind of attention loses against the keys
-that it reads, at every length; and quality_heads.svg, the attention mass by layer and head at the
-longest. Wants matplotlib.
+that it reads, at every length, with a dotted line where dense attention is; and quality_heads.svg,
+the attention mass that it does not attend by layer and head at the longest. Wants matplotlib.
 """
 
 import argparse
@@ -21,6 +21,8 @@ try:
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 except ImportError:
     sys.exit("quality_plots.py needs matplotlib: python3 -m pip install matplotlib")
 
@@ -33,6 +35,12 @@ STYLE = {
 }
 BASELINES = ("window", "random", "block_means", "quest", "best")
 MARKERS = "osD^vP*X<>hpd"
+
+
+def name_of(attention):
+    """Baselines have the size of the first preset, which need not be said at every point."""
+    kind = attention.split()[0]
+    return kind if kind in BASELINES else label(attention)
 
 
 def reads(runs):
@@ -62,8 +70,13 @@ def draw_reads(report, path):
         ),
     ]
     figure, axes = pyplot.subplots(
-        len(measures), len(by_context), figsize=(1.2 + 2.4 * len(by_context), 6.2),
-        sharex="col", sharey="row", squeeze=False, layout="constrained",
+        len(measures),
+        len(by_context),
+        figsize=(2 + 2.3 * len(by_context), 6.2),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
     )
     kinds = [name for name in grouped(report["texts"], "attention") if name != "dense"]
     for column, (context, runs) in enumerate(by_context.items()):
@@ -73,6 +86,7 @@ def draw_reads(report, path):
             axis = axes[row][column]
             axis.set_yscale(scale)
             axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_locator(LogLocator(base=2, subs=(1.0, 1.5)))
             axis.xaxis.set_major_formatter(lambda keys, _: f"{keys / 1024:g}k")
             axis.grid(alpha=0.3, linewidth=0.5)
             axis.axvline(reads(dense), color="0.4", linewidth=0.8, linestyle=":")
@@ -88,13 +102,13 @@ def draw_reads(report, path):
                     markerfacecolor="white" if is_baseline else f"C{number % 10}",
                     markersize=5.5,
                     linestyle="none",
-                    label=label(kind),
+                    label=name_of(kind),
                 )
         axes[0][column].set_title(length(context))
         axes[-1][column].set_xlabel("keys read")
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False)
-    save(figure, path)
+    save(figure, path, report)
 
 
 def draw_heads(report, path):
@@ -104,22 +118,32 @@ def draw_heads(report, path):
     columns = 4
     rows = -(-len(kinds) // columns)
     figure, axes = pyplot.subplots(
-        rows, columns, figsize=(8.4, 0.5 + 1.45 * rows), sharex=True, sharey=True, squeeze=False,
+        rows,
+        columns,
+        figsize=(8.4, 0.5 + 1.45 * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
         layout="constrained",
     )
     for axis in axes.flat[len(kinds) :]:
         axis.set_visible(False)
     for axis, kind in zip(axes.flat, kinds):
         mass = mean_by_head(by_attention[kind], "mass")
-        mesh = axis.imshow(mass, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.set_title(label(kind), fontsize=8)
+        lost = [[max(1 - share, 1e-4) for share in heads] for heads in mass]
+        mesh = axis.imshow(lost, norm=LogNorm(1e-4, 1), cmap="magma_r", aspect="auto")
+        axis.set_title(name_of(kind), fontsize=8)
     figure.supxlabel("query head", fontsize=8)
     figure.supylabel("layer", fontsize=8)
-    figure.colorbar(mesh, ax=axes, label=f"attention mass attended, {length(context)}")
-    save(figure, path)
+    figure.colorbar(mesh, ax=axes, label=f"attention mass not attended, {length(context)}")
+    save(figure, path, report)
 
 
-def save(figure, path):
+def save(figure, path, report):
+    """With a line that says on what it was measured."""
+    texts = len({run["seed"] for run in report["texts"]})
+    measured = f"{report['device']}, {texts} text{'s' if texts > 1 else ''} of each length"
+    figure.suptitle(measured, fontsize=8, x=0.01, ha="left")
     figure.savefig(path, metadata={"Date": None})
     print(f"wrote {path}")
 

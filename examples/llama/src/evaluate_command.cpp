@@ -107,6 +107,7 @@ class Evaluation {
   /// Runs everything at one length and prints the tables.
   void run_at(std::int64_t context) {
     const std::vector<RulerTask> tasks = make_tasks(options_, tokenizer_, haystack_, context);
+    const std::vector<std::vector<TokenId>> texts = make_texts(context);
     fmt::print("{} tokens; {} text{} of each kind; {}\n\n", context, options_.seeds,
                options_.seeds == 1 ? "" : "s", backend_->description());
     std::vector<QualitySeries> all;
@@ -114,7 +115,7 @@ class Evaluation {
       QualitySeries& series = all.emplace_back();
       series.label = variant.label;
       series.is_dense = variant.options.mode == AttentionMode::kDense;
-      if (with_text_) run_texts(context, variant, series);
+      run_texts(texts, variant, series);
       run_tasks(tasks, variant, series);
       write_json();
     }
@@ -123,17 +124,30 @@ class Evaluation {
     std::fflush(stdout);
   }
 
-  void run_texts(std::int64_t context, const AttentionVariant& variant, QualitySeries& series) {
-    for (std::int64_t i = 0; i < options_.seeds; ++i) {
-      const std::uint64_t seed = options_.common.seed + static_cast<std::uint64_t>(i);
+  /// One for each seed, where texts are asked for.
+  [[nodiscard]] std::vector<std::vector<TokenId>> make_texts(std::int64_t context) const {
+    std::vector<std::vector<TokenId>> texts;
+    for (std::int64_t i = 0; with_text_ && i < options_.seeds; ++i) {
+      texts.push_back(quality_text(tokenizer_, haystack_, context, seed(i)));
+    }
+    return texts;
+  }
+
+  [[nodiscard]] std::uint64_t seed(std::int64_t text) const {
+    return options_.common.seed + static_cast<std::uint64_t>(text);
+  }
+
+  void run_texts(const std::vector<std::vector<TokenId>>& texts, const AttentionVariant& variant,
+                 QualitySeries& series) {
+    for (std::int64_t i = 0; i < std::ssize(texts); ++i) {
+      const std::int64_t context = std::ssize(texts[i]);
       SampleOptions sample = options_.sample;
-      sample.seed = seed;
-      const std::vector<TokenId> tokens = quality_text(tokenizer_, haystack_, context, seed);
-      series.texts.push_back(run_text_quality(model_, tokens, variant.options,
+      sample.seed = seed(i);
+      series.texts.push_back(run_text_quality(model_, texts[i], variant.options,
                                               engine_options(options_.common, context), sample,
                                               variant.label + ", text"));
       series.texts.back().label = variant.label;
-      texts_.push_back(to_json(series.texts.back(), context, seed));
+      texts_.push_back(to_json(series.texts.back(), context, seed(i)));
     }
   }
 

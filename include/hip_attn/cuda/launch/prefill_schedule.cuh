@@ -11,7 +11,6 @@
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/prefill_searches.cuh"
 #include "hip_attn/cuda/launch/schedule.hpp"
-#include "hip_attn/cuda/launch/staging.cuh"
 
 namespace hip_attn::cuda {
 namespace prefill_launch {
@@ -115,7 +114,6 @@ Status make_schedule(const AttentionPlan& plan, const DeviceLimits& device,
     schedule.sm90_attend = fit.built;
     if (fit.built) {
       if (Status status = prepare_sm90_attend<Traits>(); !status.ok()) return status;
-      if (Status status = prepare_copy_beside(); !status.ok()) return status;
       if (Status status = prepare_dense_search<Traits>(plan, device.largest_shared, schedule);
           !status.ok())
         return status;

@@ -133,14 +133,6 @@ inline constexpr LaunchShape kCopyAlone{.blocks = 32, .threads = kStageThreads};
 inline constexpr LaunchShape kCopyBeside{
     .blocks = 3, .threads = kStageThreads, .shared_bytes = std::size_t{200} << 10};
 
-/// Readies the copy beside on the current device, of compute capability 9.0.
-inline Status prepare_copy_beside() {
-  return to_status(cudaFuncSetAttribute(stage_blocks_kernel<kStageThreads>,
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        static_cast<int>(kCopyBeside.shared_bytes)),
-                   "plan_prefill");
-}
-
 /// One call: its parameters, which read the store, are made to read what is staged.
 template <typename Stored>
 class StagedPrefill {
@@ -341,7 +333,16 @@ class StagedPrefill {
                              first / heads_ % halves * pages,
                              pages,
                              part};
-    return launch("run_prefill", stage_blocks_kernel<kStageThreads>, shape, stream_, params);
+    constexpr auto kKernel = stage_blocks_kernel<kStageThreads>;
+    // Here and not with the plan: nvcc gives each translation unit a stub of its own for a kernel
+    // that is a template, and what a plan readies could be another unit's.
+    if (shape.shared_bytes > 0) {
+      const cudaError_t error =
+          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shape.shared_bytes));
+      if (error != cudaSuccess) return to_status(error, "run_prefill");
+    }
+    return launch("run_prefill", kKernel, shape, stream_, params);
   }
 
   StagingMemory memory_;
