@@ -67,10 +67,11 @@ class CommittedMeasurements(unittest.TestCase):
 
     def measured_runs(self):
         """Benchmarks with what the library counted while they ran."""
-        seen = {point.name: point for point in self.points}
+        seen = {(point.source, point.name): point for point in self.points}
         for path in results():
             for run in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
-                point = seen.get(run["name"].split("/min_time")[0])
+                name = run["name"].split("/min_time")[0].split("/iterations")[0]
+                point = seen.get((path.name, name))
                 if point:
                     yield run, point
 
