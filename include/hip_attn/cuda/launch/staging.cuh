@@ -264,7 +264,7 @@ class StagedPrefill {
     heads_ = static_cast<std::int32_t>(evenly(memory_.params.num_pages / most));
     const std::int64_t in_half = std::min(memory_.params.num_pages / 2 / most, heads);
     const std::int64_t rows = std::max(params_.selection_rows, 1);
-    if (!schedule.sm90_attend || 2 * rows * in_half < schedule.multiprocessors) return;
+    if (!schedule.sm90_attend || rows * in_half < schedule.multiprocessors) return;
     const std::int64_t enough = ceil_div(4 * schedule.multiprocessors, rows);
     const std::int64_t beside = evenly(std::min(enough, in_half));
     copies_beside_ = beside < heads;
