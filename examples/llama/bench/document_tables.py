@@ -80,7 +80,7 @@ def updated(text, folder, keyword, markdown):
     return section.sub(replacement, text)
 
 
-def main(description, document, keyword, markdown, whole):
+def main(description, documents, keyword, markdown, whole):
     """whole(report) is what is printed of a single file."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,11 +91,12 @@ def main(description, document, keyword, markdown, whole):
     if options.file:
         print(whole(json.loads(options.file.read_text(encoding="utf-8"))), end="")
         return
-    before = document.read_text(encoding="utf-8")
-    after = updated(before, LLAMA / "results", keyword, markdown)
-    if before == after:
-        return
-    if options.check:
-        sys.exit(f"{document} is stale; run {pathlib.Path(sys.argv[0]).name}")
-    document.write_text(after, encoding="utf-8")
-    print(f"wrote {document}")
+    for document in documents:
+        before = document.read_text(encoding="utf-8")
+        after = updated(before, LLAMA / "results", keyword, markdown)
+        if before == after:
+            continue
+        if options.check:
+            sys.exit(f"{document} is stale; run {pathlib.Path(sys.argv[0]).name}")
+        document.write_text(after, encoding="utf-8")
+        print(f"wrote {document}")

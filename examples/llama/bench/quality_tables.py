@@ -149,4 +149,4 @@ def compact(report):
 
 
 if __name__ == "__main__":
-    document_tables.main(__doc__, DOCUMENT, "quality", markdown, whole)
+    document_tables.main(__doc__, [DOCUMENT], "quality", markdown, whole)

@@ -1,24 +1,25 @@
 #!/usr/bin/env python3
 """Makes the tables of the recall test from the files in examples/llama/results/.
 
-A table stands in docs/guide/demo.md between two comments:
+A table stands in docs/guide/demo.md or README.md between two comments:
 
     <!-- recall: recall-h200 -->
     ...
     <!-- recall end -->
 
 and shows the file of that name, which record_recall.py has written; where there is no such file, it
-stays as it is.
+stays as it is. `recall-h200 summary` has a row for each of a few kinds of attention alone.
 
-    recall_tables.py                # writes docs/guide/demo.md
-    recall_tables.py --check        # says that it is stale, and fails
+    recall_tables.py                # writes the documents
+    recall_tables.py --check        # says which is stale, and fails
     recall_tables.py FILE.json      # prints the table of a file
 """
 
 import document_tables
-from document_tables import LLAMA, grouped, heading, mean_of, signature, spread, table
+from document_tables import LLAMA, grouped, heading, length, mean_of, signature, spread, table
 
-DOCUMENT = LLAMA.parent.parent / "docs/guide/demo.md"
+ROOT = LLAMA.parent.parent
+DOCUMENTS = [ROOT / "docs/guide/demo.md", ROOT / "README.md"]
 
 HEADER = [
     "attention",
@@ -63,7 +64,40 @@ def table_of(runs):
     return table([header, *(row_of(of_one, dense, default) for of_one in by_attention.values())])
 
 
-def markdown(report, _view=None):
+SUMMARY = {
+    "dense": "dense",
+    "hip landmark": "`landmark`",
+    "hip landmark_1k": "`landmark_1k`",
+    "hip infinite_hip": "`infinite_hip`",
+    "window infinite_hip": "a window of the size of `infinite_hip`'s selection",
+}
+
+
+def summary_cell(runs, dense):
+    """Codes that were found and nats above dense, means over the texts."""
+    cell = f"{mean_of(runs, 'codes_right'):.1f}"
+    above = mean_of(runs, "nll") - mean_of(dense, "nll")
+    return cell if runs is dense else f"{cell}, {above:+.3f}"
+
+
+def summary(report):
+    by_context = {
+        context: grouped(runs, "attention")
+        for context, runs in grouped(report["runs"], "context").items()
+    }
+    codes = report["runs"][0]["codes"]
+    header = [f"codes found of {codes}, and nats above dense", *map(length, by_context)]
+    rows = [
+        [title, *(summary_cell(of[kind], of["dense"]) for of in by_context.values())]
+        for kind, title in SUMMARY.items()
+        if all(kind in of for of in by_context.values())
+    ]
+    return f"{table([header, *rows])}\n\n{signature(report)}"
+
+
+def markdown(report, view=None):
+    if view == "summary":
+        return summary(report)
     parts = [
         f"{heading(context, runs)}\n\n{table_of(runs)}\n"
         for context, runs in grouped(report["runs"], "context").items()
@@ -76,4 +110,4 @@ def updated(text, folder):
 
 
 if __name__ == "__main__":
-    document_tables.main(__doc__, DOCUMENT, "recall", markdown, markdown)
+    document_tables.main(__doc__, DOCUMENTS, "recall", markdown, markdown)

@@ -55,6 +55,15 @@ for expected in (
 ):
     assert expected in text, f"{expected!r} is not in\n{text}"
 
+summary = recall_tables.markdown(REPORT, "summary")
+for expected in (
+    "| codes found of 16, and nats above dense | 32k |",
+    "| dense | 15.5 |",
+    "| `landmark` | 15.5, +0.00",
+    "| `infinite_hip` | 13.5, +0.020 |",
+):
+    assert expected in summary, f"{expected!r} is not in\n{summary}"
+
 # A section is replaced where its file is there, and stays where it is not.
 document = "a\n<!-- recall: there -->\nold\n<!-- recall end -->\nb\n"
 other = document.replace("there", "absent")
