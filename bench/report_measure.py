@@ -145,7 +145,11 @@ class Measurement:
         context["skipped"] = [*context.get("skipped", [])]
         context["skipped"] += [f"{entry['name']}: {entry.get('error_message')}"
                                for entry in entries if entry.get("error_occurred")]
-        content["benchmarks"] = [entry for entry in entries if not entry.get("error_occurred")]
+        # JSON has no NaN, which Google Benchmark writes for the variation of a counter that is 0.
+        content["benchmarks"] = [
+            {key: value for key, value in entry.items() if value == value}
+            for entry in entries if not entry.get("error_occurred")
+        ]
         if "left_out" in context:
             context["skipped"] += context.pop("left_out").split("\n")
         context["skipped"] += [f"{name}: {reason}" for name in wanted if name not in ran]

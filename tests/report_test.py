@@ -359,6 +359,11 @@ class Measuring(InFolder):
         self.assertEqual(len(content["benchmarks"]), 1)
         self.assertEqual(content["context"]["skipped"], ["a/2: no plan"])
 
+    def test_a_counter_that_is_no_number_is_left_out(self):
+        counted = '"name": "a/2", "real_time": 1.5, "keys_scored": NaN'
+        self.program(f"printf '%s' '{self.WHOLE[:-2]},\n    {{ {counted} }} ]}}' > $OUT")
+        self.assertEqual(self.run_it()["benchmarks"][1], {"name": "a/2", "real_time": 1.5})
+
     def test_what_is_not_built_is_skipped_with_the_reason(self):
         self.assertRegex(self.run_it()["context"]["skipped"][0], "attention_bench is not in")
 
