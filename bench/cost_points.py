@@ -122,8 +122,6 @@ def points_of(path, info):
         words += info.preset_words(match["preset"], words)
         if "team" in run:  # a library before or after may have chosen others
             words += ["--team", str(int(run["team"]))]
-        if match["op"] == "prefill" and content["context"].get("hip_attn") == "0.1.0":
-            words += ["--search-heads", "1"]  # which took one after another
         if "dense_until" in run:
             words += ["--dense-until", str(int(run["dense_until"]))]
         scale = MILLISECONDS[run["time_unit"]]

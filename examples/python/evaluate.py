@@ -19,12 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recall import make_cache, numbers, tokens, unavailable
+from recall import load, make_cache, numbers, tokens, unavailable
 from recall_task import tokens_before
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
-
-import hip_attn.transformers
 
 
 def score(generated: str, outputs: list[str]) -> float:
@@ -89,12 +85,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    logging.disable_progress_bar()
-    hip_attn.transformers.register()
-    device = torch.device(options.device)
-    dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
+    model, tokenizer = load(options)
+    device, dtype = model.device, model.dtype
     lines = options.tasks.read_text(encoding="utf-8").splitlines()
     groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for task in map(json.loads, lines):

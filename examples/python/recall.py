@@ -219,6 +219,17 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The model and its tokenizer, for any attention of this library."""
+    logging.disable_progress_bar()
+    hip_attn.transformers.register()
+    device = torch.device(options.device)
+    dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
+    return model, tokenizer
+
+
 ROW = "{:>8} {:>5} {:20} {:>8} {:>8} {:>9} {:>6} {:>9} {:>6} {:>10} {:>9}"
 
 
@@ -253,12 +264,8 @@ def measure(
 
 def main() -> None:
     options = parse()
-    logging.disable_progress_bar()
-    hip_attn.transformers.register()
-    device = torch.device(options.device)
-    dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(device).eval()
+    model, tokenizer = load(options)
+    device, dtype = model.device, model.dtype
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{where}, {str(dtype).partition('.')[2]}, {options.chunk} tokens in a forward\n")
     names = "context seed attention codes digits text_s att. step_ms att. cache_MiB peak_MiB"

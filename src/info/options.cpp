@@ -198,9 +198,6 @@ void add_gpu_options(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option("--team", o.team, "decode: thread blocks of a unit, instead of a plan's")
       ->check(from_to(1, 16));
-  app.add_option("--search-heads", o.search_heads,
-                 "prefill: KV heads that a search takes side by side, instead of a plan's")
-      ->check(from_to(1, 65535));
   app.add_option("--layers", o.layers, "layers whose caches lie on the GPU")
       ->check(from_to(1, 65536))
       ->capture_default_str();

@@ -33,7 +33,6 @@ struct Options {
   int device = 0;
   std::string kernels = "chosen";  // or portable
   int team = 0;                    // thread blocks of a unit of decode; 0: as a plan chooses
-  std::int64_t search_heads = 0;   // KV heads that a search takes side by side; 0: as the library
   bool behind_append = false;
   std::int64_t layers = 32;
   double weights_gb = 0.;

@@ -61,8 +61,7 @@ Json prefill_report(const Asked& asked) {
                    .num_q_heads = o.q_heads,
                    .num_kv_heads = o.kv_heads,
                    .head_dim = o.head_dim,
-                   .element_bytes = asked.element_bytes(),
-                   .search_heads = o.search_heads};
+                   .element_bytes = asked.element_bytes()};
   const HipConfig& config = asked.named.config;
   PrefillKernels kernels =
       assumed_prefill_kernels(config, call, gpu.properties, o.kernels == "portable");

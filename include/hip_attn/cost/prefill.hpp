@@ -40,8 +40,6 @@ struct PrefillCall {
   std::int64_t head_dim = 128;
   std::int64_t element_bytes = 2;
   std::int64_t dense_until = 0;  ///< AttentionPlan::dense_until
-  /// KV heads that a search takes side by side; 0: prefill_heads_at_once. hip_attn 0.1 took 1.
-  std::int64_t search_heads = 0;
 
   [[nodiscard]] std::int64_t group() const { return num_q_heads / num_kv_heads; }
 };
@@ -325,9 +323,7 @@ inline PrefillWork prefill_work(const HipConfig& config, const PrefillCall& call
       std::copy(row_weights.begin(), row_weights.end(), weights.begin() + begin);
     }
     const std::int64_t heads_at_once =
-        call.search_heads > 0 ? call.search_heads
-                              : prefill_heads_at_once(call.context, call.head_dim,
-                                                      call.element_bytes, call.num_kv_heads);
+        prefill_heads_at_once(call.context, call.head_dim, call.element_bytes, call.num_kv_heads);
     fixed = detail::fixed_order_imbalance(weights, call.num_kv_heads, heads_at_once, teams);
   }
   const CostTerm waves = stage_wave_term(kernels.search);

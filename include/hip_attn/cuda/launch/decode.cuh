@@ -162,13 +162,8 @@ inline cudaLaunchConfig_t launch_config(const AttentionPlan& plan, const DecodeS
   if (schedule.clusters) {
     config.gridDim = dim3(team_size, static_cast<unsigned>(plan.shape.num_kv_heads),
                           static_cast<unsigned>(batch));
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = team_size;
-    attributes[0].val.clusterDim.y = 1;
-    attributes[0].val.clusterDim.z = 1;
-    // ClusterTeam::wait_for_upstream() waits for the upstream kernel.
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    attributes[0] = cluster_attribute(schedule.team_size);
+    attributes[1] = early_start_attribute();  // ClusterTeam::wait_for_upstream() waits
     config.numAttrs = 2;
   } else {
     config.gridDim = dim3(static_cast<unsigned>(schedule.num_teams) * team_size);
