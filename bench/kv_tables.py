@@ -2,7 +2,7 @@
 
 from kv_pools import POLICIES
 from kv_replay import AS_NOW, LAYOUTS, ONE_POOL
-from report_cells import Measured, Source, Table
+from report_cells import Plain, Source, Table
 
 SOURCES = {"kv-policies": Source(["kv_policies.py"], machine="Replayed traces")}
 
@@ -19,11 +19,7 @@ WORKING_SETS = {
 }
 
 
-class Number(Measured):
-    """A field without a unit of time."""
-
-    ratio = True
-
+class Number(Plain):
     def __init__(self, name, field, scale=1.0):
         super().__init__("kv-policies", name, field, scale)
 

@@ -1,6 +1,6 @@
 """The tables of decode and prefill with the cache in host memory."""
 
-from report_cells import Measured, Ratio, Source, Table
+from report_cells import Measured, Plain, Ratio, Source, Table
 
 SOURCES = {
     "offload-h200": Source(
@@ -51,12 +51,6 @@ def row(case):
         cell(case, "1of8", "cold"),
         cell(case, "1of8", "warm"),
     ]
-
-
-class Plain(Measured):
-    """A number that is no time."""
-
-    ratio = True
 
 
 def plain(case, cache, field, scale=1.0):

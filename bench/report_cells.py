@@ -116,6 +116,11 @@ class Cell:
     def value(self, results):
         raise NotImplementedError
 
+    def shown(self, results, unit):
+        """As the text of a table whose times are in `unit`."""
+        scale = 1.0 if self.ratio else 1.0 / SECONDS[unit]
+        return three_digits(self.value(results) * scale)
+
     def __add__(self, other):
         return Arithmetic(operator.add, self, other)
 
@@ -140,6 +145,28 @@ class Measured(Cell):
 
     def value(self, results):
         return results[self.source].value(self.name, self.field) * self.scale
+
+
+class Plain(Measured):
+    """A number that is no time, or whose column has a unit of its own. `form` is how it is shown,
+    where that is not with three digits."""
+
+    ratio = True
+
+    def __init__(self, source, name, field, scale=1.0, form=None):
+        super().__init__(source, name, field, scale)
+        self.form = form
+
+    def shown(self, results, unit):
+        return self.form.format(self.value(results)) if self.form else super().shown(results, unit)
+
+
+class OfAsked(Plain):
+    """A count beside what was asked for, of the field with `_asked` behind its name: 15/16."""
+
+    def shown(self, results, unit):
+        asked = results[self.source].value(self.name, f"{self.field}_asked")
+        return f"{self.value(results):.0f}/{asked:.0f}"
 
 
 class Arithmetic(Cell):
@@ -195,8 +222,7 @@ class Table:
                 return ""
             if isinstance(cell, str):
                 return cell
-            scale = 1.0 if cell.ratio else 1.0 / SECONDS[self.unit]
-            return three_digits(cell.value(results) * scale)
+            return cell.shown(results, self.unit)
 
         rows = [self.header, ["---"] * len(self.header)]
         rows += [[shown(cell) for cell in row] for row in self.rows]

@@ -77,7 +77,9 @@ class Documents:
         for name, results in self.results.items():
             results.check_provenance(sources[name])
         self.root = root
-        self.documents = sorted([root / "README.md", *root.glob("docs/**/*.md")])
+        folders = ("docs", "examples")
+        self.documents = sorted(
+            [root / "README.md", *(path for f in folders for path in root.glob(f"{f}/**/*.md"))])
         self.shown = {}  # lines of a table, and the document that shows them
         self.before = {}
         self.after = {}

@@ -91,7 +91,8 @@ class Measurement:
     def command(self, results):
         if self.is_script:
             chosen = ["--filter", self.filter] if self.filter else []
-            script = str(ROOT / "bench" / self.program)
+            folder = ROOT if "/" in self.program else ROOT / "bench"
+            script = str(folder / self.program)
             return [sys.executable, script, *self.arguments, *chosen, "--json", results]
         out = [f"--benchmark_out={results}", "--benchmark_out_format=json"]
         return [self.path(), *self.arguments, *out]

@@ -3,6 +3,7 @@
 `bench/report measure decode` runs what fills decode-h200.json: a name is a file's without its machine.
 """
 
+import example_tables
 import kv_tables
 import offload_tables
 from report_cells import MACHINES, Source, measurement_of
@@ -91,6 +92,7 @@ SOURCES = {
         for name, command in {**GPU, **SHAPES}.items()
     },
     **{f"{name}-epyc": Source(command, MACHINES["epyc"]) for name, command in CPU.items()},
+    **example_tables.SOURCES,
     **kv_tables.SOURCES,
     **offload_tables.SOURCES,
 }

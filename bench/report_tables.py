@@ -1,5 +1,6 @@
 """The tables of the documents that are made of bench/results/ (report_sources.py)."""
 
+import example_tables
 import kv_tables
 import landmark_tables
 import offload_tables
@@ -22,6 +23,7 @@ from report_names import (
 )
 
 TABLES = {
+    **example_tables.TABLES,
     **kv_tables.TABLES,
     **landmark_tables.TABLES,
     **offload_tables.TABLES,

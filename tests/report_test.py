@@ -17,8 +17,8 @@ import report_page
 import report_plots
 import report_sources
 import report_tables
-from report_cells import (Arithmetic, Measured, Ratio, ReportError, Results, Source, Table,
-                          measurement_of, three_digits)
+from report_cells import (Arithmetic, Measured, OfAsked, Plain, Ratio, ReportError, Results, Source,
+                          Table, measurement_of, three_digits)
 from report_figures import (DIGEST, PICTURES, Figure, FigureTable, Line, Panel, Points, crossover,
                             fitted_exponent, lowest, merged)
 
@@ -126,6 +126,19 @@ class Tables(InFolder):
         self.measure("first", run("a", 1.5, "ms"))
         self.measure("second", run("b", 4500))
         self.assertIn("| x | 1.50 | 3.00 |", self.page(self.report(self.both)))
+
+    def test_a_cell_may_have_a_form_or_say_what_was_asked_for(self):
+        cells = [Plain("first", "a", "bytes", 2.0**-20, "{:.0f}"), OfAsked("first", "a", "codes")]
+        self.document("forms")
+        self.measure("first", run("a", 1, bytes=1 << 30, codes=15, codes_asked=16))
+        report = self.report({"forms": Table(None, ["MiB", "codes"], [cells])})
+        self.assertIn("| 1024 | 15/16 |", self.page(report))
+
+    def test_the_pages_of_examples_are_documents(self):
+        self.measure("first", run("a", 1))
+        (self.root / "examples/one").mkdir(parents=True)
+        self.write("examples/one/README.md", "<!-- table: times -->\n<!-- end -->")
+        self.assertIn("| of a | 1.00 |", self.report().after[self.root / "examples/one/README.md"])
 
     def test_of_repetitions_the_median_counts(self):
         self.document("times")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Asks a Hugging Face model for codes hidden in a long text, under several kinds of attention.
 
-    recall.py --model ../llama/model --data ../llama/data --context 8k,32k
-    recall.py --model MODEL --data ../llama/data --context 128k --device cuda --dtype bfloat16
+    recall.py --context 8k,32k
+    recall.py --model MODEL --context 128k --device cuda --dtype bfloat16 --json results.json
 
 --attention takes presets of hip_attn and implementations of transformers. Texts and questions are
 those of `llama recall` (examples/llama). Every attention reads the text once; each question goes on
@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import gc
+import json
+import platform
+import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import torch
+import transformers
 from recall_task import RecallTask, make_recall_task
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -29,13 +34,18 @@ from transformers.utils import is_flash_attn_2_available, logging
 
 import hip_attn.transformers
 
+FOLDER = Path(__file__).resolve().parent
+LLAMA = FOLDER.parent / "llama"
+
 IMPLEMENTATIONS = "sdpa", "eager", "flash_attention_2"
 
 
 @dataclass
 class Result:
     codes: int = 0
+    codes_asked: int = 0
     digits: int = 0
+    digits_asked: int = 0
     text_seconds: float = 0
     step_seconds: float = 0
     text_share: Optional[float] = None  # of the attention function in text_seconds
@@ -164,6 +174,8 @@ def run(
     steps = 0
     in_attention = 0.0
     for fact in task.facts:
+        result.codes_asked += 1
+        result.digits_asked += len(fact.code)
         question = torch.tensor([fact.question], device=device)
         model(question[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
         asked = torch.cat([text, question], 1)
@@ -206,8 +218,8 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", required=True, help="a model folder")
-    add("--data", type=Path, required=True, help="a folder with haystack.txt and reference.json")
+    add("--model", default=LLAMA / "model", help="a model folder; default: the bundled model")
+    add("--data", type=Path, default=LLAMA / "data", help="with haystack.txt and reference.json")
     add("--context", default="16k", help="tokens of text, question and answer, or a list: 8k,32k")
     add("--seed", type=int, default=1, help="of the first text")
     add("--seeds", type=int, default=1, help="texts of each length")
@@ -216,6 +228,7 @@ def parse() -> argparse.Namespace:
     add("--chunk", type=tokens, default=8192, help="tokens of the text in one forward")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", default=None, help="default: bfloat16 on a GPU, float32 on the CPU")
+    add("--json", type=Path, help="where to write the results, in the form of Google Benchmark's")
     return parser.parse_args()
 
 
@@ -239,20 +252,23 @@ def percent(share: Optional[float]) -> str:
 
 def measure(
     model: Any, tokenizer: Any, task: RecallTask, attention: str, options: argparse.Namespace
-) -> list[str]:
-    """The row of one text and attention, or why there is none."""
+) -> Result | str:
+    """Of one text and attention, or why there is nothing."""
     reason = unavailable(attention, model.device, model.dtype)
     if reason:
-        return [f"skipped: {reason}"]
+        return f"skipped: {reason}"
     try:
         cache = make_cache(model, attention, task.context, options)
         with timed_attention(model) as of_attention:
-            r = run(model, tokenizer, task, cache, options.chunk, of_attention)
+            return run(model, tokenizer, task, cache, options.chunk, of_attention)
     except torch.cuda.OutOfMemoryError:
-        return ["out of memory"]
+        return "out of memory"
+
+
+def row_of(r: Result) -> list[str]:
     return [
-        f"{r.codes}/{len(task.facts)}",
-        f"{r.digits}/{sum(len(fact.code) for fact in task.facts)}",
+        f"{r.codes}/{r.codes_asked}",
+        f"{r.digits}/{r.digits_asked}",
         f"{r.text_seconds:.2f}",
         percent(r.text_share),
         f"{1000 * r.step_seconds:.1f}",
@@ -260,6 +276,47 @@ def measure(
         f"{r.cache_bytes / 2**20:.1f}",
         f"{r.peak_bytes / 2**20:.0f}" if r.peak_bytes else "-",
     ]
+
+
+class Report:
+    """The results as JSON of Google Benchmark's form, which bench/report reads."""
+
+    def __init__(self, model: Any, options: argparse.Namespace) -> None:
+        self.path = options.json
+        self.benchmarks: list[dict[str, Any]] = []
+        self.skipped: list[str] = []
+        self.context: dict[str, Any] = {
+            "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "compiler": f"PyTorch {torch.__version__}, transformers {transformers.__version__}",
+            "hip_attn": hip_attn.__version__,
+            "model": Path(options.model).name,
+            "dtype": str(model.dtype).partition(".")[2],
+            "tokens_in_a_forward": options.chunk,
+            "dense_layers": options.dense_layers,
+            "architecture": platform.machine(),
+            "threads": torch.get_num_threads(),
+        }
+        if model.device.type == "cuda":
+            self.context["gpu"] = torch.cuda.get_device_name(model.device)
+        describe = ["git", "-C", str(FOLDER), "describe", "--always", "--dirty", "--exclude=*"]
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            commit = subprocess.check_output([*describe, "--abbrev=7"], stderr=subprocess.DEVNULL)
+            self.context["commit"] = commit.decode().strip()
+
+    def add(self, name: str, result: Result | str) -> None:
+        """Writes the file too: a measurement that is ended loses nothing."""
+        if isinstance(result, str):
+            self.skipped.append(f"{name}: {result}")
+        else:
+            known = {key: value for key, value in asdict(result).items() if value is not None}
+            time = {"real_time": known.pop("text_seconds"), "time_unit": "s"}
+            self.benchmarks.append({"name": name, "run_type": "iteration", **time, **known})
+        if self.path:
+            content = {
+                "context": {**self.context, "skipped": self.skipped},
+                "benchmarks": self.benchmarks,
+            }
+            self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -270,11 +327,14 @@ def main() -> None:
     print(f"{where}, {str(dtype).partition('.')[2]}, {options.chunk} tokens in a forward\n")
     names = "context seed attention codes digits text_s att. step_ms att. cache_MiB peak_MiB"
     print(ROW.format(*(name.replace("_", " ") for name in names.split())))
+    report = Report(model, options)
     for context in map(tokens, options.context.split(",")):
         for seed in range(options.seed, options.seed + options.seeds):
             task = make_recall_task(tokenizer, options.data, context, seed)
             for attention in options.attention.split(","):
-                cells = measure(model, tokenizer, task, attention, options)
+                result = measure(model, tokenizer, task, attention, options)
+                report.add(f"recall/{context}/{attention}/seed{seed}", result)
+                cells = [result] if isinstance(result, str) else row_of(result)
                 row = ROW if len(cells) > 1 else "{:>8} {:>5} {:20} {}"
                 print(row.format(context, seed, attention, *cells), flush=True)
                 gc.collect()  # and the memory of the cache goes back

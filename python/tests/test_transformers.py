@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -592,6 +593,20 @@ def test_the_recall_text_is_that_of_the_engine(tokenizer):
 
 def test_codes_are_found_in_8k_tokens(model, tokenizer):
     assert codes_found(model, tokenizer, 8192, "landmark") == 16
+
+
+def test_what_recall_writes_is_what_bench_report_reads(tmp_path):
+    path = tmp_path / "recall.json"
+    program = ROOT / "examples/python/recall.py"
+    arguments = ["--context", "2k", "--attention", "dense,flash_attention_2", "--device", "cpu"]
+    subprocess.run([sys.executable, "-B", program, *arguments, "--json", path], check=True)
+    content = json.loads(path.read_text())
+    context, (measured,) = content["context"], content["benchmarks"]
+    assert measured["name"] == "recall/2048/dense/seed1" and measured["real_time"] > 0
+    assert measured["codes_asked"] == 16 and measured["digits_asked"] == 96
+    assert {"codes", "digits", "step_seconds", "text_share", "cache_bytes"} < measured.keys()
+    assert context["hip_attn"] == hip_attn.__version__ and torch.__version__ in context["compiler"]
+    assert context["skipped"][0].startswith("recall/2048/flash_attention_2/seed1: skipped: ")
 
 
 def test_tasks_are_rated_as_the_model_rates_their_answers(model, sdpa, tokenizer):
