@@ -1,6 +1,6 @@
-"""The tables of what the examples measure: models through transformers."""
+"""The tables of what the examples measure: models through transformers, and llama.cpp."""
 
-from report_cells import OfAsked, Plain, Source, Table
+from report_cells import Measured, OfAsked, Plain, Ratio, Source, Table
 
 SOURCES = {
     "transformers-h200": Source(
@@ -12,7 +12,10 @@ SOURCES = {
         ],
         machine="H200",
     ),
+    "llama-cpp-epyc": Source(["examples/llama.cpp/measure.py"], machine="EPYC"),
 }
+
+# ---- transformers --------------------------------------------------------------------------------
 
 
 def recall_row(length, tokens, attention):
@@ -53,3 +56,75 @@ TABLES = {
         ],
     ),
 }
+
+# ---- llama.cpp -----------------------------------------------------------------------------------
+
+
+def llama_cpp(name, field, scale=1.0, form=None):
+    return Plain("llama-cpp-epyc", name, field, scale, form)
+
+
+SCENARIOS = {
+    "prompt and steps": "a prompt of 700 tokens, 16 steps",
+    "several sequences": "three sequences, steps together, prompts whose tokens alternate",
+    "shared prompt": "a prompt that three sequences share",
+    "context shift": "three context shifts (`seq_rm`, `seq_add`), steps and prompts between",
+    "fragmented": "holes in two sequences that a third fills",
+}
+TABLES["llama-cpp-logits"] = Table(
+    None,
+    ["scenario", "ggml's flash attention", "hip_attn"],
+    [
+        [title] + [llama_cpp(f"logits/unified/f16/{scenario}", f"{which}_rms")
+                   for which in ("ggml", "hip_attn")]
+        for scenario, title in SCENARIOS.items()
+    ],
+)
+
+LLAMA_CPP_HEADER = ["", "llama.cpp", "hip_attn, `dense`", "hip_attn, `infinite_hip`"]
+LLAMA_CPP_WAYS = ("llama.cpp", "dense", "infinite_hip")
+
+
+def llama_cpp_row(title, name, *arguments):
+    return [title] + [llama_cpp(f"{name}/{way}", *arguments) for way in LLAMA_CPP_WAYS]
+
+
+TABLES["llama-cpp-perplexity"] = Table(
+    None,
+    LLAMA_CPP_HEADER,
+    [
+        llama_cpp_row("perplexity", "perplexity", "perplexity", 1.0, "{:.4f}"),
+        llama_cpp_row("its standard error", "perplexity", "error", 1.0, "{:.4f}"),
+    ],
+)
+TABLES["llama-cpp-times"] = Table(
+    None,
+    LLAMA_CPP_HEADER,
+    [
+        llama_cpp_row(f"{title}, processor seconds", name, "processor_seconds")
+        for title, name in {
+            "prompt of 8192 tokens": "prompt/8192",
+            "prompt of 32768 tokens": "prompt/32768",
+            "64 tokens behind 8192, the prompt included": "decode/8192",
+        }.items()
+    ]
+    + [llama_cpp_row("tokens per second of these 64", "decode/8192", "tokens_per_second")],
+)
+
+
+class Seconds(Measured):
+    def __init__(self, name, field):
+        super().__init__("llama-cpp-epyc", name, field)
+
+
+TABLES["ggml-node"] = Table(
+    "ms",
+    ["query heads / KV heads", "type of K and V", "ggml, ms", "hip_attn, ms", "ggml / hip_attn"],
+    [
+        [f"{heads} / {kv_heads}", title, ggml, hip_attn, Ratio(ggml, hip_attn)]
+        for heads, kv_heads in ((8, 2), (32, 8), (32, 32))
+        for kind, title in {"f16": "float16", "bf16": "bfloat16", "f32": "float"}.items()
+        for name in [f"node/{kind}/q{heads}k{kv_heads}"]
+        for ggml, hip_attn in [[Seconds(name, f"{w}_seconds") for w in ("ggml", "hip_attn")]]
+    ],
+)
