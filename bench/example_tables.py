@@ -75,7 +75,7 @@ TABLES["llama-cpp-logits"] = Table(
     None,
     ["scenario", "ggml's flash attention", "hip_attn"],
     [
-        [title] + [llama_cpp(f"logits/unified/f16/{scenario}", f"{which}_rms")
+        [title] + [llama_cpp(f"logits/unified/f16/{scenario}", f"{which}_rms", 1.0, "{:.5f}")
                    for which in ("ggml", "hip_attn")]
         for scenario, title in SCENARIOS.items()
     ],
