@@ -1,4 +1,5 @@
-"""The tables of what the examples measure: models through transformers, and llama.cpp."""
+"""The tables of what the examples measure: models through transformers, llama.cpp, and the example
+engine."""
 
 from report_cells import Measured, OfAsked, Plain, Ratio, Source, Table
 
@@ -13,6 +14,10 @@ SOURCES = {
         machine="H200",
     ),
     "llama-cpp-epyc": Source(["examples/llama.cpp/measure.py"], machine="EPYC"),
+    "generate-h200": Source(["examples/llama/bench/generate_bench.py"], machine="H200"),
+    "view-epyc": Source(["examples/llama/bench/view_bench.py"], machine="EPYC"),
+    "tokenizer-epyc": Source(["tokenizer_bench"], machine="EPYC"),
+    "tokenizers-epyc": Source(["examples/llama/bench/tokenizers_bench.py"], machine="EPYC"),
 }
 
 # ---- transformers --------------------------------------------------------------------------------
@@ -127,4 +132,72 @@ TABLES["ggml-node"] = Table(
         for name in [f"node/{kind}/q{heads}k{kv_heads}"]
         for ggml, hip_attn in [[Seconds(name, f"{w}_seconds") for w in ("ggml", "hip_attn")]]
     ],
+)
+
+# ---- examples/llama ------------------------------------------------------------------------------
+
+
+def part_row(title, model, run, attention):
+    no_part = "decode_attention" if run == "prompt" else "prefill_attention"
+    fields = ["products", "elementwise", "prefill_attention", "decode_attention", "real_time"]
+    name = f"generate/{model}/{run}/{attention}"
+    return [f"{title}, {attention}"] + [
+        None if field == no_part else Plain("generate-h200", name, field, 1.0, "{:.3f}")
+        for field in fields
+    ]
+
+
+TABLES["generate-parts-h200"] = Table(
+    None,
+    ["s", "products", "elementwise", "attention, prefill", "attention, decode", "in all"],
+    [
+        part_row(f"{title}, {words}", model, run, attention)
+        for title, model, tokens in (("bundled model", "bundled", 256),
+                                     ("four layers of Llama 3 8B", "llama3_8b_4_layers", 128))
+        for words, run in (("prompt", "prompt"), (f"{tokens} tokens", "answer"))
+        for attention in ("dense", "hip")
+    ],
+)
+
+VIEWS = {
+    "1536/one layer": ("1.5k", "1", "2, of two KV heads"),
+    "8192/two KV heads": ("8k", "2", "2, of two KV heads"),
+    "16384/one KV head": ("16k", "2", "2, of one KV head"),
+}
+TABLES["view"] = Table(
+    None,
+    ["tokens", "layers", "heads of each", "MB", "`llama view`, s"],
+    [
+        [*words, Plain("view-epyc", f"view/{name}", "bytes", 1e-6),
+         Plain("view-epyc", f"view/{name}", "real_time")]
+        for name, words in VIEWS.items()
+    ],
+)
+
+ENCODED = {100_000: "100 kB", 200_000: "200 kB", 400_000: "400 kB", 800_000: "800 kB"}
+
+
+def tokenizer(name):
+    return Plain("tokenizer-epyc", name, "cpu_time")
+
+
+def tokenizers(name):
+    return Plain("tokenizers-epyc", name, "cpu_time", 1e3)
+
+
+def tokenizer_row(added):
+    load = f"load/{added}"
+    cells = [tokenizer(load), tokenizers(load)] if added else [None, None]
+    names = [f"encode/{added or 'no'} added tokens/{size}" for size in ENCODED]
+    if added in (0, 256, 20000):
+        return [str(added or "none"), *cells, *map(tokenizer, names), tokenizers(names[-1])]
+    return [str(added), *cells] + [None] * (len(names) + 1)
+
+
+TABLES["tokenizer"] = Table(
+    None,
+    ["added tokens", "load", "tokenizers"]
+    + [f"encode {size}" if i == 0 else size for i, size in enumerate(ENCODED.values())]
+    + ["tokenizers, 800 kB"],
+    [tokenizer_row(added) for added in (0, 256, 2500, 10000, 20000)],
 )

@@ -71,6 +71,10 @@ class Results:
             for name, of_name in runs.items()
         }
 
+    def with_field(self, field):
+        """Names of benchmarks that have it; the fitted complexity of several has no time."""
+        return [name for name, entries in self.runs.items() if field in entries[0]]
+
     def value(self, name, field):
         if name not in self.runs:
             raise ReportError(f"{self.path} has no benchmark {name}")

@@ -45,7 +45,7 @@ def draw(figures, folder):
 def plain_table(results):
     """Times of everything in a file, of those that no plot shows."""
     lines = ["| benchmark | time, µs |", "|---|---|"]
-    for name in results.runs:
+    for name in results.with_field("real_time"):
         lines.append(f"| `{NAME_SUFFIX.sub('', name)}` | {three_digits(1e6 * results.value(name, 'real_time'))} |")
     return lines
 

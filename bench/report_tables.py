@@ -5,7 +5,7 @@ import kv_tables
 import landmark_tables
 import offload_tables
 import report_plots
-from report_cells import Measured, Ratio, Table
+from report_cells import Measured, Plain, Ratio, Table
 from report_names import (
     DECODE_SHAPES,
     LONG,
@@ -328,6 +328,22 @@ TABLES["cpu-landmarks"] = Table(
     ],
 )
 
+
+def largest_ulp(function, isa):
+    return Plain("exponential-epyc", f"{function}/{isa}", "largest_ulp", 1.0, "{:.1f} ulp")
+
+
+TABLES["exponential"] = Table(
+    None,
+    ["function", "range", "baseline", "x86-64-v3", "x86-64-v4"],
+    [
+        [title, where, *(largest_ulp(function, isa) for isa in ("baseline", "x86-64-v3", "x86-64-v4"))]
+        for title, where, function in (
+            ("`exp(x)` of `x = logit - max`", "-87.2 to -1e-6", "exp"),
+            ("`tanh(x)` of the soft cap", "1e-6 to 12", "tanh"),
+        )
+    ],
+)
 
 # Products of the last 1024 rows, in 10^9 operations: what a unit scores and attends to, times 32
 # units, and what dense attention does (docs/guide/performance.md).

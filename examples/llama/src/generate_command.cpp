@@ -8,6 +8,7 @@
 #include "commands.hpp"
 #include "engine.hpp"
 #include "error.hpp"
+#include "hip_attn/build_info.hpp"
 #include "json_file.hpp"
 #include "options.hpp"
 #include "progress.hpp"
@@ -27,6 +28,7 @@ struct GenerateOptions {
   std::int64_t prompt_tokens = 1 << 30;
   std::int64_t max_tokens = 128;
   std::optional<std::filesystem::path> trace;
+  std::optional<std::filesystem::path> json;
   SamplingOptions sampling;
 };
 
@@ -97,6 +99,15 @@ int generate(GenerateOptions options) {
   fmt::print(stderr, "{}: {} tokens after {}, {:.1f} tokens/s\n\n{}", variant.label, generated,
              prompt_size, static_cast<double>(generated) / std::max(runs.back().total, 1e-9),
              format_times(runs));
+  if (options.json) {
+    const Json report = {{"hip_attn", hip_attn::version()},
+                         {"device", backend->description()},
+                         {"attention", variant.label},
+                         {"prompt_tokens", prompt_size},
+                         {"tokens", generated},
+                         {"runs", {to_json(runs[0]), to_json(runs[1])}}};
+    write_file(*options.json, report.dump(1) + '\n');
+  }
   return 0;
 }
 
@@ -121,6 +132,7 @@ void add_generate(CLI::App& app, Command& run) {
   command->add_option("--trace", options->trace,
                       "a file for what every decode step asks of the KV cache; decode steps are "
                       "then not recorded as CUDA graphs");
+  command->add_option("--json", options->json, "where to write the seconds of each part");
   SamplingOptions& sampling = options->sampling;
   command->add_option("--temperature", sampling.temperature, "0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0))

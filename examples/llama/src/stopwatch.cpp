@@ -34,6 +34,17 @@ std::string format_times(std::span<const TimedRun> runs) {
   return format_table(rows);
 }
 
+Json to_json(const TimedRun& run) {
+  return {{"label", run.label},
+          {"seconds", run.total},
+          {"embedding", run.parts.of(Part::kEmbedding)},
+          {"products", run.parts.of(Part::kLinear)},
+          {"elementwise", run.parts.of(Part::kElementwise)},
+          {"prefill_attention", run.parts.of(Part::kPrefillAttention)},
+          {"decode_attention", run.parts.of(Part::kDecodeAttention)},
+          {"logits", run.parts.of(Part::kLogits)}};
+}
+
 std::string format_seconds(double seconds) {
   return fmt::format("{:.{}f}", seconds, seconds < 1 ? 4 : seconds < 10 ? 3 : 1);
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backend.hpp"
+#include "json_file.hpp"
 
 namespace llama {
 
@@ -30,6 +31,9 @@ class Stopwatch {
 
 /// A table: one line per run, one column per part.
 std::string format_times(std::span<const TimedRun> runs);
+
+/// The same of one run.
+Json to_json(const TimedRun& run);
 
 /// Milliseconds while they matter.
 std::string format_seconds(double seconds);
