@@ -306,7 +306,7 @@ class Report:
     def add(self, name: str, result: Result | str) -> None:
         """Writes the file too: a measurement that is ended loses nothing."""
         if isinstance(result, str):
-            self.skipped.append(f"{name}: {result}")
+            self.skipped.append(f"{name}: {result.removeprefix('skipped: ')}")
         else:
             known = {key: value for key, value in asdict(result).items() if value is not None}
             time = {"real_time": known.pop("text_seconds"), "time_unit": "s"}
