@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
+#include "hip_attn/build_info.hpp"
 #include "hip_attn/cpu/exponential.hpp"
 
 namespace {
@@ -84,12 +86,9 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   add("baseline", baseline<Function::kExp>, baseline<Function::kTanh>);
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v3")) {
-    add("x86-64-v3", x86_64_v3<Function::kExp>, x86_64_v3<Function::kTanh>);
-  }
-  if (__builtin_cpu_supports("x86-64-v4")) {
-    add("x86-64-v4", x86_64_v4<Function::kExp>, x86_64_v4<Function::kTanh>);
-  }
+  const std::string_view best = hip_attn::cpu_instruction_set();
+  if (best != "baseline") add("x86-64-v3", x86_64_v3<Function::kExp>, x86_64_v3<Function::kTanh>);
+  if (best == "x86-64-v4") add("x86-64-v4", x86_64_v4<Function::kExp>, x86_64_v4<Function::kTanh>);
 #endif
   benchmark::RunSpecifiedBenchmarks();
 }
