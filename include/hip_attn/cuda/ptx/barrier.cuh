@@ -30,6 +30,15 @@ __device__ inline bool has_passed(std::uint64_t& barrier, std::uint32_t parity) 
 #endif
 }
 
+/// The same at once, where has_passed() may wait a while.
+__device__ inline bool has_passed_now(std::uint64_t& barrier, std::uint32_t parity) {
+#if HIP_ATTN_SM90A
+  return ::cuda::ptx::mbarrier_test_wait_parity(&barrier, parity);
+#else
+  return true;
+#endif
+}
+
 __device__ inline void wait(std::uint64_t& barrier, std::uint32_t parity) {
   while (!has_passed(barrier, parity)) {
   }

@@ -62,6 +62,13 @@ __device__ inline std::uint32_t negative_pair(std::uint32_t pair) {
   return pair;
 }
 
+/// All bits of those of two elements that are infinite or NaN.
+template <typename T>
+__device__ inline std::uint32_t not_finite_bits(std::uint32_t pair) {
+  constexpr std::uint32_t kExponents = std::is_same_v<T, float16> ? 0x7c007c00u : 0x7f807f80u;
+  return __vcmpeq2(pair & kExponents, kExponents);
+}
+
 /// 2^x to two units in the last place, without exp2f's care for results below 2^-126: these are 0.
 __device__ inline float exp2_fast(float x) {
   float y;

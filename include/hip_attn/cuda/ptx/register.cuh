@@ -22,4 +22,8 @@ __device__ inline P* in_register(P* p) {
   return p;
 }
 
+/// x, which all lanes of the whole warp have alike: the compiler then knows so, and keeps it and
+/// what follows from it in uniform registers.
+__device__ inline int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
+
 }  // namespace hip_attn::cuda

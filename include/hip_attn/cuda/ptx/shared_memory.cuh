@@ -49,6 +49,12 @@ __device__ inline void store_shared_16(std::uint32_t address, const uint4& value
                : "memory");
 }
 
+__device__ inline std::int32_t load_shared_int(std::uint32_t address) {
+  std::int32_t value;
+  asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
 /// Addresses of global memory that are kept in shared memory.
 __device__ inline void store_shared_8(std::uint32_t address, const void* value) {
   asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");

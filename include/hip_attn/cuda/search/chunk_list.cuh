@@ -17,9 +17,14 @@ struct ChunkList {
   __device__ std::int32_t chunk_size() const { return 1 << chunk_shift; }
 
   __device__ std::int32_t start(std::int32_t i) const {
+    return start(i, [](const std::int32_t* parent) { return *parent; });
+  }
+  /// The same where parents are to be read in another way.
+  template <typename Read>
+  __device__ std::int32_t start(std::int32_t i, Read&& read) const {
     if (!parents) return first + (i << chunk_shift);
     const std::int32_t within = i & ((1 << parent_shift) - 1);
-    return parents[i >> parent_shift] + (within << chunk_shift);
+    return read(parents + (i >> parent_shift)) + (within << chunk_shift);
   }
 
   /// The chunks of [first, end).

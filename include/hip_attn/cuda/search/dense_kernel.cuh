@@ -14,6 +14,14 @@
 
 namespace hip_attn::cuda {
 
+/// What all threads of a block know of the stage at work. They read it where they need it: in
+/// registers it would spill, and local memory takes 140 cycles where this takes 30 (H200).
+struct DenseStage {
+  DenseNotes notes[kSearchThreads / 128];  ///< of each warpgroup
+  ChunkList chunks;
+  DenseMassLayout layout;
+};
+
 /// Shared memory of one thread block, beside what select needs.
 template <int kHeadDim>
 struct DenseLayout {
@@ -21,7 +29,7 @@ struct DenseLayout {
   static constexpr std::uint32_t kAlignment = 1024;  ///< of swizzled tiles
   static constexpr int kWarpgroups = kSearchThreads / 128;
   static constexpr int kRingBytes = kWarpgroups * kDenseSlots * Tile::kBytes;
-  static constexpr int kPresentBytes = kWarpgroups * kDenseSlots * 4 * 2;
+  static constexpr int kStageBytes = static_cast<int>(sizeof(DenseStage));
   /// Scores lie in the ring once a scan has ended.
   static constexpr std::int64_t kMostScores = kRingBytes / static_cast<int>(sizeof(float));
 
@@ -42,10 +50,9 @@ class DenseStages {
   /// memory: starts at a multiple of Layout::kAlignment.
   __device__ DenseStages(const SearchWork<Traits>& work, std::byte* memory)
       : ring_(memory),
-        present_(reinterpret_cast<std::uint16_t*>(memory + Layout::kRingBytes)),
+        stage_(*reinterpret_cast<DenseStage*>(memory + Layout::kRingBytes)),
         normalisers_(reinterpret_cast<float*>(memory + normalisers_at(work.params.list_length))) {
-    lists_[0] =
-        reinterpret_cast<std::int32_t*>(memory + Layout::kRingBytes + Layout::kPresentBytes);
+    lists_[0] = reinterpret_cast<std::int32_t*>(memory + Layout::kRingBytes + Layout::kStageBytes);
     lists_[1] = lists_[0] + work.params.list_length;
   }
 
@@ -61,13 +68,15 @@ class DenseStages {
   /// Leaves the scores of all chunks of stage s in every block of the team.
   __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
     const int request = work.block.request;
+    if (thread() == 0) stage_.chunks = chunks;
     if (work.params.search.stages[s].rule == ScanRule::kLandmark) {
       scan(work, s, chunks,
-           LandmarkSource<Stored>(work.params.landmarks[s], request, work.kv_head, chunks));
+           LandmarkSource<Stored>(work.params.landmarks[s], request, work.kv_head, stage_.chunks));
       count(work, s, chunks.count);
     } else {
-      scan(work, s, chunks,
-           KeySource<Stored>(work.params.tensors.kv, request, work.kv_head, chunks, work.w0));
+      scan(
+          work, s, chunks,
+          KeySource<Stored>(work.params.tensors.kv, request, work.kv_head, stage_.chunks, work.w0));
       const std::int32_t last = chunks.start(chunks.count - 1);
       count(work, s,
             ((chunks.count - 1) << chunks.chunk_shift) + min(chunks.chunk_size(), work.w0 - last));
@@ -81,7 +90,7 @@ class DenseStages {
 
   HIP_ATTN_HOST_DEVICE static std::size_t normalisers_at(std::int64_t list_length) {
     const std::size_t lists = 2 * static_cast<std::size_t>(list_length) * sizeof(std::int32_t);
-    return Layout::kRingBytes + Layout::kPresentBytes + (lists + 15) / 16 * 16;
+    return Layout::kRingBytes + Layout::kStageBytes + (lists + 15) / 16 * 16;
   }
 
   template <typename Source>
@@ -89,20 +98,22 @@ class DenseStages {
                        const Source& source) {
     const PooledQueries<Traits, kSearchThreads, WgmmaQueries<kHeadDim>> queries(
         work.params, work.block, work.kv_head, work.params.search.stages[s].query_stride);
-    const int per_step = 1 << source.step_shift();
-    const DenseMasses masses(
+    if (thread() == 0) {
+      const int per_step = 1 << source.step_shift();
+      stage_.layout = DenseMassLayout::make(queries.padded_rows(), chunks.count,
+                                            (chunks.count + per_step - 1) / per_step);
+    }
+    __syncthreads();
+    const DenseMasses masses{
         work.params.search_memory + blockIdx.x / Team::size() * work.params.search_bytes,
-        queries.padded_rows(), chunks.count, (chunks.count + per_step - 1) / per_step);
-    // From a shuffle, so that the compiler knows it is one value for a warp: descriptors of
-    // products are then made in uniform registers.
-    const int warpgroup = __shfl_sync(0xffffffffu, thread() / 128, 0);
+        stage_.layout};
+    const int warpgroup = uniform(thread() / 128);  // so that descriptors of products are, too
 #pragma unroll 1
     for (int tile = 0; tile < queries.padded_rows() / kDenseRows; ++tile) {
       pool(work, s, queries, tile);
-      DenseScan<Traits, Source> scan(source, masses, work.params.logits, chunks.count, tile,
-                                     work.keys.fallback_row, warpgroup,
-                                     shared_address(ring_) + warpgroup * kDenseSlots * Tile::kBytes,
-                                     present_ + warpgroup * kDenseSlots * 4);
+      DenseScan<Traits, Source> scan(
+          source, masses, work.params.logits, chunks.count, tile, work.keys.fallback_row, warpgroup,
+          shared_address(ring_) + warpgroup * kDenseSlots * Tile::kBytes, stage_.notes[warpgroup]);
       scan.run(queries_, Team::rank() * Layout::kWarpgroups + warpgroup,
                Team::size() * Layout::kWarpgroups);
     }
@@ -152,9 +163,9 @@ class DenseStages {
     atomicAdd(work.params.counters + s, static_cast<unsigned long long>(reads));
   }
 
-  std::byte* ring_;         ///< tiles of all warpgroups; between scans queries or scores
-  std::uint16_t* present_;  ///< [warpgroups][kDenseSlots][4]
-  float* normalisers_;      ///< of the pooled rows
+  std::byte* ring_;  ///< tiles of all warpgroups; between scans queries or scores
+  DenseStage& stage_;
+  float* normalisers_;  ///< of the pooled rows
   std::int32_t* lists_[2];
   int pooled_by_ = 0;  ///< what queries_ are pooled by; 0: nothing, or one tile of several
   DenseQueries<kHeadDim> queries_;
@@ -203,7 +214,7 @@ inline std::size_t dense_mass_bytes(const SearchPlan& plan, const ScanSize* scan
                                : kDenseRowShift - plan.stages[s].chunk_shift;
     const std::int64_t rows = DenseLayout<64>::padded(scans[s].rows);
     const std::int64_t steps = ceil_div(scans[s].chunks, std::int64_t{1} << step_shift);
-    const std::size_t bytes = DenseMasses::bytes(rows, scans[s].chunks, steps);
+    const std::size_t bytes = DenseMassLayout::make(rows, scans[s].chunks, steps).bytes;
     most = bytes > most ? bytes : most;
   }
   return (most + 255) / 256 * 256;

@@ -11,6 +11,7 @@
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
+#include "hip_attn/cuda/ptx/register.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
@@ -43,6 +44,14 @@ inline constexpr int kDensePasses = kDenseRows / kDensePassRows;
 /// Tiles of a ring.
 inline constexpr int kDenseSlots = 3;
 
+/// What a warpgroup notes of the rows that it copies, in shared memory.
+struct alignas(16) DenseNotes {
+  /// [warp][rows of an even step, then of the next]: where they lie, those that one lane copies
+  /// side by side.
+  unsigned long long addresses[4][2 * kDensePassRows];
+  std::uint16_t present[kDenseSlots][4];  ///< [slot][warp], bits: which rows of a tile are there
+};
+
 /// Scans the sum tiles `first`, `first` + `stride`, ... of a stage for one tile of query rows with
 /// one warpgroup, and leaves their masses.
 template <typename Traits, typename Source>
@@ -58,21 +67,22 @@ class DenseScan {
   /// Columns of a product.
   static constexpr int kColumns = kIsLandmarks ? kLandmarksPerStep : kDenseRows;
 
-  /// warpgroup: this one, the same value in a register of all lanes. ring: kDenseSlots tiles of it;
-  /// present: [kDenseSlots][4 warps], which rows of a tile are there.
+  /// warpgroup: this one, the same value in a register of all lanes. ring: kDenseSlots tiles of it.
   __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
                        std::int32_t num_chunks, int row_tile, const Stored* fallback_row,
-                       int warpgroup, std::uint32_t ring, std::uint16_t* present)
+                       int warpgroup, std::uint32_t ring, DenseNotes& notes)
       : source_(source),
         masses_(masses),
         logits_(logits),
-        num_chunks_(num_chunks),
-        row_(row_tile * kDenseRows + warp() * 16 + lane() / 4 * 2),
+        num_chunks_(uniform(num_chunks)),
+        lane_(__shfl_sync(kAll, threadIdx.x, threadIdx.x) % 32u),
+        warp_(uniform(static_cast<int>(threadIdx.x / 32u % 4u))),
+        row_(row_tile * kDenseRows + warp_ * 16 + lane() / 4 * 2),
         fallback_row_(fallback_row),
         warpgroup_(warpgroup),
         ring_(ring),
-        present_(present),
-        tile_shift_(kSumTileShift - source.step_shift()) {}
+        notes_(notes),
+        tile_shift_(uniform(kSumTileShift - source.step_shift())) {}
 
   __device__ void run(const DenseQueries<kHeadDim>& queries, int first, int stride) {
     const int in_tile = (1 << tile_shift_) - 1;
@@ -103,6 +113,7 @@ class DenseScan {
       // The warpgroup has copied the rows of this step and is done with the slot of the step
       // before, which the copies below fill.
       sm90::sync_warpgroup(warpgroup_);
+      const uint2 present = present_of(slot);
       float c[kColumns / 2];
       multiply(queries, slot, c, [&] {
         if (i % 2 == 0) {
@@ -113,7 +124,7 @@ class DenseScan {
         commit_copies();
       });
       const std::int32_t step = step_of(i);
-      take(c, step, present_of(slot), (i & in_tile) == 0);
+      take(c, step, present, (i & in_tile) == 0);
       if ((i & in_tile) == in_tile || i + 1 == steps) end_tile(step >> tile_shift_);
       slot = slot + 1 == kDenseSlots ? 0 : slot + 1;
     }
@@ -122,8 +133,9 @@ class DenseScan {
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
 
-  __device__ static int lane() { return static_cast<int>(threadIdx.x % 32u); }
-  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32u % 4u); }
+  /// What follows from it is found anew where it is needed: kept in registers, it would spill.
+  __device__ int lane() const { return static_cast<int>(in_register(lane_) % 32u); }
+  __device__ int warp() const { return warp_; }
 
   // ---- Copies -----------------------------------------------------------------------------------
 
@@ -140,17 +152,21 @@ class DenseScan {
 
   /// The row of a tile that this lane looks up, for one of two steps: one of the sixteen that its
   /// warp copies, four of every pass.
-  __device__ static int own_row() {
+  __device__ int own_row() const {
     return lane() / 4 % kDensePasses * kDensePassRows + warp() * 4 + lane() % 4;
   }
 
   __device__ void look_up(std::int32_t step) { place_ = source_.look_up(step, own_row()); }
 
-  /// Waits for the page that was looked up, and makes addresses of it.
+  /// Waits for the page that was looked up, and notes where its row lies.
   __device__ void find_row() {
     const Stored* const row = source_.row(place_, own_row());
-    address_ = reinterpret_cast<unsigned long long>(row ? row : fallback_row_);
     present_rows_ = __ballot_sync(kAll, row != nullptr);
+    const int note = lane() / 16 * kDensePassRows + lane() % 4 * kDensePasses +
+                     lane() / 4 % kDensePasses;  // the row's pass comes last
+    __syncwarp();                                // the notes before have been read
+    store_shared_8(shared_address(&notes_.addresses[warp()][note]), row ? row : fallback_row_);
+    __syncwarp();
   }
 
   /// Starts to copy the rows that were found to a slot, those of the even step or of the odd one.
@@ -158,11 +174,15 @@ class DenseScan {
     const int piece = lane() % 8;
     const std::uint32_t to =
         ring_ + slot * Tile::kBytes + Tile::offset(warp() * 4 + lane() / 8, piece);
+    const Stored* rows[kDensePasses];
+    static_assert(kDensePasses == 4);
+    const std::uint32_t noted =
+        shared_address(&notes_.addresses[warp()][odd * kDensePassRows + lane() / 8 * kDensePasses]);
+    load_shared_addresses(noted, rows[0], rows[1]);
+    load_shared_addresses(noted + 16, rows[2], rows[3]);
 #pragma unroll
     for (int pass = 0; pass < kDensePasses; ++pass) {
-      const auto* const row = reinterpret_cast<const Stored*>(
-                                  __shfl_sync(kAll, address_, odd * 16 + pass * 4 + lane() / 8)) +
-                              piece * 8;
+      const Stored* const row = rows[pass] + piece * 8;
 #pragma unroll
       for (int p = 0; p < kHeadDim / 8; p += 8) {
         if (kHeadDim % 64 != 0 && p + piece >= kHeadDim / 8) continue;
@@ -170,17 +190,16 @@ class DenseScan {
       }
     }
     if (lane() == 0) {
-      present_[slot * 4 + warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
+      notes_.present[slot][warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
     }
   }
-
-  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits each, four of every
-  /// pass.
+  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits
+  /// each, four of every pass.
   __device__ uint2 present_of(int slot) const {
-    return *reinterpret_cast<const uint2*>(present_ + slot * 4);
+    return *reinterpret_cast<const uint2*>(notes_.present[slot]);
   }
   /// Whether column n of this lane's products, 8 j + 2 t + b, is there.
-  __device__ static bool is_present(uint2 present, int j, int b) {
+  __device__ bool is_present(uint2 present, int j, int b) const {
     const int t = lane() % 4;
     const int of_warp = j % 2 * 2 + t / 2;
     const std::uint32_t word = of_warp / 2 == 0 ? present.x : present.y;
@@ -358,7 +377,7 @@ class DenseScan {
     sums_[0] += sums[0];
     sums_[1] += sums[1];
     if (lane() % 4 == 0) {
-      *reinterpret_cast<float2*>(masses_.references + (std::int64_t{step} * masses_.rows + row_)) =
+      *reinterpret_cast<float2*>(masses_.references() + row_of(step)) =
           make_float2(from[0], from[1]);
     }
     store(masses, step);
@@ -401,11 +420,15 @@ class DenseScan {
     put(first + per_half + t / lanes, masses[0][1], masses[1][1]);
   }
 
+  /// Past the last chunk a step has room for some, whose rows are missing.
   __device__ void put(std::int32_t chunk, float upper, float lower) const {
-    if (chunk >= num_chunks_) return;
-    *reinterpret_cast<std::uint32_t*>(masses_.masses +
-                                      (std::int64_t{chunk} * masses_.rows + row_)) =
+    *reinterpret_cast<std::uint32_t*>(masses_.masses() + row_of(chunk)) =
         narrow_pair<bfloat16>(upper, lower);
+  }
+
+  /// Where this lane's two rows of a chunk or step are (32 bits: DenseMassLayout).
+  __device__ std::uint32_t row_of(std::int32_t number) const {
+    return static_cast<std::uint32_t>(number * masses_.rows() + row_);
   }
 
   /// Leaves the rows' states of a sum tile.
@@ -419,23 +442,24 @@ class DenseScan {
       }
     }
     if (lane() % 4 != 0) return;
-    *reinterpret_cast<float4*>(masses_.states + (std::int64_t{tile} * masses_.rows + row_)) =
+    *reinterpret_cast<float4*>(masses_.states() + (std::int64_t{tile} * masses_.rows() + row_)) =
         make_float4(references_[0], sums[0], references_[1], sums[1]);
   }
 
   const Source& source_;
-  const DenseMasses& masses_;
+  const DenseMasses masses_;
   LogitScale logits_;
   std::int32_t num_chunks_;
-  int row_;  ///< place (dense_row) of the first of this lane's two rows
+  std::uint32_t lane_;  ///< from a shuffle, or it would be asked for again wherever it is used
+  int warp_;            ///< of the warpgroup
+  int row_;             ///< place (dense_row) of the first of this lane's two rows
   const Stored* fallback_row_;
   int warpgroup_;
   std::uint32_t ring_;
-  std::uint16_t* present_;
+  DenseNotes& notes_;
   int tile_shift_;              ///< log2 of the steps of a sum tile
-  DensePlace place_;            ///< of own_row(), two steps behind address_
-  unsigned long long address_;  ///< of own_row() in the steps that are copied next
-  std::uint32_t present_rows_;  ///< bits of lanes whose row exists
+  DensePlace place_;            ///< of own_row(), two steps behind the notes
+  std::uint32_t present_rows_;  ///< bits of lanes whose row, of those noted, exists
   float references_[2];  ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
   float sums_[2];        ///< of masses, over this lane's columns
 };

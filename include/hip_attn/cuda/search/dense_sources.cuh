@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/attention_params.hpp"
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
 #include "hip_attn/cuda/search/dense_masses.cuh"
@@ -17,6 +18,12 @@ struct DensePlace {
   std::int32_t position;
   std::int32_t page;
 };
+
+/// Where a chunk begins whose list, and the list of its parents, lie in shared memory.
+__device__ inline std::int32_t shared_start(const ChunkList& chunks, std::int32_t chunk) {
+  return chunks.start(
+      chunk, [](const std::int32_t* parent) { return load_shared_int(shared_address(parent)); });
+}
 
 /// Landmarks of a list of chunks: a step's tile has hi of 32 chunks, then lo.
 template <typename Stored>
@@ -35,7 +42,7 @@ class LandmarkSource {
   __device__ DensePlace look_up(std::int32_t step, int row) const {
     const std::int32_t chunk = (step << kLandmarkStepShift) + row % kLandmarksPerStep;
     const bool exists = chunk < chunks_.count;
-    const std::int32_t number = exists ? chunks_.start(chunk) >> chunks_.chunk_shift : 0;
+    const std::int32_t number = exists ? shared_start(chunks_, chunk) >> chunks_.chunk_shift : 0;
     return {number, rows_.pages.page_where(number, exists)};
   }
   /// Null: it has no page.
@@ -71,7 +78,8 @@ class KeySource {
     const int shift = chunks_.chunk_shift;
     const std::int32_t chunk = (step << step_shift()) + (key >> shift);
     const bool has_chunk = chunk < chunks_.count;
-    const std::int32_t position = has_chunk ? chunks_.start(chunk) + (key & ((1 << shift) - 1)) : 0;
+    const std::int32_t position =
+        has_chunk ? shared_start(chunks_, chunk) + (key & ((1 << shift) - 1)) : 0;
     return {position, pages_.page_where(position, has_chunk && position < end_)};
   }
   __device__ const Stored* row(const DensePlace& place, int /*row*/) const {

@@ -257,13 +257,14 @@ class SearchUnit {
       if (chunks.count > keep) {
         stages_.scan(work_, s, chunks);
         select_chunks([&](std::int32_t i) { return stages_.scores()[i]; }, chunks.count, keep,
-                      storage_,
-                      [&](std::int32_t rank, std::int32_t i) { lists[1][rank] = chunks.start(i); });
-      } else {  // nothing can be dropped and no key is read
+                      storage_, [&](std::int32_t rank, std::int32_t i) { lists[1][rank] = i; });
+        __syncthreads();
+      }
+      // Where nothing can be dropped no key is read.
+      const bool is_selected = chunks.count > keep;
 #pragma unroll 1
-        for (std::int32_t i = thread(); i < chunks.count; i += kSearchThreads) {
-          lists[1][i] = chunks.start(i);
-        }
+      for (std::int32_t i = thread(); i < count; i += kSearchThreads) {
+        lists[1][i] = chunks.start(is_selected ? lists[1][i] : i);
       }
       __syncthreads();
       std::int32_t* survivors = lists[1];

@@ -7,6 +7,7 @@
 #include "hip_attn/cuda/prefill_params.hpp"
 #include "hip_attn/cuda/ptx/barrier.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/query_rows.cuh"
@@ -39,14 +40,12 @@ class AttendConsumer {
       const UnitInfo& info = shared_.units[unit_.slot];
       const UnitInfo::Task task = info.task;
       if (task == UnitInfo::Task::kEnd) return;
-      const std::int32_t first = info.first + warpgroup_ * kRows;
-      const std::int32_t rows = info.rows * params_.group;  // (row, head) of the unit
-      if (task != UnitInfo::Task::kAttend) {
-        fill(info, first, task == UnitInfo::Task::kFillZero ? 0.f : NAN);
-      } else if (first < rows) {
-        attend(info, first);
-      } else {
+      if (has_rows(info)) {
+        attend(info);
+      } else if (task == UnitInfo::Task::kAttend) {
         skip(info.count);
+      } else {
+        fill(info, task == UnitInfo::Task::kFillZero ? 0.f : NAN);
       }
       arrive(shared_.unit_empty[unit_.slot]);
       unit_.advance();
@@ -67,7 +66,17 @@ class AttendConsumer {
     return std::int64_t{info.kv_head} * params_.group + r % params_.group;
   }
 
-  __device__ void fill(const UnitInfo& info, std::int32_t first, float value) const {
+  /// The first (row, head) of this warpgroup.
+  __device__ std::int32_t first_of(const UnitInfo& info) const {
+    return info.first + warpgroup_ * kRows;
+  }
+  /// The unit is to be attended to, and has rows for this warpgroup.
+  __device__ bool has_rows(const UnitInfo& info) const {
+    return info.task == UnitInfo::Task::kAttend && first_of(info) < info.rows * params_.group;
+  }
+
+  __device__ void fill(const UnitInfo& info, float value) const {
+    const std::int32_t first = first_of(info);
     const std::int32_t end = min(first + kRows, info.rows * params_.group);
     const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
 #pragma unroll 1
@@ -110,32 +119,72 @@ class AttendConsumer {
     return plain ? fabsf(params_.logits.scale_log2) : 1.f;
   }
 
-  /// The rows from `first` on into shared memory, zeros past the unit's last. The sign of a scale
-  /// goes into them, which is exact; so does a scale of zero.
-  __device__ void load_queries(const UnitInfo& info, std::int32_t first) {
+  /// Calls visit(r, piece, where) for the pieces of 16 bytes of the queries that this thread
+  /// copies: row r of the warpgroup's, at `where` behind shared_.queries.
+  template <typename Visit>
+  __device__ void for_each_query_piece(Visit&& visit) const {
     constexpr int kPieces = kHeadDim / 8;
-    sync_warpgroup(warpgroup_);  // the unit before is done with them
-    std::byte* tiles = shared_.queries + warpgroup_ * kTiles * Policy::QueryTile::kBytes;
-    const std::uint32_t sign = params_.logits.scale_log2 < 0.f ? 0x80008000u : 0u;
-    const std::int32_t rows = params_.logits.scale_log2 == 0.f ? 0 : info.rows * params_.group;
+    const int tiles = warpgroup_ * kTiles * Policy::QueryTile::kBytes;
 #pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x) % kWarpgroupThreads; i < kRows * kPieces;
          i += kWarpgroupThreads) {
-      const std::int32_t r = first + i / kPieces;
-      uint4 piece{};
-      if (r < rows) {
-        piece = read_queries<Element>(params_.tensors.q,
-                                      row_of(info, r) * params_.tensors.q.row_stride +
-                                          head_of(info, r) * params_.tensors.q.head_stride +
-                                          i % kPieces * 8);
-      }
-      piece.x ^= sign;
-      piece.y ^= sign;
-      piece.z ^= sign;
-      piece.w ^= sign;
       const int row = i / kPieces;
-      *reinterpret_cast<uint4*>(tiles + row / kRowsPerTile * Policy::QueryTile::kBytes +
-                                Policy::QueryTile::offset(row % kRowsPerTile, i % kPieces)) = piece;
+      visit(row, i % kPieces,
+            tiles + row / kRowsPerTile * Policy::QueryTile::kBytes +
+                static_cast<int>(Policy::QueryTile::offset(row % kRowsPerTile, i % kPieces)));
+    }
+  }
+
+  /// Starts to copy a unit's queries to shared memory, zeros past its last row. The warpgroup is
+  /// done with those that lie there.
+  __device__ void ask_for_queries(const UnitInfo& info) {
+    const std::int32_t first = first_of(info);
+    const std::int32_t rows = info.rows * params_.group;
+    const auto& q = params_.tensors.q;
+    const std::uint32_t to = shared_address(shared_.queries);
+    const auto group = static_cast<std::uint32_t>(params_.group);
+    const std::uint32_t per_group = (0x80000000u + group - 1) / group;  // 2^31 / group
+    const std::int64_t origin =
+        info.first_row * q.row_stride + std::int64_t{info.kv_head} * group * q.head_stride;
+    for_each_query_piece([&](int row, int piece, int where) {
+      const std::int32_t r = first + row;
+      if (r < rows) {
+        // r / group without a division: exact while r * group < 2^31.
+        const std::uint32_t query_row = __umulhi(2u * static_cast<std::uint32_t>(r), per_group);
+        const std::uint32_t head = static_cast<std::uint32_t>(r) - query_row * group;
+        copy_queries_async<Element>(
+            to + where, q, origin + query_row * q.row_stride + head * q.head_stride + piece * 8);
+      } else {
+        store_shared_16(to + where, uint4{});
+      }
+    });
+    has_asked_ = true;
+  }
+
+  /// While the last values of a unit are weighed the queries of the next one come, if the producer
+  /// has announced it. Warps need not agree on that: each waits for its own copies.
+  __device__ void ask_for_next_queries() {
+    RingPosition<kUnitsAhead> next = unit_;
+    next.advance();
+    if (!__all_sync(kAll, has_passed_now(shared_.unit_full[next.slot], next.lap))) return;
+    const UnitInfo& info = shared_.units[next.slot];
+    if (has_rows(info)) ask_for_queries(info);
+  }
+
+  /// Waits for a unit's queries. The sign of a scale goes into them, which is exact; so does a
+  /// scale of zero.
+  __device__ void load_queries(const UnitInfo& info) {
+    if (!has_asked_) ask_for_queries(info);  // the warpgroup has met since it used those before
+    has_asked_ = false;
+    wait_for_copies();
+    if (!(params_.logits.scale_log2 > 0.f)) [[unlikely]] {
+      const std::uint32_t kept = params_.logits.scale_log2 == 0.f ? 0u : 0xffffffffu;
+      for_each_query_piece([&](int, int, int where) {
+        auto& piece = *reinterpret_cast<uint4*>(shared_.queries + where);
+        for (std::uint32_t* word : {&piece.x, &piece.y, &piece.z, &piece.w}) {
+          *word = (*word ^ 0x80008000u) & kept;
+        }
+      });
     }
     fence_for_tensor_cores();
     sync_warpgroup(warpgroup_);
@@ -143,8 +192,9 @@ class AttendConsumer {
 
   /// Every tile of rows against every tile of keys, in steps: while a step's values are multiplied,
   /// the logits of the next step become probabilities. One set of logits serves all steps.
-  __device__ void attend(const UnitInfo& info, std::int32_t first) {
-    load_queries(info, first);
+  __device__ void attend(const UnitInfo& info) {
+    load_queries(info);
+    const std::int32_t first = first_of(info);
     const std::int32_t count = info.count;
     const std::int32_t first_masked = info.count - (info.rows - 1);  // key that not all rows see
     const auto is_masked = [&](std::int32_t tile) {
@@ -226,6 +276,10 @@ class AttendConsumer {
       const std::uint32_t values =
           Policy::KeyTile::rows_of(slots + slot.slot * Policy::KeyTile::kBytes);
       if constexpr (kTiles == 2) step.template operator()<0, true>(tile, values);
+      if constexpr (!kMore) {
+        sync_warpgroup(warpgroup_);  // all warps are done with the unit's queries
+        ask_for_next_queries();
+      }
       step.template operator()<kTiles - 1, kMore>(tile, values);
       if (is_masked(tile) && shared_.not_finite[slot.slot]) [[unlikely]] {
 #pragma unroll
@@ -426,7 +480,8 @@ class AttendConsumer {
   Shared& shared_;
   int warpgroup_;
   int lane_;
-  int row_;  ///< the first of this thread's two rows of a tile
+  int row_;                 ///< the first of this thread's two rows of a tile
+  bool has_asked_ = false;  ///< the queries of the next unit are on their way
   RingPosition<Policy::kSlots> next_;
   RingPosition<kUnitsAhead> unit_;
 };

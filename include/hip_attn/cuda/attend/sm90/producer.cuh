@@ -254,14 +254,16 @@ class AttendProducer {
       if (row_of_tile(i) < masked_from) continue;
 #pragma unroll 1
       for (int j = 0; j < kPiecesPerLane; ++j) {
-        auto* elements = reinterpret_cast<Element*>(  // that this lane copied
+        auto* const piece = reinterpret_cast<uint4*>(  // that this lane copied
             shared_.slots[done_.slot] + offset_in_tile(i, j));
-#pragma unroll 1
-        for (int e = 0; e < 8; ++e) {
-          if (isfinite(widen(elements[e]))) continue;
-          elements[e] = Element{0};
-          found = true;
-        }
+        const uint4 values = *piece;
+        const uint4 not_finite = {
+            not_finite_bits<Element>(values.x), not_finite_bits<Element>(values.y),
+            not_finite_bits<Element>(values.z), not_finite_bits<Element>(values.w)};
+        if ((not_finite.x | not_finite.y | not_finite.z | not_finite.w) == 0) continue;
+        *piece = {values.x & ~not_finite.x, values.y & ~not_finite.y, values.z & ~not_finite.z,
+                  values.w & ~not_finite.w};
+        found = true;
       }
     }
     found = __any_sync(kAll, found);
