@@ -36,7 +36,7 @@ std::int64_t dense_team_bytes(const AttentionPlan& plan, const SearchPlan& searc
         stage.rule == ScanRule::kLandmark ? 32 : 64 >> std::min(stage.chunk_shift, 6);
     const std::int64_t rows = up_to(pooled_rows(plan, stage), 64);
     const std::int64_t steps = ceil_div(stage.max_chunks, per_step);
-    most = std::max(most, rows * (2 * up_to(stage.max_chunks, 2) + 4 * up_to(steps, 2) +
+    most = std::max(most, rows * (2 * up_to(stage.max_chunks, 32) + 4 * up_to(steps, 2) +
                                   8 * ceil_div(stage.max_chunks, 64)));
   }
   return up_to(most, 256);

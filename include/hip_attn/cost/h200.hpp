@@ -17,28 +17,28 @@ inline constexpr Gpu kH200 = {
      .l2_bytes = 62914560,
      .cluster_multiprocessors = 18},
     {{{
-        1023.5,      // attend_products: ns / Gflop
-        313.69,      // attend_logits: ns / 10^6 logits
-        82.331,      // attend_keys: ns / MB
-        1.0663e+05,  // attend_units: ns / 10^3 units
-        26331,       // attend_launch: ns / call
-        6465.4,      // portable_attend_products: ns / Gflop
+        763.73,      // attend_products: ns / Gflop
+        376.21,      // attend_logits: ns / 10^6 logits
+        102.79,      // attend_keys: ns / MB
+        66895,       // attend_units: ns / 10^3 units
+        22797,       // attend_launch: ns / call
+        6398.4,      // portable_attend_products: ns / Gflop
         0,           // portable_attend_launch: ns / call
-        797.58,      // search_products: ns / Gflop
-        122.65,      // search_keys: ns / MB
-        49.793,      // search_keys_alone: ns / MB
-        14110,       // search_stages: ns / waves of a stage
-        9624.7,      // search_launch: ns / call
-        910.63,      // portable_search_products: ns / Gflop
-        216.13,      // portable_search_keys: ns / MB
+        800.65,      // search_products: ns / Gflop
+        121.12,      // search_keys: ns / MB
+        48.309,      // search_keys_alone: ns / MB
+        14734,       // search_stages: ns / waves of a stage
+        6178.2,      // search_launch: ns / call
+        1092.6,      // portable_search_products: ns / Gflop
+        191.96,      // portable_search_keys: ns / MB
         0,           // portable_search_stages: ns / waves of a stage
-        4102.8,      // workspace_search_products: ns / Gflop
-        1739.9,      // dense_search_products: ns / Gflop
-        451.95,      // dense_search_logits: ns / 10^6 logits of keys
-        2599,        // dense_search_landmarks: ns / 10^6 logits of landmarks
-        12615,       // dense_search_stages: ns / waves of a stage
-        18041,       // dense_search_launch: ns / call
-        14276,       // row_search_logits: ns / 10^6 logits
+        3366.5,      // workspace_search_products: ns / Gflop
+        1920.7,      // dense_search_products: ns / Gflop
+        293.44,      // dense_search_logits: ns / 10^6 logits of keys
+        1342.5,      // dense_search_landmarks: ns / 10^6 logits of landmarks
+        10620,       // dense_search_stages: ns / waves of a stage
+        12165,       // dense_search_launch: ns / call
+        14167,       // row_search_logits: ns / 10^6 logits
         4951.9,      // decode_launch: ns / call
         0,           // decode_waves: ns / waves behind the first
         228.37,      // decode_attend_memory: ns / MB

@@ -154,7 +154,8 @@ inline PrefillKernels assumed_prefill_kernels(const HipConfig& config, const Pre
   const std::int64_t half = call.head_dim <= 128 ? gpu.shared_bytes / 2 - 1024 : 0;
   kernels.search_blocks = bytes <= half ? 2 : 1;
   const std::int64_t ring = 2 * 3 * 64 * call.head_dim * 2;
-  const std::int64_t dense_bytes = 1024 + ring + 8 * list + 9216;
+  // Besides the select, 2 KB that say where the rows of the next steps lie.
+  const std::int64_t dense_bytes = 1024 + ring + 8 * list + 9216 + 2048;
   if (dense && hopper && dense_bytes <= gpu.shared_bytes - 1024) {
     kernels.search = PrefillSearch::kDense;
     kernels.search_blocks = dense_bytes <= half ? 2 : 1;
