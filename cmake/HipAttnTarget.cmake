@@ -36,8 +36,10 @@ function(hip_attn_configure_private target)
       # Our sources have names of their own in unnamed namespaces.
       UNITY_BUILD OFF
   )
-  # CMake before 3.26 knows no C++20 for nvcc, so the option above says it, and says it alone.
+  # CMake before 3.26 knows no C++20 for nvcc, so the option above says it, and says it alone, also
+  # where CMAKE_CXX_STANDARD_REQUIRED is set, which CUDA takes over from C++.
   set_property(TARGET ${target} PROPERTY CUDA_STANDARD)
+  set_property(TARGET ${target} PROPERTY CUDA_STANDARD_REQUIRED OFF)
   set_property(TARGET ${target} PROPERTY CUDA_ARCHITECTURES ${HIP_ATTN_CUDA_PROPERTY})
   if(HIP_ATTN_SANITIZE)
     set(flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
