@@ -9,16 +9,19 @@ JSON has the form of Google Benchmark's, which bench/report reads.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
 import re
 import resource
 import subprocess
+import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "examples/llama/bench"))
+from benchmark_json import Report  # noqa: E402
+
 TEXT = ROOT / "examples/llama/data/haystack.txt"
 PRESETS = {"llama.cpp": None, "dense": "dense", "infinite_hip": "infinite_hip"}
 
@@ -39,10 +42,9 @@ def output_of(command, preset=None):
 
 class Measuring:
     def __init__(self, folder, threads, path):
-        self.folder, self.threads, self.path = folder, threads, path
+        self.folder, self.threads = folder, threads
         self.model = folder / "model.gguf"
-        self.benchmarks = []
-        self.context = self.what_runs()
+        self.add = Report(path, **self.what_runs()).add
 
     def program(self, name):
         path = self.folder / name
@@ -50,21 +52,9 @@ class Measuring:
             raise SystemExit(f"{path} is not there; examples/llama.cpp/run builds it")
         return path
 
-    def add(self, name, seconds=None, **fields):
-        """Writes the file too: what is ended loses nothing."""
-        time = {} if seconds is None else {"real_time": seconds, "time_unit": "s"}
-        entry = {"name": name, "run_type": "iteration", **time, **fields}
-        self.benchmarks.append(entry)
-        print(f"{name:40}", *(f"{key} {value:.5g}" for key, value in entry.items()
-                              if isinstance(value, float)), flush=True)
-        if self.path:
-            content = {"context": self.context, "benchmarks": self.benchmarks}
-            self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
     def what_runs(self):
         said = "".join(output_of([self.program("build/bin/llama-bench"), "--version"])[:2])
         return {
-            "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "compiler": f"llama.cpp {re.search('commit ([0-9a-f]+)', said)[1]}, "
                         f"{re.search('built with (.*) for', said)[1]}",
             "threads": self.threads,

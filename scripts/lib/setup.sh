@@ -47,6 +47,11 @@ use_nvcc() {
   command -v nvcc > /dev/null
 }
 
+# True where there is a GPU to run on.
+has_gpu() {
+  nvidia-smi --list-gpus > /dev/null 2>&1
+}
+
 # choose_cuda <script> <cpu|gpu|auto>: sets cuda to ON where there are a GPU and nvcc and the CPU is not
 # asked for, and to OFF elsewhere; exits where the GPU is asked for and cannot be had.
 choose_cuda() {
@@ -60,7 +65,7 @@ choose_cuda() {
       ;;
   esac
   local missing
-  if ! nvidia-smi --list-gpus > /dev/null 2>&1; then
+  if ! has_gpu; then
     missing="a GPU (nvidia-smi lists none)"
   elif ! use_nvcc; then
     missing="nvcc (CUDA toolkit 12.0 or newer; put it on PATH)"

@@ -10,10 +10,11 @@ class Report:
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self.path, self.context, self.benchmarks = path, {"date": now, **context}, []
 
-    def add(self, name, seconds, **fields):
+    def add(self, name, seconds=None, **fields):
         """Prints, and writes the file: a measurement that is ended loses nothing."""
-        print(f"{name:40} {seconds:10.4f} s", flush=True)
-        time = {"real_time": seconds, "time_unit": "s"}
+        time = {} if seconds is None else {"real_time": seconds, "time_unit": "s"}
+        print(f"{name:40}", *(f"{key} {value:.5g}" for key, value in {**time, **fields}.items()
+                              if isinstance(value, float)), flush=True)
         self.benchmarks.append({"name": name, "run_type": "iteration", **time, **fields})
         if self.path:
             content = {"context": self.context, "benchmarks": self.benchmarks}

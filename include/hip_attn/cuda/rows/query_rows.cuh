@@ -31,14 +31,7 @@ __device__ uint4 read_float_queries(const RowTensor<const void>& q, std::int64_t
           narrow_pair<Element>(high.x, high.y), narrow_pair<Element>(high.z, high.w)};
 }
 
-/// Eight elements of q from `offset` on, which is a multiple of eight.
-template <typename Element>
-__device__ uint4 read_queries(const RowTensor<const void>& q, std::int64_t offset) {
-  if (q.is_float) [[unlikely]]
-    return read_float_queries<Element>(q, offset);
-  return *reinterpret_cast<const uint4*>(elements_at<Element>(q, offset));
-}
-/// The same of what is read once.
+/// Eight elements of q from `offset` on, which is a multiple of eight, and which are read once.
 template <typename Element>
 __device__ uint4 read_queries_once(const RowTensor<const void>& q, std::int64_t offset) {
   if (q.is_float) [[unlikely]]

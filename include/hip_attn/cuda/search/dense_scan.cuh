@@ -193,8 +193,9 @@ class DenseScan {
       notes_.present[slot][warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
     }
   }
-  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits
-  /// each, four of every pass.
+
+  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits each, four of every
+  /// pass.
   __device__ uint2 present_of(int slot) const {
     return *reinterpret_cast<const uint2*>(notes_.present[slot]);
   }

@@ -254,14 +254,13 @@ class SearchUnit {
                                    : ChunkList::cut(lists[0], count, size_shift, shift, work_.w0);
       const std::int32_t keep = work_.params.search.kept_chunks(s, shift);
       count = min(keep, chunks.count);
-      if (chunks.count > keep) {
+      const bool is_selected = chunks.count > keep;
+      if (is_selected) {
         stages_.scan(work_, s, chunks);
         select_chunks([&](std::int32_t i) { return stages_.scores()[i]; }, chunks.count, keep,
                       storage_, [&](std::int32_t rank, std::int32_t i) { lists[1][rank] = i; });
         __syncthreads();
-      }
-      // Where nothing can be dropped no key is read.
-      const bool is_selected = chunks.count > keep;
+      }  // else nothing can be dropped, and no key is read
 #pragma unroll 1
       for (std::int32_t i = thread(); i < count; i += kSearchThreads) {
         lists[1][i] = chunks.start(is_selected ? lists[1][i] : i);
