@@ -252,18 +252,19 @@ TEST_CASE_METHOD(EngineLayout, "docs: tensors with strides in bytes") {
 
 TEST_CASE_METHOD(EngineLayout, "docs: heads before tokens, in queries as in keys") {
   HIP_ATTN_SKIP_WITHOUT_BFLOAT16();
-  seq_lens[1] = 0;
-  take_rows({300, 0});
-  const std::int64_t rows = 300;
-  std::vector<bfloat16> query(q.size());                          // [1, Hq, rows, D]
-  std::vector<bfloat16> key(num_kv_heads * capacity * head_dim);  // [1, Hk, T, D]
-  std::vector<bfloat16> value(key.size());
+  const std::int64_t rows = 17;
+  take_rows({17, 17});
+  std::vector<bfloat16> query(q.size());  // [B, Hq, rows, D]
+  std::vector<bfloat16> key(k.size());    // [B, Hk, T, D]
+  std::vector<bfloat16> value(v.size());
   const auto transpose = [&](const std::vector<bfloat16>& from, std::int64_t tokens,
                              std::int64_t heads, std::vector<bfloat16>& to) {
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      for (std::int64_t head = 0; head < heads; ++head) {
-        std::copy_n(&from[(t * heads + head) * head_dim], head_dim,
-                    &to[(head * tokens + t) * head_dim]);
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        for (std::int64_t head = 0; head < heads; ++head) {
+          std::copy_n(&from[((b * tokens + t) * heads + head) * head_dim], head_dim,
+                      &to[((b * heads + head) * tokens + t) * head_dim]);
+        }
       }
     }
   };
@@ -271,11 +272,10 @@ TEST_CASE_METHOD(EngineLayout, "docs: heads before tokens, in queries as in keys
   transpose(k, capacity, num_kv_heads, key);
   transpose(v, capacity, num_kv_heads, value);
   AttentionArgs<bfloat16> args = make_args();
-  args.seq_lens.sizes[0] = 1;
-  args.cu_seqlens_q.sizes[0] = 2;
   // [heads-first]
   args.q = {query.data(), {rows, num_q_heads, head_dim}, {head_dim, rows * head_dim, 1}};
-  args.kv = {kv_pages_hnd(key.data(), value.data(), 1, capacity, num_kv_heads, head_dim),
+  args.q_request_stride = num_q_heads * rows * head_dim;
+  args.kv = {kv_pages_hnd(key.data(), value.data(), batch, capacity, num_kv_heads, head_dim),
              std::nullopt};
   // [heads-first]
   check(args);

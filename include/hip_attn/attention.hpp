@@ -96,8 +96,14 @@ struct AttentionPlan {
 /// q is rounded to C as it is read.
 template <Element T, StoredFor<T> C = T>
 struct AttentionArgs {
-  TensorView<const T, 3> q;  ///< [total_q, Hq, D]; row i of request b stands at seq_len - q_len + i
-  PagedKv<C> kv;             ///< the rows of this call already appended
+  /// [total_q, Hq, D]; row i of request b is row cu_seqlens_q[b] + i, which stands at position
+  /// seq_len - q_len + i. With q_request_stride [R, Hq, D], the rows of request 0.
+  TensorView<const T, 3> q;
+  /// Elements from row i of a request in q to row i of the next one, for a batch whose rows do not
+  /// all follow one another, such as [B, Hq, R, D]; above 0, a multiple of 16 bytes. No request has
+  /// more than R rows then. The rows of out follow one another all the same.
+  std::optional<std::int64_t> q_request_stride;
+  PagedKv<C> kv;  ///< the rows of this call already appended
   /// [B] keys of each request; 0: padding, whose rows get 0. Of a request without keys or rows
   /// nothing else is looked at.
   TensorView<const std::int32_t, 1> seq_lens;

@@ -36,6 +36,12 @@ def _landmarks(
     return Landmarks([LandmarkLevel(c, r, block_table) for c, r in zip(chunk_sizes, rows)], spread)
 
 
+def _outputs(q: Tensor) -> tuple[Tensor, Tensor]:
+    """out and lse of q [..., Hq, D], whose rows follow one another."""
+    out = torch.empty(q.shape[:-2].numel(), *q.shape[-2:], dtype=q.dtype, device=q.device)
+    return out, torch.empty(out.shape[:2], dtype=torch.float32, device=q.device)
+
+
 @torch.library.custom_op("hip_attn::attend", mutates_args=("cache",))
 def _attend(
     key: int,
@@ -56,8 +62,7 @@ def _attend(
     logit_softcap: Optional[float],
 ) -> tuple[Tensor, Tensor]:
     plan = _plans[key]
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    out, lse = _outputs(q)
     # From torch's allocator: what it does for streams and graph capture holds for the workspace.
     memory = torch.empty(max(plan.workspace_bytes, 1), dtype=torch.uint8, device=q.device)
     arguments = dict(
@@ -89,10 +94,7 @@ def _attend(
 
 @_attend.register_fake
 def _(key: int, q: Tensor, *_others: object) -> tuple[Tensor, Tensor]:
-    return (
-        torch.empty(q.shape, dtype=q.dtype, device=q.device),
-        torch.empty(q.shape[:2], dtype=torch.float32, device=q.device),
-    )
+    return _outputs(q)
 
 
 class Attention:
@@ -128,6 +130,7 @@ class Attention:
     ) -> tuple[Tensor, Tensor]:
         """out [total_q, Hq, D] and lse float32 [total_q, Hq]; arguments are those of hip_attn.decode.
 
+        q: [total_q, Hq, D], or [B, R, Hq, D] of any strides; total_q is B * R then.
         k, v: the pages of the cache. landmark_rows, landmark_chunk_sizes: the rows and the size of
         each LandmarkLevel, whose block table is landmark_block_table.
         cache, num_slots: decode only, the data and slots of a SelectionCache.

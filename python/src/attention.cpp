@@ -180,7 +180,9 @@ size - 1, in place of OpenMP's threads.)")
 
 T is the plan's dtype, Hq and Hk its query and KV heads, D its head_dim; B requests have total_q rows.
 
-q: T [total_q, Hq, D]. Row i of request b stands at position seq_lens[b] - rows of b + i.
+q: T [total_q, Hq, D], or [B, R, Hq, D] of any strides, of whose requests none has more than R rows,
+    such as q.transpose(1, 2) of a torch tensor [B, Hq, R, D]. Row i of request b stands at position
+    seq_lens[b] - rows of b + i.
 pages: the cache, the keys of this call already appended.
 block_table: int32 [B, max_pages]: token t of request b is in page block_table[b, t // page_size] at
     offset t % page_size. None: request b owns page b.

@@ -60,6 +60,8 @@ REFUSED = {
     "lengths of 64 bits": (
         {"seq_lens": np.array([40, 30])}, "InvalidArgument", "seq_lens.dtype is int64"),
     "rank": ({"q": np.zeros((3, 256), "f4")}, "InvalidArgument", "q.ndim is 2"),
+    "batch": ({"q": np.zeros((3, 1, 4, 64), "f4")}, "InvalidShape", r"q.shape\[0\] is 3"),
+    "rows of a request": ({"q": np.zeros((2, 1, 4, 64), "f4")}, "InvalidLength", "request 1 2 rows"),
     "heads": ({"q": np.zeros((3, 6, 64), "f4")}, "InvalidShape", "q"),
     "rows": ({"q": np.zeros((4, 4, 64), "f4")}, "ExceedsPlan", "q"),
     "strides": (

@@ -52,6 +52,18 @@ def test_a_contiguous_cache_is_one_page_per_request():
     np.testing.assert_array_equal(p.run(DENSE), p.run(DENSE, block_table=None))
 
 
+@pytest.mark.parametrize("decode", [False, True])
+def test_queries_of_four_dimensions_with_heads_before_rows(decode):
+    p = problem([5, 5], [48, 90])
+    heads_first = np.ascontiguousarray(p.q.reshape(2, 5, *p.q.shape[1:]).swapaxes(1, 2))
+    plan = p.plan(DENSE, decode)
+    out = nan_like(p.q)
+    attend = hip_attn.decode if decode else hip_attn.prefill
+    attend(plan, hip_attn.Workspace(plan.workspace_bytes), heads_first.swapaxes(1, 2), p.pages(),
+           out=out, **p.arrays())
+    np.testing.assert_array_equal(out, p.run(DENSE, decode))
+
+
 def test_scale_and_soft_cap():
     p = problem([4], [48])
     scaled = p.run(DENSE, scale=0.25)

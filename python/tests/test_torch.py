@@ -57,6 +57,16 @@ def test_the_op_passes_torchs_own_check(decode):
     assert lse.shape == (len(p.q), 4)
 
 
+def test_the_op_takes_queries_as_models_have_them():
+    p = problem([20, 20], [300, 45])
+    t = tensors(p)
+    heads_first = t.pop("q").unflatten(0, (2, 20)).transpose(1, 2).contiguous()
+    attention = hip_attn.torch.Attention(p.plan(DENSE))
+    out, lse = torch.compile(attention, fullgraph=True)(heads_first.transpose(1, 2), **t)
+    np.testing.assert_array_equal(out.numpy(), p.run(DENSE))
+    assert lse.shape == (40, 4)
+
+
 def test_a_compiled_step_is_the_step():
     p = problem([1], [500])
     num_pages = p.k.shape[0]

@@ -24,15 +24,37 @@ Status selection_of(const char* const (&names)[4], const HipAttnSelection* given
 Status cache_of(const AttentionPlan& plan, const HipAttnSelectionCache* given,
                 std::optional<SelectionCache>& cache);
 
+// q of three dimensions, or of four, a batch [B, R, Hq, D] with strides of its own.
+template <Element T, StoredFor<T> C>
+Status queries_of(const DLTensor* given, Device device, AttentionArgs<T, C>& args) {
+  if (given == nullptr || given->ndim == 3) return view_of("q", given, device, args.q);
+  if (given->ndim != 4) {
+    return {StatusCode::kInvalidArgument,
+            message("q.ndim is ", given->ndim, "; it must be 3, or 4 for a batch [B, R, Hq, D]")};
+  }
+  TensorView<const T, 4> q;
+  HIP_ATTN_RETURN_IF_ERROR(view_of("q", given, device, q));
+  args.q = {
+      q.data, {q.sizes[1], q.sizes[2], q.sizes[3]}, {q.strides[1], q.strides[2], q.strides[3]}};
+  // Of one request there is no next one, and frameworks write what they like.
+  constexpr auto kAny = static_cast<std::int64_t>(detail::kAlignment / sizeof(T));
+  args.q_request_stride = q.sizes[0] > 1 ? q.strides[0] : kAny;
+  return {};
+}
+
 template <Element T, StoredFor<T> C>
 Status args_of(const AttentionPlan& plan, const HipAttnAttentionArgs* given,
                AttentionArgs<T, C>& args) {
   const Device device = plan.shape.device;
   HipAttnAttentionArgs known;
   HIP_ATTN_RETURN_IF_ERROR(read_struct("args", given, known));
-  HIP_ATTN_RETURN_IF_ERROR(view_of("q", known.q, device, args.q));
+  HIP_ATTN_RETURN_IF_ERROR(queries_of(known.q, device, args));
   HIP_ATTN_RETURN_IF_ERROR(paged_kv_of(known.kv, device, args.kv));
   HIP_ATTN_RETURN_IF_ERROR(view_of("seq_lens", known.seq_lens, device, args.seq_lens));
+  if (args.q_request_stride) {
+    HIP_ATTN_RETURN_IF_ERROR(detail::check_size("q.shape[0]", known.q->shape[0], "size of seq_lens",
+                                                args.seq_lens.sizes[0]));
+  }
   HIP_ATTN_RETURN_IF_ERROR(view_of("cu_seqlens_q", known.cu_seqlens_q, device, args.cu_seqlens_q));
   HIP_ATTN_RETURN_IF_ERROR(view_of("out", known.out, device, args.out));
   HIP_ATTN_RETURN_IF_ERROR(view_of("lse", known.lse, device, args.lse));

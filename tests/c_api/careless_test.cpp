@@ -60,6 +60,15 @@ struct CCall {
     });
   }
 
+  /// q as one request [1, R, Hq, D].
+  void add_batch_dimension() {
+    sizes = {1, q.shape[0], q.shape[1], q.shape[2]};
+    strides = {7, q.strides[0], q.strides[1], q.strides[2]};
+    q.ndim = 4;
+    q.shape = sizes.data();
+    q.strides = strides.data();
+  }
+
   Call call;
   CArguments arguments;
   HipAttnPlan plan;
@@ -68,6 +77,7 @@ struct CCall {
   HipAttnKvPages pages{};
   HipAttnSelection selection_out{};
   HipAttnSelectionCache cache{};
+  std::array<std::int64_t, 4> sizes{}, strides{};
   DLTensor q{}, out{}, seq_lens{}, lse{}, counters{}, keys{}, block_table{}, blocks{}, cache_data{};
 };
 
@@ -133,7 +143,9 @@ TEST_CASE("C: wrong dtypes, ranks, devices and strides are refused by name") {
         [](CCall& c) { c.lse.dtype.lanes = 4; }},
        {bad, "counters.dtype is code 77 of 64 bits; it must be int64",
         [](CCall& c) { c.counters.dtype.code = 77; }},
-       {bad, "q.ndim is 2; it must be 3", [](CCall& c) { c.q.ndim = 2; }},
+       {bad, "q.ndim is 2; it must be 3, or 4", [](CCall& c) { c.q.ndim = 2; }},
+       {StatusCode::kInvalidShape, "q.shape[0] is 1; it must be 2 (size of seq_lens)",
+        [](CCall& c) { c.add_batch_dimension(); }},
        {bad, "kv.block_table.ndim is -1; it must be 2", [](CCall& c) { c.block_table.ndim = -1; }},
        {bad, "q.device is CUDA 0; it must be the CPU",
         [](CCall& c) { c.q.device.device_type = kDLCUDA; }},

@@ -94,6 +94,19 @@ HIP_ATTN_OPERATOR_TEST_CASE("C: prefill and decode give the bits of C++, with la
   }
 }
 
+HIP_ATTN_OPERATOR_TEST_CASE("C: a batch of queries of four dimensions gives the bits of C++") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  for (const Device device : attention_devices<TestType>()) {
+    const Problem<TestType> problem = three_requests<TestType>();
+    const AttentionPlan plan = make_plan<TestType>(op, small_config(), problem.shape(device));
+    CallMemory<TestType> cpp(plan, problem, {.request_rows = 9});
+    CallMemory<TestType> c(plan, problem, {.request_rows = 9});
+    REQUIRE(run_operator<TestType>(plan, cpp.args(), cpp.workspace()).ok());
+    REQUIRE(run_through_c(op, plan, c.args(), c.workspace()).ok());
+    check_same<TestType>(cpp.read(), c.read());
+  }
+}
+
 HIP_ATTN_OPERATOR_TEST_CASE("C: a given selection gives the bits of C++") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   for (const Device device : attention_devices<TestType>()) {

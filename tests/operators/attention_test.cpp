@@ -193,6 +193,48 @@ HIP_ATTN_OPERATOR_TEST_CASE("page order, page size, NHD or HND and strides chang
   }
 }
 
+HIP_ATTN_OPERATOR_TEST_CASE("requests that lie apart in q change nothing") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const HipConfig config = GENERATE(small_config(), doubling_config(), landmark_config());
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const bool hopper = GENERATE(true, false);
+  if (!hopper && (device.type == DeviceType::kCpu || op == Operator::kDecode)) return;
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()), mixed_specs(op));
+  const auto together = run_attention(op, config, problem, {.device = device, .hopper = hopper});
+  const std::int64_t most_rows = op == Operator::kDecode ? 8 : 60;
+  for (const MemoryLayout& memory :
+       {MemoryLayout{.request_rows = most_rows}, {.row_padding = 8, .request_rows = 71}}) {
+    CAPTURE(op, memory.request_rows);
+    check_same_result(
+        run_attention(op, config, problem, {.device = device, .memory = memory, .hopper = hopper}),
+        together);
+  }
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("decode that reuses selections takes requests that lie apart in q") {
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const auto problem = make_problem<TestType>(heads_of(4, least_head_dim()),
+                                              {{300, 1, 1}, {150, 1, 2}, {0, 1, 3}, {220, 1, 4}});
+  const AttentionPlan plan =
+      make_plan<TestType>(Operator::kDecode, small_config(), problem.shape(device));
+  const auto reuse = [&](std::int64_t request_rows) {
+    CallMemory<TestType> memory(plan, problem, {.request_rows = request_rows});
+    const DeviceBuffer<std::byte> cache(
+        device, static_cast<std::int64_t>(4 * plan.selection_cache_slot_bytes), std::byte{0});
+    DeviceBuffer<std::int32_t> refresh_from(device, 4, 0);
+    memory.args().selection_out.reset();
+    memory.args().cache = SelectionCache{cache.data(), 4, {refresh_from.data(), {4}}, {}};
+    REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
+    refresh_from.write(std::vector<std::int32_t>(4, 3));
+    REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
+    REQUIRE(memory.untouched_around_outputs());
+    return memory.read();
+  };
+  const auto together = reuse(0);
+  check_same_output(reuse(1), together);
+  check_same_output(reuse(5), together);
+}
+
 HIP_ATTN_OPERATOR_TEST_CASE("a request alone equals the request in a batch") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const HipConfig config = GENERATE(small_config(), landmark_config());

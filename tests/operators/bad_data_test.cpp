@@ -85,6 +85,18 @@ TEST_CASE("more rows than keys are refused") {
                 }}});
 }
 
+TEST_CASE("more rows than a batch of queries has of each request are refused") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const auto with_rows = [](std::int64_t rows) {
+    return [rows](Call& c) {
+      c.args.q.sizes[0] = rows;
+      c.args.q_request_stride = 2 * c.args.q.strides[0];
+    };
+  };
+  check_cases(op, StatusCode::kInvalidLength, {{{"request 1", "3 rows", "2"}, with_rows(2)}});
+  check_cases(op, StatusCode::kInvalidShape, {{{"q.sizes[0]", "0", "5"}, with_rows(0)}});
+}
+
 TEST_CASE("decode refuses more than 8 rows of a request") {
   const auto problem = make_problem<T>({4, 2, least_head_dim()}, {{60, 8, 1}, {90, 9, 2}});
   const AttentionPlan plan = make_plan<T>(Operator::kDecode, small_config(), problem.shape(kCpu));

@@ -306,10 +306,15 @@ TEST_CASE("CUDA decode answers lengths that do not hold with NaN rows of that re
   const HipConfig config = small_config();
   const auto problem = make_problem<T>({4, 2, 64}, {{200, 1, 1}, {300, 2, 2}, {100, 1, 3}});
   const AttentionPlan plan = make_plan<T>(Operator::kDecode, config, problem.shape(cuda_device()));
-  CallMemory<T> memory(plan, problem, {});
+  const bool apart = GENERATE(false, true);
+  CallMemory<T> memory(plan, problem, {.request_rows = apart ? 2 : 0});
   const DeviceBuffer<std::int32_t> lengths(cuda_device(),
                                            std::vector<std::int32_t>{200, 3000000, 100});
-  memory.args().seq_lens = {lengths.data(), {3}};
+  if (apart) {
+    memory.args().q.sizes[0] = 1;  // fewer rows than request 1 has
+  } else {
+    memory.args().seq_lens = {lengths.data(), {3}};
+  }
   REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
   const auto result = memory.read();
   const std::size_t row = 4 * 64;

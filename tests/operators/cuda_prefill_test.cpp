@@ -230,7 +230,8 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill answers what does not hold with NaN 
   AttentionPlan plan =
       make_plan<TestType>(Operator::kPrefill, config, problem.shape(cuda_device()));
   if (!hopper) cuda::use_portable_kernels(plan);
-  CallMemory<TestType> memory(plan, problem, {});
+  const std::int64_t request_rows = GENERATE(0, 50);
+  CallMemory<TestType> memory(plan, problem, {.request_rows = request_rows});
   const auto good = run_attention(Operator::kPrefill, config, problem,
                                   {.device = cuda_device(), .hopper = hopper});
   const std::int64_t row_size = heads.num_q_heads * heads.head_dim;
@@ -258,6 +259,12 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill answers what does not hold with NaN 
     memory.args().seq_lens = {lengths.data(), {3}};
     REQUIRE(run_prefill(plan, memory.args(), memory.workspace()).ok());
     check_rows([](std::int64_t row, std::int64_t) { return row >= 50 && row < 90; });
+  }
+  SECTION("more rows than q has of a request") {
+    if (request_rows == 0) return;
+    memory.args().q.sizes[0] = 45;
+    REQUIRE(run_prefill(plan, memory.args(), memory.workspace()).ok());
+    check_rows([](std::int64_t row, std::int64_t) { return row < 50; });
   }
   SECTION("a selection") {
     const auto block = query_blocks(problem, Operator::kPrefill, config)[2];

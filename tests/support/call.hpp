@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "device_buffer.hpp"
@@ -130,6 +131,11 @@ class CallMemory {
         workspace_(device_, static_cast<std::int64_t>(plan.workspace_bytes), std::byte{0xff}) {
     q_.write(problem);
     args_.q = q_.view();
+    if (layout.request_rows > 0) {
+      batch_.emplace(device_, problem, layout.request_rows, layout.row_padding);
+      args_.q = batch_->view();
+      args_.q_request_stride = batch_->request_stride();
+    }
     args_.kv = kv_.view();
     landmarks_.write_reference(problem);
     if (plan.config.uses_landmarks()) args_.landmarks = landmarks_.view();
@@ -186,6 +192,7 @@ class CallMemory {
   KvMemory<P> kv_;
   LandmarkMemory<P> landmarks_;
   RowMemory<QueryType<P>> q_;
+  std::optional<BatchMemory<QueryType<P>>> batch_;
   RowMemory<QueryType<P>> out_;
   DeviceBuffer<float> lse_;
   DeviceBuffer<std::int32_t> seq_lens_;

@@ -27,6 +27,7 @@ struct MemoryLayout {
   std::int64_t row_padding = 0;   ///< unused elements after every row of q, out, k and v
   bool interleave_kv = false;     ///< K and V as halves of one tensor of pages
   bool other_order_of_v = false;  ///< NHD keys with HND values, or the reverse
+  std::int64_t request_rows = 0;  ///< q is [B, Hq, request_rows, D]; 0: it is [total_q, Hq, D]
 };
 
 /// Strides of pages [.., tokens, heads, D], or [.., heads, tokens, D] for HND, of rows `row` apart.
@@ -146,6 +147,44 @@ class KvMemory {
   std::optional<DeviceBuffer<T>> elements_;
   std::optional<DeviceBuffer<std::int32_t>> table_;
   KvPages<T> pages_;
+};
+
+/// Query rows as [B, Hq, R, D], with NaN in the padding and behind the last row of a request.
+template <Element T>
+class BatchMemory {
+ public:
+  template <TestedTypes P>
+  BatchMemory(Device device, const Problem<P>& problem, std::int64_t rows, std::int64_t row_padding)
+      : heads_(problem.heads),
+        rows_(rows),
+        stride_(heads_.head_dim + row_padding),
+        buffer_(device, std::max<std::int64_t>(1, problem.batch() * request_stride()),
+                from_float<T>(kNaN)) {
+    std::vector<T> host = buffer_.read();
+    for (std::int64_t b = 0; b < problem.batch(); ++b) {
+      const T* row = problem.requests[b].q.data();
+      for (std::int64_t i = 0; i < problem.requests[b].q_len; ++i) {
+        for (std::int64_t head = 0; head < heads_.num_q_heads; ++head, row += heads_.head_dim) {
+          std::copy_n(row, heads_.head_dim,
+                      host.data() + b * request_stride() + (head * rows_ + i) * stride_);
+        }
+      }
+    }
+    buffer_.write(host);
+  }
+
+  [[nodiscard]] std::int64_t request_stride() const { return heads_.num_q_heads * rows_ * stride_; }
+  [[nodiscard]] TensorView<T, 3> view() const {
+    return {buffer_.data(),
+            {rows_, heads_.num_q_heads, heads_.head_dim},
+            {stride_, rows_ * stride_, 1}};
+  }
+
+ private:
+  Heads heads_;
+  std::int64_t rows_;
+  std::int64_t stride_;
+  DeviceBuffer<T> buffer_;
 };
 
 /// Rows of [total_q, Hq, D] with NaN in the padding.

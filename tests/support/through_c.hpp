@@ -111,9 +111,18 @@ class CArguments {
   }
 
   template <Element T, StoredFor<T> C>
+  const DLTensor* queries(const AttentionArgs<T, C>& args) {
+    if (!args.q_request_stride) return tensor(args.q);
+    const auto& [data, sizes, strides] = args.q;
+    return tensor(
+        TensorView<const T, 4>(data, {args.seq_lens.sizes[0], sizes[0], sizes[1], sizes[2]},
+                               {*args.q_request_stride, strides[0], strides[1], strides[2]}));
+  }
+
+  template <Element T, StoredFor<T> C>
   HipAttnAttentionArgs attention(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
     return {sizeof(HipAttnAttentionArgs),
-            tensor(args.q),
+            queries(args),
             paged_kv(args.kv, args.store.has_value()),
             tensor(args.seq_lens),
             tensor(args.cu_seqlens_q),

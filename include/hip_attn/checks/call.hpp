@@ -227,6 +227,24 @@ inline Status check_cache(const AttentionPlan& plan, const SelectionCache& cache
   return {};
 }
 
+/// Requests that do not follow one another in q.
+template <Element T, StoredFor<T> C>
+Status check_request_stride(const AttentionArgs<T, C>& args) {
+  if (!args.q_request_stride) return {};
+  constexpr auto kElements = static_cast<std::int64_t>(kAlignment / sizeof(T));
+  if (*args.q_request_stride <= 0 || *args.q_request_stride % kElements != 0) {
+    return {StatusCode::kInvalidStride, message("q_request_stride is ", *args.q_request_stride,
+                                                "; it must be above 0 and a multiple of ",
+                                                kElements, " elements (16 bytes), or absent")};
+  }
+  if (args.q.sizes[0] > 0 || args.out.sizes[0] == 0) return {};
+  return {
+      StatusCode::kInvalidShape,
+      message("q.sizes[0] is 0; with q_request_stride it is the most rows of a request, and out "
+              "has ",
+              args.out.sizes[0])};
+}
+
 /// What can be said of a call without reading device memory.
 template <Element T, StoredFor<T> C>
 Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
@@ -234,17 +252,20 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   HIP_ATTN_RETURN_IF_ERROR(check_tensor("out", args.out));
   HIP_ATTN_RETURN_IF_ERROR(check_array("seq_lens", args.seq_lens));
   HIP_ATTN_RETURN_IF_ERROR(check_array("cu_seqlens_q", args.cu_seqlens_q));
-  const std::int64_t total_q = args.q.sizes[0];
+  const std::int64_t total_q = args.q_request_stride ? args.out.sizes[0] : args.q.sizes[0];
   const std::int64_t batch = args.seq_lens.sizes[0];
   HIP_ATTN_RETURN_IF_ERROR(check_size("cu_seqlens_q.sizes[0]", args.cu_seqlens_q.sizes[0],
                                       "size of seq_lens + 1", batch + 1));
   HIP_ATTN_RETURN_IF_ERROR(check_at_most("seq_lens.sizes[0]", batch, "batch", plan.shape.batch));
-  HIP_ATTN_RETURN_IF_ERROR(check_at_most("q.sizes[0]", total_q, "total_q", plan.shape.total_q));
+  HIP_ATTN_RETURN_IF_ERROR(check_at_most(args.q_request_stride ? "out.sizes[0]" : "q.sizes[0]",
+                                         total_q, "total_q", plan.shape.total_q));
   HIP_ATTN_RETURN_IF_ERROR(
       check_size("q.sizes[1]", args.q.sizes[1], "num_q_heads of the plan", plan.shape.num_q_heads));
   HIP_ATTN_RETURN_IF_ERROR(
       check_size("q.sizes[2]", args.q.sizes[2], "head_dim of the plan", plan.shape.head_dim));
-  HIP_ATTN_RETURN_IF_ERROR(check_sizes("out.sizes", args.out.sizes, "as q", args.q.sizes));
+  HIP_ATTN_RETURN_IF_ERROR(check_request_stride(args));
+  HIP_ATTN_RETURN_IF_ERROR(check_sizes("out.sizes", args.out.sizes, "as q",
+                                       {total_q, args.q.sizes[1], args.q.sizes[2]}));
   HIP_ATTN_RETURN_IF_ERROR(check_kv(plan, args.kv, batch));
   if (args.store) {
     HIP_ATTN_RETURN_IF_ERROR(check_store(*args.store, plan.shape.device, batch));
@@ -255,7 +276,8 @@ Status check_args(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
   }
   if (args.lse) {
     HIP_ATTN_RETURN_IF_ERROR(check_array("lse", *args.lse));
-    HIP_ATTN_RETURN_IF_ERROR(check_size("lse.sizes[0]", args.lse->sizes[0], "rows of q", total_q));
+    HIP_ATTN_RETURN_IF_ERROR(
+        check_size("lse.sizes[0]", args.lse->sizes[0], "rows of out", total_q));
     HIP_ATTN_RETURN_IF_ERROR(
         check_size("lse.sizes[1]", args.lse->sizes[1], "heads of q", args.q.sizes[1]));
   }
@@ -297,9 +319,14 @@ Status check_overlaps(const AttentionPlan& plan, const AttentionArgs<T, C>& args
                       Workspace workspace) {
   const TensorView<std::byte, 1> scratch(workspace.data(),
                                          {static_cast<std::int64_t>(workspace.size())});
+  const std::int64_t batch = args.q_request_stride ? args.seq_lens.sizes[0] : 1;
+  const TensorView<const T, 4> q(
+      args.q.data, {batch, args.q.sizes[0], args.q.sizes[1], args.q.sizes[2]},
+      {args.q_request_stride.value_or(0), args.q.strides[0], args.q.strides[1], args.q.strides[2]});
+  const Extent queries = args.q_request_stride ? extent_of("q", q) : extent_of("q", args.q);
   const auto check_output = [&](const Extent& output) -> Status {
     for (const Extent& input :
-         {extent_of("q", args.q), extent_of("kv.pages.k", args.kv.pages.k),
+         {queries, extent_of("kv.pages.k", args.kv.pages.k),
           extent_of("kv.pages.v", args.kv.pages.v), extent_of("workspace", scratch)}) {
       HIP_ATTN_RETURN_IF_ERROR(check_disjoint(output, input));
     }
@@ -341,7 +368,7 @@ Status check_landmark_capacity(const AttentionPlan& plan, const Landmarks<const 
 /// What the CPU backend can also see: lengths and slots. Messages are made only when a check fails.
 template <Element T, StoredFor<T> C>
 Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args) {
-  const std::int64_t total_q = args.q.sizes[0];
+  const std::int64_t total_q = args.out.sizes[0];
   const std::int64_t batch = args.seq_lens.sizes[0];
   const bool has_table = args.kv.block_table.has_value();
   const std::int64_t capacity =
@@ -358,7 +385,12 @@ Status check_lengths(const AttentionPlan& plan, const AttentionArgs<T, C>& args)
     if (q_len < 0 || q_end > total_q) {
       return {StatusCode::kInvalidLength,
               message("cu_seqlens_q[", b + 1, "] is ", q_end, "; it must be from cu_seqlens_q[", b,
-                      "] (", q_begin, ") to the rows of q (", total_q, ")")};
+                      "] (", q_begin, ") to the rows of out (", total_q, ")")};
+    }
+    if (args.q_request_stride && q_len > args.q.sizes[0]) {
+      return {StatusCode::kInvalidLength, message("cu_seqlens_q gives request ", b, " ", q_len,
+                                                  " rows; with q_request_stride q has ",
+                                                  args.q.sizes[0], " rows of each request")};
     }
     if (seq_len < 0) {
       return {StatusCode::kInvalidLength,

@@ -52,6 +52,14 @@ struct UnitQueries {
   [[nodiscard]] RowLayout layout() const noexcept { return {rows * group, head_dim, op}; }
 };
 
+/// The row of q that belongs to row `row` of out, which is of `request`.
+template <Element T, StoredFor<T> C>
+const T* query_row(const AttentionArgs<T, C>& args, std::int64_t request, std::int64_t row,
+                   std::int64_t head) noexcept {
+  if (!args.q_request_stride) return &args.q(row, head, 0);
+  return &args.q(row - args.cu_seqlens_q(request), head, 0) + request * *args.q_request_stride;
+}
+
 /// Writes the mean of every `query_stride` positions (those that are present, summed in fp32 and
 /// rounded to T) of every query head in the layout of the unit's rows; stride 1 copies. Order:
 /// group of positions, then head. Unused lanes of the last panel repeat its first row, which

@@ -51,7 +51,7 @@ class Unit {
         error_(error),
         kernels_(Traits::kernels(plan.shape.head_dim)),
         kv_(args.kv, block.request, kv_head, zeros, error),
-        queries_{&args.q(block.first_row, kv_head * group_, 0),
+        queries_{query_row(args, block.request, block.first_row, kv_head * group_),
                  args.q.strides[0],
                  args.q.strides[1],
                  plan.shape.head_dim,

@@ -39,20 +39,35 @@ struct LandmarkTensor {
   PageMap map;
 };
 
-/// Rows of q or of out, [total_q, Hq, D].
-template <typename Void>
-struct RowTensor {
-  Void* data;
+/// q: rows of all requests behind one another, as in out, or a batch of requests request_stride
+/// apart.
+struct QueryTensor {
+  const void* data;
   std::int64_t row_stride;
   std::int64_t head_stride;
-  bool is_float;  ///< elements are floats; else they are of the type of the products
+  std::int64_t request_stride;  ///< 0: rows follow one another
+  std::int32_t request_rows;    ///< of one request at most
+  bool is_float;                ///< elements are floats; else they are of the type of the products
+
+  /// Offset of the first row of a request, whose rows in out begin with `first_row`.
+  HIP_ATTN_HOST_DEVICE std::int64_t first(int request, std::int32_t first_row) const {
+    return request_stride == 0 ? first_row * row_stride : request * request_stride;
+  }
+};
+
+/// out, [total_q, Hq, D].
+struct OutTensor {
+  void* data;
+  std::int64_t row_stride;
+  std::int64_t head_stride;
+  bool is_float;  ///< as of q
 };
 
 /// What a call of either operator reads and writes, selections apart.
 template <typename Stored>
 struct AttentionTensors {
-  RowTensor<const void> q;
-  RowTensor<void> out;
+  QueryTensor q;
+  OutTensor out;
   float* lse;  ///< [total_q, Hq], null: absent
   std::int64_t lse_row_stride;
   KvTensors<Stored> kv;

@@ -208,16 +208,16 @@ class DecodeAttention {
     const auto& q = params_.tensors.q;
     const int in_tile = thread() % 32 / 4;
     if constexpr (kPath != Path::kAny) {
-      const int head =
-          unit_.kv_head * params_.group + min(pass.tile_row + in_tile, params_.group - 1);
-      return elements_at<Element>(q, unit_.first_row * q.row_stride + head * q.head_stride);
+      const int head = min(pass.tile_row + in_tile, params_.group - 1);
+      return elements_at<Element>(q, unit_.first_query() + head * q.head_stride);
     }
     const int row =
         min(pass.first_row + pass.tile_row + in_tile, pass.first_row + pass.num_rows - 1);
     if (Team::kFloatRows && q.is_float)  // rounded, in shared memory
       return unit_.shared.queries + row * kQueryPitch<kHeadDim>;
-    return elements_at<Element>(
-        q, unit_.out_row(row) * q.row_stride + unit_.out_head(row) * q.head_stride);
+    const int query_row = unit_.query_row(row);
+    return elements_at<Element>(q, unit_.first_query() + query_row * q.row_stride +
+                                       (row - query_row * params_.group) * q.head_stride);
   }
 
   __device__ std::int32_t end_of_tiles() const {

@@ -93,8 +93,8 @@ class DecodeUnit {
   /// What the CPU backend answers with a Status. Here the rows of the request become NaN.
   __device__ bool lengths_hold() const {
     return first_row >= 0 && rows > 0 && rows <= kMaxRows &&
-           first_row <= params.tensors.total_q - rows && seq_len >= 0 &&
-           seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
+           rows <= params.tensors.q.request_rows && first_row <= params.tensors.total_q - rows &&
+           seq_len >= 0 && seq_len <= params.max_seq_len && (seq_len == 0 || rows <= seq_len);
   }
 
   /// Position of the first row.
@@ -145,6 +145,12 @@ class DecodeUnit {
     return std::int64_t{kv_head} * params.group + unit_row - query_row(unit_row) * params.group;
   }
 
+  /// Offset in q of the first row of the group's first head.
+  __device__ std::int64_t first_query() const {
+    return params.tensors.q.first(request, first_row) +
+           std::int64_t{kv_head} * params.group * params.tensors.q.head_stride;
+  }
+
   __device__ void fill_rows(float value) const {
     if (team.rank() != 0) return;
     const std::int64_t begin = max(0, first_row);
@@ -181,12 +187,6 @@ class DecodeUnit {
   std::int32_t rows = 0;
 
  private:
-  /// Offset in q.
-  __device__ std::int64_t first_query() const {
-    return first_row * params.tensors.q.row_stride +
-           std::int64_t{kv_head} * params.group * params.tensors.q.head_stride;
-  }
-
   static constexpr int kMaxRows = 8;  // kMaxDecodeRows
 
   int team_number_;

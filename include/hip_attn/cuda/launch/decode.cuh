@@ -336,7 +336,7 @@ Status plan_decode(AttentionPlan& plan) {
 template <typename Traits, Element T>
 Status run_decode(const AttentionPlan& plan, const AttentionArgs<T, StoredOf<Traits>>& args,
                   std::byte* workspace, Stream stream) {
-  if (args.seq_lens.sizes[0] == 0 || args.q.sizes[0] == 0) return {};
+  if (args.seq_lens.sizes[0] == 0 || args.out.sizes[0] == 0) return {};
   const DeviceGuard guard(plan.shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "run_decode");
   const DecodeSchedule schedule = decode_schedule(plan);

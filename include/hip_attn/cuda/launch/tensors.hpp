@@ -127,14 +127,15 @@ KvTensors<T> kv_tensors(const KvStore& store, const KvPages<const T>& home) {
 template <Element T, StoredFor<T> C>
 AttentionTensors<C> attention_tensors(const AttentionArgs<T, C>& args) {
   constexpr bool kFloat = std::same_as<T, float> && !std::same_as<C, float>;
-  return {{args.q.data, args.q.strides[0], args.q.strides[1], kFloat},
+  return {{args.q.data, args.q.strides[0], args.q.strides[1], args.q_request_stride.value_or(0),
+           args.q_request_stride ? saturated(args.q.sizes[0]) : INT32_MAX, kFloat},
           {args.out.data, args.out.strides[0], args.out.strides[1], kFloat},
           args.lse ? args.lse->data : nullptr,
           args.lse ? args.lse->strides[0] : 0,
           args.store ? kv_tensors(*args.store, args.kv.pages) : kv_tensors(args.kv),
           args.seq_lens.data,
           args.cu_seqlens_q.data,
-          saturated(args.q.sizes[0]),
+          saturated(args.out.sizes[0]),
           static_cast<std::int32_t>(args.seq_lens.sizes[0])};
 }
 

@@ -14,9 +14,15 @@ struct QueryBlock {
 
   Kind kind = Kind::kNone;  ///< kNone: no query block has this selection row
   std::int32_t request = 0;
-  std::int32_t first_row = 0;  ///< in q and out
+  std::int32_t begin = 0;      ///< the request's first row, in out
+  std::int32_t first_row = 0;  ///< of the block, in out
   std::int32_t rows = 0;       ///< at least 1 unless kNone
   std::int32_t p0 = 0;         ///< position of first_row
+
+  /// Offset of its first row in q.
+  __device__ std::int64_t first_query(const QueryTensor& q) const {
+    return q.first(request, begin) + (first_row - begin) * q.row_stride;
+  }
 };
 
 /// The query block of a selection row. Requests without keys have blocks too (kPadding), counted
@@ -50,7 +56,7 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
 
   const bool holds = seq_len >= 0 && seq_len <= params.max_seq_len &&
                      seq_len <= params.tensors.kv.map.capacity() &&
-                     (seq_len == 0 || q_len <= seq_len);
+                     (seq_len == 0 || q_len <= seq_len) && q_len <= params.tensors.q.request_rows;
   const std::int32_t first_position = holds && seq_len > 0 ? seq_len - q_len : 0;
   const std::int32_t anchor = first_position % params.block_q;  // of the first block
   const std::int64_t row = n == 0 ? 0 : std::int64_t{n} * params.block_q - anchor;
@@ -58,6 +64,7 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
   block.kind = !holds        ? QueryBlock::Kind::kRefused
                : seq_len > 0 ? QueryBlock::Kind::kAttend
                              : QueryBlock::Kind::kPadding;
+  block.begin = begin;
   block.first_row = begin + static_cast<std::int32_t>(row);
   block.p0 = first_position + static_cast<std::int32_t>(row);
   block.rows = min(params.block_q - (n == 0 ? anchor : 0), q_len - static_cast<std::int32_t>(row));

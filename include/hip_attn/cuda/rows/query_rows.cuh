@@ -13,17 +13,17 @@
 namespace hip_attn::cuda {
 
 template <typename Element>
-__device__ const Element* elements_at(const RowTensor<const void>& rows, std::int64_t offset) {
+__device__ const Element* elements_at(const QueryTensor& rows, std::int64_t offset) {
   return static_cast<const Element*>(rows.data) + offset;
 }
 template <typename Element>
-__device__ Element* elements_at(const RowTensor<void>& rows, std::int64_t offset) {
+__device__ Element* elements_at(const OutTensor& rows, std::int64_t offset) {
   return static_cast<Element*>(rows.data) + offset;
 }
 
 /// The eight floats from `offset` on, rounded.
 template <typename Element>
-__device__ uint4 read_float_queries(const RowTensor<const void>& q, std::int64_t offset) {
+__device__ uint4 read_float_queries(const QueryTensor& q, std::int64_t offset) {
   const auto* from = reinterpret_cast<const float4*>(elements_at<float>(q, offset));
   const float4 low = __ldg(from);
   const float4 high = __ldg(from + 1);
@@ -33,7 +33,7 @@ __device__ uint4 read_float_queries(const RowTensor<const void>& q, std::int64_t
 
 /// Eight elements of q from `offset` on, which is a multiple of eight, and which are read once.
 template <typename Element>
-__device__ uint4 read_queries_once(const RowTensor<const void>& q, std::int64_t offset) {
+__device__ uint4 read_queries_once(const QueryTensor& q, std::int64_t offset) {
   if (q.is_float) [[unlikely]]
     return read_float_queries<Element>(q, offset);
   return read_streaming_16(elements_at<Element>(q, offset));
@@ -41,8 +41,7 @@ __device__ uint4 read_queries_once(const RowTensor<const void>& q, std::int64_t 
 
 /// Starts to copy the same to shared memory: floats are there at once.
 template <typename Element>
-__device__ void copy_queries_async(std::uint32_t to, const RowTensor<const void>& q,
-                                   std::int64_t offset) {
+__device__ void copy_queries_async(std::uint32_t to, const QueryTensor& q, std::int64_t offset) {
   if (q.is_float) [[unlikely]] {
     store_shared_16(to, read_float_queries<Element>(q, offset));
   } else {
@@ -52,7 +51,7 @@ __device__ void copy_queries_async(std::uint32_t to, const RowTensor<const void>
 
 /// One element of q as products see it. kFloatRows: q may be floats.
 template <typename Element, bool kFloatRows>
-__device__ float query_element(const RowTensor<const void>& q, std::int64_t offset) {
+__device__ float query_element(const QueryTensor& q, std::int64_t offset) {
   if (kFloatRows && q.is_float) [[unlikely]]
     return widen(narrow<Element>(*elements_at<float>(q, offset)));
   return widen(*elements_at<Element>(q, offset));
@@ -60,7 +59,7 @@ __device__ float query_element(const RowTensor<const void>& q, std::int64_t offs
 
 /// Writes neighbouring elements of out from `offset` on.
 template <typename Element>
-__device__ void write_out(const RowTensor<void>& out, std::int64_t offset, float value) {
+__device__ void write_out(const OutTensor& out, std::int64_t offset, float value) {
   if (out.is_float) [[unlikely]] {
     *elements_at<float>(out, offset) = value;
   } else {
@@ -68,7 +67,7 @@ __device__ void write_out(const RowTensor<void>& out, std::int64_t offset, float
   }
 }
 template <typename Element>
-__device__ void write_out(const RowTensor<void>& out, std::int64_t offset, float2 values) {
+__device__ void write_out(const OutTensor& out, std::int64_t offset, float2 values) {
   if (out.is_float) [[unlikely]] {
     *reinterpret_cast<float2*>(elements_at<float>(out, offset)) = values;
   } else {

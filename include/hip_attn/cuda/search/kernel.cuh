@@ -121,7 +121,7 @@ struct SearchWork {
   __device__ static const Stored* fallback_row(const PrefillParams<Stored>& params,
                                                const QueryBlock& block) {
     const auto& q = params.tensors.q;
-    return static_cast<const Stored*>(q.data) + block.first_row * q.row_stride;
+    return static_cast<const Stored*>(q.data) + block.first_query(q);
   }
 };
 

@@ -30,7 +30,7 @@ class PooledQueries {
 
   __device__ PooledQueries(const Params& params, const QueryBlock& block, int kv_head, int stride)
       : params_(params),
-        first_(block.first_row * params.tensors.q.row_stride +
+        first_(block.first_query(params.tensors.q) +
                std::int64_t{kv_head} * params.group * params.tensors.q.head_stride),
         rows_(block.rows),
         stride_(stride),

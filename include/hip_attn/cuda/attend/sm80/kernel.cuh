@@ -129,7 +129,8 @@ class AttendTile {
   /// Offset in q.
   __device__ std::int64_t query(int row) const {
     const int unit_row = first_row_ + row;
-    return (block_.first_row + unit_row / params_.group) * params_.tensors.q.row_stride +
+    return block_.first_query(params_.tensors.q) +
+           unit_row / params_.group * params_.tensors.q.row_stride +
            (kv_head_ * params_.group + unit_row % params_.group) * params_.tensors.q.head_stride;
   }
 

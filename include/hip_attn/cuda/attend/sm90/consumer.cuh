@@ -145,7 +145,7 @@ class AttendConsumer {
     const auto group = static_cast<std::uint32_t>(params_.group);
     const std::uint32_t per_group = (0x80000000u + group - 1) / group;  // 2^31 / group
     const std::int64_t origin =
-        info.first_row * q.row_stride + std::int64_t{info.kv_head} * group * q.head_stride;
+        info.first_query + std::int64_t{info.kv_head} * group * q.head_stride;
     for_each_query_piece([&](int row, int piece, int where) {
       const std::int32_t r = first + row;
       if (r < rows) {

@@ -52,11 +52,12 @@ struct UnitInfo {
   Task task;
   std::int32_t request;
   std::int32_t kv_head;
-  std::int32_t first_row;  ///< in q and out
-  std::int32_t rows;       ///< query rows, each of `group` heads
-  std::int32_t first;      ///< the thread block's first (row, head), of rows * group
-  std::int32_t count;      ///< keys
-  std::int32_t end;        ///< position after the last key
+  std::int64_t first_query;  ///< offset of the first row in q
+  std::int32_t first_row;    ///< in out
+  std::int32_t rows;         ///< query rows, each of `group` heads
+  std::int32_t first;        ///< the thread block's first (row, head), of rows * group
+  std::int32_t count;        ///< keys
+  std::int32_t end;          ///< position after the last key
   /// The keys that the last row does not see because its window begins later; a row that stands n
   /// before it sees the last n of them. hidden_until <= 0: none.
   std::int32_t hidden_from;

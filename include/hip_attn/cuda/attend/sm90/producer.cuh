@@ -88,6 +88,7 @@ class AttendProducer {
       UnitInfo info{UnitInfo::Task::kFillNan,
                     block.request,
                     unit.kv_head,
+                    block.first_query(params_.tensors.q),
                     block.first_row,
                     block.rows,
                     first,
