@@ -1,21 +1,25 @@
 // Decode with the cache in host memory: microseconds per layer and step, replayed from a CUDA graph
-// of append_kv and decode for every layer, with presets::landmark.
+// of append_kv and decode for every layer and every step of a refresh cycle, with
+// presets::landmark.
 //
 //   cuda_offload_bench --benchmark_filter='1x131072' --benchmark_out=offload.json
 //
 // Names are offload/BATCHxCONTEXT/qHQkHKdD/CACHE/driftPERCENT: CACHE is "device" for a cache on the
 // device with the same pages, "1of8" for a store with an eighth of its bytes, landmarks included
-// ("1of1": with room for all, of which all is hot because it was appended),
-// "1of8beside" for one whose blocks become hot on a stream beside that of the layers, which meets
-// it at the end of the step, and "1of8staggered" for that with layers whose searches begin anew in
-// different steps, as many in each as can be.
+// ("1of1": with room for all, of which all is hot because it was appended). "1of8beside" is one of
+// 32 layers, as a model of 8B parameters has, whose blocks become hot on a stream beside that of
+// the layers, eight layers together; their next step waits for it. "1of8staggered" is that with
+// layers whose searches begin anew in different steps, as many in each as can be.
+//
+// All layers with a store have one home, with slots and selections of their own.
 //
 // Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
 // random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
 // measured. "mean_us" is over whole cycles, "reused_us" over steps that reuse the selection,
 // "refreshed_us" over those that run every stage, "after_us" over those behind them, which make
 // blocks hot, and "p99_us" over all. "miss" is the share of blocks that were asked for and not hot.
-// "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two steps later.
+// "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two steps later,
+// each a graph by itself.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
@@ -45,10 +49,12 @@ using namespace hip_attn::bench;
 
 using T = OffloadLayer::T;
 constexpr std::int64_t kMostSteps = 1024;  // that a request grows by
+constexpr int kLayersBeside = 32;
+constexpr int kTogether = 8;  // layers whose blocks become hot together
 
 enum class Where { kDevice, kStore, kStoreBeside, kStoreStaggered };
 
-// Steps of one graph.
+// Decode steps of all layers, one at a time or a refresh cycle in one graph.
 class Steps {
  public:
   Steps(const Shape& s, Where where, std::int64_t share, double drift)
@@ -59,15 +65,18 @@ class Steps {
         config_(presets::landmark(s.context)),
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
         table_on_device_(table_),
-        layers_count_(s.batch * s.context > 300000 ? 4 : 8),
-        refresh_(layers_count_ * s.batch),
-        lengths_(s.batch),
-        slots_(s.batch),
+        layers_count_(admits_beside()                ? kLayersBeside
+                      : s.batch * s.context > 300000 ? 4
+                                                     : 8),
+        cycle_(config_.refresh_interval.front()),
+        refresh_(cycle_ * layers_count_ * s.batch),
+        lengths_(cycle_ * s.batch),
+        slots_(cycle_ * s.batch),
         cu_(multiples(s.batch + 1)),
         appended_(2 * s.batch * s.kv_heads * s.head_dim),
-        q_(layers_count_ * s.batch * s.q_heads * s.head_dim),
-        out_(q_.size()),
-        queries_(static_cast<std::size_t>(q_.size())) {
+        out_(layers_count_ * s.batch * s.q_heads * s.head_dim),
+        q_(cycle_ * out_.size()),
+        queries_(static_cast<std::size_t>(out_.size())) {
     check(plan_decode<T>(
         config_, {cuda_device(), s.batch, s.batch, s.context, s.q_heads, s.kv_heads, s.head_dim},
         plan_));
@@ -78,9 +87,9 @@ class Steps {
           share_of_cache(share, s.batch, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
     }
     for (int layer = 0; layer < layers_count_; ++layer) {
-      layers_.push_back(std::make_unique<OffloadLayer>(s.batch, s.context, s.kv_heads, s.head_dim,
-                                                       config_,
-                                                       with_store ? &store_plan_ : nullptr));
+      layers_.push_back(std::make_unique<OffloadLayer>(
+          s.batch, s.context, s.kv_heads, s.head_dim, config_, with_store ? &store_plan_ : nullptr,
+          with_store && layer > 0 ? layers_[0].get() : nullptr));
       layers_.back()->landmarks.make({layers_.back()->pages, block_table()});
     }
     workspace_.emplace(static_cast<std::int64_t>(plan_.workspace_bytes));
@@ -91,29 +100,22 @@ class Steps {
     for (float& x : queries_) x = normal_(random_);
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
     check(cudaStreamCreate(&beside_), "cudaStreamCreate");
-    for (cudaEvent_t& event : events_) {
+    check(cudaEventCreateWithFlags(&decoded_, cudaEventDisableTiming), "cudaEventCreate");
+    for (cudaEvent_t& event : admitted_) {
       check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
     }
+    ends_.resize(static_cast<std::size_t>(cycle_ + 1));
+    for (cudaEvent_t& event : ends_) check(cudaEventCreate(&event), "cudaEventCreate");
     forget();
-    prepare(0, {});
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
-    for (int layer = 0; layer < layers_count_; ++layer) call(layer);
-    if (admits_beside()) meet(beside_, stream_);
-    cudaGraph_t graph;
-    check(cudaStreamEndCapture(stream_, &graph), "capture");
-    check(cudaGraphInstantiate(&graph_, graph, 0), "cudaGraphInstantiate");
-    cudaGraphDestroy(graph);
+    one_ = capture(1);
+    whole_cycle_ = capture(cycle_);
   }
   ~Steps() {
-    cudaGraphExecDestroy(graph_);
-    cudaStreamDestroy(stream_);
-  }
-
-  // What comes next on `to` comes behind what is on `from`.
-  void meet(cudaStream_t from, cudaStream_t to) {
-    cudaEvent_t& event = events_[from == stream_ ? 0 : 1];
-    check(cudaEventRecord(event, from), "cudaEventRecord");
-    check(cudaStreamWaitEvent(to, event), "cudaStreamWaitEvent");
+    for (cudaGraphExec_t graph : {one_, whole_cycle_}) cudaGraphExecDestroy(graph);
+    for (cudaStream_t stream : {stream_, beside_}) cudaStreamDestroy(stream);
+    cudaEventDestroy(decoded_);
+    for (cudaEvent_t event : admitted_) cudaEventDestroy(event);
+    for (cudaEvent_t event : ends_) cudaEventDestroy(event);
   }
 
   // Nothing is hot.
@@ -165,11 +167,20 @@ class Steps {
     }
   }
 
-  // Seconds of a layer in step `step`, counted from the first. Absent: what the cycle says.
-  double run(std::int64_t step, std::optional<std::int32_t> refresh_from = {}) {
-    prepare(step, refresh_from);
-    return seconds_of(stream_, [&] { check(cudaGraphLaunch(graph_, stream_), "launch"); }) /
-           layers_count_;
+  // Seconds of a layer in step `step`, counted from the first.
+  double run_one(std::int64_t step, std::int32_t refresh_from) {
+    prepare(step, 1, refresh_from);
+    run(one_);
+    return seconds_of_step(0);
+  }
+
+  // The same of each step of the cycle that begins with `first`.
+  std::vector<double> run_cycle(std::int64_t first) {
+    prepare(first, cycle_, {});
+    run(whole_cycle_);
+    std::vector<double> seconds;
+    for (std::int64_t i = 0; i < cycle_; ++i) seconds.push_back(seconds_of_step(i));
+    return seconds;
   }
 
   double miss() const {
@@ -194,6 +205,7 @@ class Steps {
     }
   }
   const HipConfig& config() const { return config_; }
+  std::int64_t cycle() const { return cycle_; }
   const KvStorePlan& store_plan() const { return store_plan_; }
 
  private:
@@ -215,30 +227,77 @@ class Steps {
     return where_ == Where::kStoreBeside || where_ == Where::kStoreStaggered;
   }
 
-  void prepare(std::int64_t step, std::optional<std::int32_t> refresh_from) {
+  cudaGraphExec_t capture(std::int64_t steps) {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    record_end(0);
+    for (std::int64_t step = 0; step < steps; ++step) {
+      for (int layer = 0; layer < layers_count_; ++layer) {
+        // The append of a layer's next step writes its store.
+        const bool waits = admits_beside() && step > 0 && layer % kTogether == 0;
+        if (waits) wait(stream_, admitted_[static_cast<std::size_t>(layer / kTogether)]);
+        call(step, layer);
+        if (admits_beside() && (layer + 1) % kTogether == 0) admit(step, layer / kTogether);
+      }
+      if (admits_beside() && step + 1 == steps) wait(stream_, admitted_.back());
+      record_end(step + 1);
+    }
+    cudaGraph_t graph;
+    cudaGraphExec_t made;
+    check(cudaStreamEndCapture(stream_, &graph), "capture");
+    check(cudaGraphInstantiate(&made, graph, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(graph);
+    return made;
+  }
+  static void record(cudaEvent_t event, cudaStream_t stream) {
+    check(cudaEventRecord(event, stream), "cudaEventRecord");
+  }
+  static void wait(cudaStream_t stream, cudaEvent_t event) {
+    check(cudaStreamWaitEvent(stream, event), "cudaStreamWaitEvent");
+  }
+  // By an event that can be asked for its time once the graph has run.
+  void record_end(std::int64_t steps) {
+    check(cudaEventRecordWithFlags(ends_[static_cast<std::size_t>(steps)], stream_,
+                                   cudaEventRecordExternal),
+          "cudaEventRecordWithFlags");
+  }
+
+  void run(cudaGraphExec_t graph) {
+    check(cudaGraphLaunch(graph, stream_), "launch");
+    check(cudaStreamSynchronize(stream_), "benchmark");
+  }
+  double seconds_of_step(std::int64_t number) const {
+    const auto i = static_cast<std::size_t>(number);
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, ends_[i], ends_[i + 1]), "cudaEventElapsedTime");
+    return milliseconds * 1e-3 / layers_count_;
+  }
+
+  // What `steps` steps read, from step `first` on. Absent: they refresh as the cycle says.
+  void prepare(std::int64_t first, std::int64_t steps, std::optional<std::int32_t> refresh_from) {
     const Shape& s = shape_;
-    const std::int64_t position = s.context - kMostSteps + step % kMostSteps;
-    const std::int64_t stagger =
-        where_ == Where::kStoreStaggered ? config_.refresh_interval.front() : 0;
+    const std::int64_t stagger = where_ == Where::kStoreStaggered ? cycle_ : 0;
     std::vector<std::int32_t> refresh;
-    for (std::int64_t layer = 0; layer < layers_count_; ++layer) {
-      refresh.insert(
-          refresh.end(), static_cast<std::size_t>(s.batch),
-          refresh_from.value_or(refresh_from_at(config_, step + layer * stagger / layers_count_)));
-    }
-    std::vector<std::int32_t> lengths(static_cast<std::size_t>(s.batch),
-                                      static_cast<std::int32_t>(position + 1));
+    std::vector<std::int32_t> lengths;
     std::vector<std::int64_t> slots;
-    for (std::int64_t b = 0; b < s.batch; ++b) {
-      const std::int64_t column = (b * s.context + position) / kKvBlockTokens;
-      slots.push_back(std::int64_t{table_[static_cast<std::size_t>(column)]} * kKvBlockTokens +
-                      position % kKvBlockTokens);
-    }
-    const float stay = std::sqrt(static_cast<float>(1 - drift_ * drift_));
     std::vector<T> q;
-    for (float& x : queries_) {
-      x = stay * x + static_cast<float>(drift_) * normal_(random_);
-      q.push_back(from_float<T>(x));
+    for (std::int64_t step = first; step < first + steps; ++step) {
+      const std::int64_t position = s.context - kMostSteps + step % kMostSteps;
+      for (std::int64_t layer = 0; layer < layers_count_; ++layer) {
+        refresh.insert(refresh.end(), static_cast<std::size_t>(s.batch),
+                       refresh_from.value_or(
+                           refresh_from_at(config_, step + layer * stagger / layers_count_)));
+      }
+      for (std::int64_t b = 0; b < s.batch; ++b) {
+        lengths.push_back(static_cast<std::int32_t>(position + 1));
+        const std::int64_t column = (b * s.context + position) / kKvBlockTokens;
+        slots.push_back(std::int64_t{table_[static_cast<std::size_t>(column)]} * kKvBlockTokens +
+                        position % kKvBlockTokens);
+      }
+      const float stay = std::sqrt(static_cast<float>(1 - drift_ * drift_));
+      for (float& x : queries_) {
+        x = stay * x + static_cast<float>(drift_) * normal_(random_);
+        q.push_back(from_float<T>(x));
+      }
     }
     const auto copy = [&](auto* to, const auto& from) {
       check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice,
@@ -252,43 +311,59 @@ class Steps {
     check(cudaStreamSynchronize(stream_), "step");
   }
 
-  void call(int number) {
+  void call(std::int64_t step, int number) {
     const Shape& s = shape_;
+    const TensorView<const std::int32_t, 1> lengths = lengths_of(step);
     const OffloadLayer& layer = *layers_[static_cast<std::size_t>(number)];
-    const auto cache_bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * s.batch;
-    const SelectionCache cache{caches_->get() + number * cache_bytes,
-                               s.batch,
-                               {refresh_.get() + number * s.batch, {s.batch}},
-                               {}};
+    const SelectionCache cache = selection_cache(step, number);
     AppendKvArgs<T> append;
     append.k = {appended_.get(), {s.batch, s.kv_heads, s.head_dim}};
     append.v = {appended_.get() + appended_.size() / 2, {s.batch, s.kv_heads, s.head_dim}};
-    append.slot_mapping = {slots_.get(), {s.batch}};
+    append.slot_mapping = {slots_.get() + step * s.batch, {s.batch}};
     append.pages = layer.pages;
-    append.landmarks =
-        AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths_view(), cu()};
+    append.landmarks = AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths, cu()};
     if (layer.memory) {
-      append.store = AppendStore{store(layer), block_table(), lengths_view(), cu(), cache};
+      append.store = AppendStore{store(layer), block_table(), lengths, cu(), cache};
       if (admits_beside()) append.store->cache.reset();
     }
     check(append_kv(cuda_device(), append, stream_));
 
     const std::int64_t first = number * s.batch * s.q_heads * s.head_dim;
     AttentionArgs<T> args;
-    args.q = {q_.get() + first, {s.batch, s.q_heads, s.head_dim}};
+    args.q = {q_.get() + step * out_.size() + first, {s.batch, s.q_heads, s.head_dim}};
     args.out = {out_.get() + first, {s.batch, s.q_heads, s.head_dim}};
     args.kv = {layer.pages, block_table()};
     args.landmarks = layer.landmarks.view();
-    args.seq_lens = lengths_view();
+    args.seq_lens = lengths;
     args.cu_seqlens_q = cu();
     args.cache = cache;
     if (layer.memory) args.store = store(layer);
     check(run_decode(plan_, args, {workspace_->get(), static_cast<std::size_t>(workspace_->size())},
                      stream_));
-    if (!admits_beside()) return;
-    meet(stream_, beside_);
-    check(admit_kv_store<T>({store(layer), layer.pages, block_table(), lengths_view(), cache},
-                            beside_));
+  }
+
+  // Of layers that have all been called in this step, beside those that follow.
+  void admit(std::int64_t step, int group) {
+    record(decoded_, stream_);
+    wait(beside_, decoded_);
+    for (int number = group * kTogether; number < (group + 1) * kTogether; ++number) {
+      const OffloadLayer& layer = *layers_[static_cast<std::size_t>(number)];
+      check(admit_kv_store<T>({store(layer), layer.pages, block_table(), lengths_of(step),
+                               selection_cache(step, number)},
+                              beside_));
+    }
+    record(admitted_[static_cast<std::size_t>(group)], beside_);
+  }
+
+  TensorView<const std::int32_t, 1> lengths_of(std::int64_t step) const {
+    return {lengths_.get() + step * shape_.batch, {shape_.batch}};
+  }
+  SelectionCache selection_cache(std::int64_t step, int layer) const {
+    const auto bytes = static_cast<std::int64_t>(plan_.selection_cache_slot_bytes) * shape_.batch;
+    return {caches_->get() + layer * bytes,
+            shape_.batch,
+            {refresh_.get() + (step * layers_count_ + layer) * shape_.batch, {shape_.batch}},
+            {}};
   }
 
   Shape shape_;
@@ -299,14 +374,16 @@ class Steps {
   std::vector<std::int32_t> table_;
   Buffer<std::int32_t> table_on_device_;
   int layers_count_;
+  std::int64_t cycle_;
+  // Of each step of a cycle
   Buffer<std::int32_t> refresh_;
   Buffer<std::int32_t> lengths_;
   Buffer<std::int64_t> slots_;
   Buffer<std::int32_t> cu_;
   Buffer<T> appended_;
-  Buffer<T> q_;
   Buffer<T> out_;
-  std::vector<float> queries_;
+  Buffer<T> q_;                 ///< of each step of a cycle
+  std::vector<float> queries_;  ///< of the last step that was prepared
   std::mt19937 random_{5};
   std::normal_distribution<float> normal_;
   AttentionPlan plan_;
@@ -316,8 +393,11 @@ class Steps {
   std::optional<Buffer<std::byte>> caches_;
   cudaStream_t stream_ = nullptr;
   cudaStream_t beside_ = nullptr;
-  std::array<cudaEvent_t, 2> events_{};
-  cudaGraphExec_t graph_ = nullptr;
+  cudaEvent_t decoded_ = nullptr;
+  std::array<cudaEvent_t, kLayersBeside / kTogether> admitted_{};
+  std::vector<cudaEvent_t> ends_;  ///< of steps; the first: their beginning
+  cudaGraphExec_t one_ = nullptr;
+  cudaGraphExec_t whole_cycle_ = nullptr;
   std::int64_t hits_before_ = 0;
   std::int64_t misses_before_ = 0;
 };
@@ -328,29 +408,29 @@ void offload(benchmark::State& state, const Shape& shape, Where where, std::int6
   Steps steps(shape, where, share, drift);
   const HipConfig& config = steps.config();
   const std::int32_t stages = config.num_stages();
-  const std::int64_t cycle = config.refresh_interval.front();
-  std::int64_t step = 0;
-  const double cold = steps.run(step++, 0);
-  static_cast<void>(steps.run(step++, stages));
-  const double warm = steps.run(step++, 0);
-  for (; step < 2 * cycle; ++step) {
-    static_cast<void>(steps.run(step));
-  }
+  const double cold = steps.run_one(0, 0);
+  static_cast<void>(steps.run_one(1, stages));
+  const double warm = steps.run_one(2, 0);
+  std::int64_t step = 3;
+  for (; step % steps.cycle() != 0; ++step)
+    static_cast<void>(steps.run_one(step, refresh_from_at(config, step)));
+  for (; step < 2 * steps.cycle(); step += steps.cycle()) static_cast<void>(steps.run_cycle(step));
   if (with_store) steps.count_from_here();
   std::vector<double> times;
   std::vector<double> of_kind[3];  // reused, refreshed whole, the step behind
   for (auto _ : state) {
     double sum = 0;
-    for (std::int64_t i = 0; i < cycle; ++i, ++step) {
-      const std::int32_t from = refresh_from_at(config, step);
-      const double seconds = steps.run(step);
+    std::int64_t i = 0;
+    for (const double seconds : steps.run_cycle(step)) {
+      const std::int32_t from = refresh_from_at(config, step++);
       times.push_back(seconds);
       sum += seconds;
       if (i == 1) of_kind[2].push_back(seconds);
       if (i != 1 && from == stages) of_kind[0].push_back(seconds);
       if (from == 0) of_kind[1].push_back(seconds);
+      ++i;
     }
-    state.SetIterationTime(sum / static_cast<double>(cycle));
+    state.SetIterationTime(sum / static_cast<double>(steps.cycle()));
   }
   const auto mean = [](const std::vector<double>& all) {
     return 1e6 * std::accumulate(all.begin(), all.end(), 0.) / static_cast<double>(all.size());

@@ -11,20 +11,25 @@
 namespace hip_attn::bench {
 
 /// Random keys and values in blocks of a store's size, with landmarks, and the memory of a store
-/// where there is a plan for one.
+/// where there is a plan for one. `lender`: a layer whose home is this one's, too; null: none.
 struct OffloadLayer {
   using T = bfloat16;
 
   OffloadLayer(std::int64_t batch, std::int64_t context, std::int64_t kv_heads,
-               std::int64_t head_dim, const HipConfig& config, const KvStorePlan* store_plan)
+               std::int64_t head_dim, const HipConfig& config, const KvStorePlan* store_plan,
+               const OffloadLayer* lender = nullptr)
       : blocks(batch * context / kKvBlockTokens),
         landmarks(landmark_chunk_sizes(config), batch, context, kv_heads, head_dim) {
+    if (store_plan) memory.emplace(static_cast<std::int64_t>(store_plan->memory_bytes));
+    if (lender) {
+      pages = lender->pages;
+      return;
+    }
     const std::int64_t elements = blocks * kv_heads * 2 * kKvBlockTokens * head_dim;
     T* data = nullptr;
     if (store_plan) {
       check(HostMemory::allocate(cuda_device(), elements * sizeof(T), home));
       data = reinterpret_cast<T*>(home.data());
-      memory.emplace(static_cast<std::int64_t>(store_plan->memory_bytes));
     } else {
       device.emplace(elements);
       data = device->get();

@@ -28,6 +28,22 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
+class CudaEvent {
+ public:
+  CudaEvent() { LLAMA_CUDA_CALL(cudaEventCreateWithFlags, &event_, cudaEventDisableTiming); }
+  CudaEvent(const CudaEvent&) = delete;
+  ~CudaEvent() { static_cast<void>(cudaEventDestroy(event_)); }
+
+  /// What comes next on `to` comes behind what is on `from`.
+  void order(cudaStream_t from, cudaStream_t to) {
+    LLAMA_CUDA_CALL(cudaEventRecord, event_, from);
+    LLAMA_CUDA_CALL(cudaStreamWaitEvent, to, event_, 0u);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 class CublasHandle {
  public:
   CublasHandle() { LLAMA_CUBLAS_CALL(cublasCreate, &handle_); }
@@ -94,6 +110,16 @@ class CudaBackend final : public Backend {
     return std::make_unique<GraphRecording>(stream_.get(), clock_);
   }
 
+  void run_beside(const std::function<void(hip_attn::Stream)>& work) override {
+    fork_.order(stream_.get(), beside_.get());
+    work(beside_.get());
+    is_beside_ = true;
+  }
+  void meet() override {
+    if (is_beside_) join_.order(beside_.get(), stream_.get());
+    is_beside_ = false;
+  }
+
   void begin(Part part) override { clock_.begin(part); }
   PartTimes times() override {
     synchronize();
@@ -136,6 +162,10 @@ class CudaBackend final : public Backend {
   }
 
   CudaStream stream_;
+  CudaStream beside_;
+  CudaEvent fork_;
+  CudaEvent join_;
+  bool is_beside_ = false;  ///< something runs beside, which stream_ has not met
   CublasHandle cublas_;
   void* cublas_workspace_ = nullptr;
   CudaPartClock clock_;

@@ -102,6 +102,12 @@ class Backend {
 
   virtual std::unique_ptr<Recording> make_recording() = 0;
 
+  /// Work behind what has been enqueued so far and beside what follows, on the stream that it is
+  /// given.
+  virtual void run_beside(const std::function<void(hip_attn::Stream)>& work) { work(stream()); }
+  /// What follows comes behind all work that ran beside.
+  virtual void meet() {}
+
   /// What is enqueued from here on belongs to `part`; a pass ends with kOther.
   virtual void begin(Part part) = 0;
   /// Of everything so far; waits for it.

@@ -92,7 +92,7 @@ class PagedAttention final : public Attention {
       selection_.upload();
     }
     backend_.begin(decode ? Part::kDecodeAttention : Part::kPrefillAttention);
-    append(layer, k, v, searched && decode);
+    append(layer, k, v);
 
     hip_attn::AttentionArgs<T> args;
     args.q = {in_kv_type(q, q_), {q.rows, model_.num_q_heads, model_.head_dim}};
@@ -123,6 +123,7 @@ class PagedAttention final : public Attention {
     } else {
       check(hip_attn::run_prefill<T>(plan, args, workspace(), backend_.stream()));
     }
+    if (args.store && args.cache) make_hot(layer, *args.cache);
     if (!direct) {
       std::transform(out_.begin(), out_.end(), out.as<float>(),
                      [](T value) { return hip_attn::to_float(value); });
@@ -135,6 +136,12 @@ class PagedAttention final : public Attention {
       for (const SampledRow& row : sampled)
         sampler_.sample(layer, batch, row, plan, args, selection);
     }
+  }
+
+  void finish(Phase phase) override {
+    if (stores_.empty() || phase != Phase::kDecode) return;
+    backend_.begin(Part::kDecodeAttention);
+    backend_.meet();
   }
 
   [[nodiscard]] bool recordable() const override {
@@ -312,8 +319,7 @@ class PagedAttention final : public Attention {
     return rounded.data();
   }
 
-  /// reuses: a later step may reuse what the search of this layer's decode selects.
-  void append(std::int64_t layer, const Tensor& k, const Tensor& v, bool reuses) {
+  void append(std::int64_t layer, const Tensor& k, const Tensor& v) {
     hip_attn::AppendKvArgs<T> args;
     args.k = {in_kv_type(k, k_), {k.rows, model_.num_kv_heads, model_.head_dim}};
     args.v = {in_kv_type(v, v_), args.k.sizes};
@@ -326,9 +332,16 @@ class PagedAttention final : public Attention {
     if (!stores_.empty()) {
       args.store = {stores_.store(layer, inputs_), inputs_.block_table(), inputs_.seq_lens(),
                     inputs_.cu_seqlens_q()};
-      if (reuses) args.store->cache = selection_cache(layer);
     }
     check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
+  }
+
+  /// What the search of a decode step found, while the layers behind run.
+  void make_hot(std::int64_t layer, const hip_attn::SelectionCache& cache) {
+    const hip_attn::AdmitKvStoreArgs<T> args{stores_.store(layer, inputs_), memory_.layer(layer),
+                                             inputs_.block_table(), inputs_.seq_lens(), cache};
+    backend_.run_beside(
+        [&](hip_attn::Stream stream) { check(hip_attn::admit_kv_store<T>(args, stream)); });
   }
 
   /// With the tables of the batch.

@@ -277,7 +277,9 @@ class UnitAdmission {
   __device__ void copy_from_home(std::int32_t admitted) const {
     constexpr int kEach = kBlockVectors / 32;
     const int lane = thread() % 32;
-    for (std::int32_t i = thread() / 32; i < admitted; i += kThreads / 32) {
+    const int warps = min(kThreads / 32, params_.copying_warps);
+    if (thread() / 32 >= warps) return;
+    for (std::int32_t i = thread() / 32; i < admitted; i += warps) {
       if (shared_.wanted[i] >= first_new_column()) continue;  // nothing is there yet
       const std::int32_t slot = shared_.slots[i];
       const std::int64_t page = std::int64_t{owners_[slot].home} * store_.num_kv_heads + kv_head_;

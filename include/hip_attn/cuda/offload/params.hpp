@@ -54,6 +54,7 @@ struct AdmitParams {
   const std::int32_t* cu_seqlens;
   std::int32_t num_tokens;
   std::int32_t batch;
+  std::int32_t copying_warps;  ///< of a thread block, at most
   // Who is asked for
   std::int32_t sink;
   std::int32_t window;
