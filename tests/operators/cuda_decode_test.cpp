@@ -270,7 +270,7 @@ TEMPLATE_TEST_CASE("CUDA decode in small, for compute-sanitizer", "[cuda][decode
                    float16, bfloat16) {
   REQUIRE_CUDA_DEVICE();
   REQUIRE_BUILT(TestType);
-  const HipConfig config = small_config();
+  const HipConfig config = GENERATE(small_config(), landmark_config());
   for (const std::int64_t head_dim : head_dims()) {
     if (head_dim > 128) continue;
     const auto problem = make_problem<TestType>(

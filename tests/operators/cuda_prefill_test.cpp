@@ -123,6 +123,17 @@ HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill in small, for compute-sanitizer",
   compare(config, problem);
 }
 
+HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill by landmarks in small, for compute-sanitizer",
+                              "[cuda][prefill][sanitize]") {
+  REQUIRE_CUDA_FOR(TestType);
+  const bool hopper = GENERATE(true, false);
+  const auto problem =
+      make_problem<TestType>({4, 2, least_head_dim()}, {{150, 40, 1}, {0, 1, 2}, {20, 20, 3}});
+  check_attention(Operator::kPrefill, landmark_config(), problem,
+                  run_attention(Operator::kPrefill, landmark_config(), problem,
+                                {.device = cuda_device(), .hopper = hopper}));
+}
+
 HIP_ATTN_TYPED_CUDA_TEST_CASE("CUDA prefill of long contexts selects as the CPU does",
                               "[cuda][prefill]") {
   REQUIRE_CUDA_FOR(TestType);

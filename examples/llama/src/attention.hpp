@@ -118,8 +118,8 @@ class Attention {
   /// [total_q, Hq * D], k and v [total_q, Hk * D], rotary embedding already applied.
   virtual void attend(std::int64_t layer, const Batch& batch, const Tensor& q, const Tensor& k,
                       const Tensor& v, const Tensor& out) = 0;
-  /// After the last layer of a pass. What ran beside it comes before what follows.
-  virtual void finish(Phase phase) = 0;
+  /// Behind a pass, which may still run: starts what is to be done before the next one.
+  virtual void finish(const Batch& batch) = 0;
   /// Whether attend only enqueues work on the device, so that a Recording may hold it.
   [[nodiscard]] virtual bool recordable() const = 0;
 

@@ -49,7 +49,6 @@ std::vector<float> Engine::run(Phase phase, std::span<const BatchEntry> entries)
     const Tensor hidden = model_.forward(batch, activations_, *attention_);
     model_.backend().select_rows(hidden, last_rows_.data(), last_hidden);
     model_.logits(last_hidden, logits);
-    attention_->finish(phase);
   };
   if (phase == Phase::kDecode && attention_->recordable()) {
     auto& step = decode_steps_[batch.size()];
@@ -58,6 +57,7 @@ std::vector<float> Engine::run(Phase phase, std::span<const BatchEntry> entries)
   } else {
     pass();
   }
+  attention_->finish(batch);
   return download(model_.backend(), logits);
 }
 

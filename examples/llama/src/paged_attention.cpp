@@ -62,6 +62,7 @@ class PagedAttention final : public Attention {
   }
 
   void prepare(const Batch& batch) override {
+    backend_.meet();
     inputs_.load(batch);
     if (!stores_.empty()) stores_.bind_new(batch, inputs_, num_pages_, backend_.stream());
     if (batch.phase == Phase::kDecode) load_refresh_from(batch);
@@ -79,7 +80,7 @@ class PagedAttention final : public Attention {
     const hip_attn::AttentionPlan& plan = call.plan;
     // Where nothing is selected, every mode is the configuration itself.
     const bool selects = !plan.config.is_dense() && !plan.config.is_window_only();
-    const bool searched = selects && options_.mode == AttentionMode::kHip;
+    const bool searched = searches(plan.config);
 
     if (input_observer_) {
       backend_.begin(Part::kOther);
@@ -123,7 +124,6 @@ class PagedAttention final : public Attention {
     } else {
       check(hip_attn::run_prefill<T>(plan, args, workspace(), backend_.stream()));
     }
-    if (args.store && args.cache) make_hot(layer, *args.cache);
     if (!direct) {
       std::transform(out_.begin(), out_.end(), out.as<float>(),
                      [](T value) { return hip_attn::to_float(value); });
@@ -138,10 +138,14 @@ class PagedAttention final : public Attention {
     }
   }
 
-  void finish(Phase phase) override {
-    if (stores_.empty() || phase != Phase::kDecode) return;
-    backend_.begin(Part::kDecodeAttention);
-    backend_.meet();
+  /// What the searches of a decode step found comes over the link while its token is drawn.
+  void finish(const Batch& batch) override {
+    if (stores_.empty() || batch.phase != Phase::kDecode) return;
+    backend_.run_beside([this](hip_attn::Stream stream) {
+      for (std::int64_t layer = 0; layer < model_.num_layers; ++layer) {
+        if (searches(layers_[layer].decode.plan.config)) make_hot(layer, stream);
+      }
+    });
   }
 
   [[nodiscard]] bool recordable() const override {
@@ -180,6 +184,7 @@ class PagedAttention final : public Attention {
 
   [[nodiscard]] std::optional<hip_attn::KvStoreCounters> store_counters() const override {
     if (stores_.empty()) return std::nullopt;
+    backend_.meet();
     return stores_.counters(backend_.stream());
   }
 
@@ -336,12 +341,16 @@ class PagedAttention final : public Attention {
     check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
   }
 
-  /// What the search of a decode step found, while the layers behind run.
-  void make_hot(std::int64_t layer, const hip_attn::SelectionCache& cache) {
-    const hip_attn::AdmitKvStoreArgs<T> args{stores_.store(layer, inputs_), memory_.layer(layer),
-                                             inputs_.block_table(), inputs_.seq_lens(), cache};
-    backend_.run_beside(
-        [&](hip_attn::Stream stream) { check(hip_attn::admit_kv_store<T>(args, stream)); });
+  [[nodiscard]] bool searches(const hip_attn::HipConfig& config) const {
+    return options_.mode == AttentionMode::kHip && !config.is_dense() && !config.is_window_only();
+  }
+
+  /// What the search of a decode step found.
+  void make_hot(std::int64_t layer, hip_attn::Stream stream) {
+    check(hip_attn::admit_kv_store<T>(
+        {stores_.store(layer, inputs_), memory_.layer(layer), inputs_.block_table(),
+         inputs_.seq_lens(), selection_cache(layer)},
+        stream));
   }
 
   /// With the tables of the batch.

@@ -45,7 +45,7 @@ class Recorder final : public Attention {
   [[nodiscard]] std::int64_t prefill_alignment() const override {
     return attention_->prefill_alignment();
   }
-  void finish(Phase phase) override { attention_->finish(phase); }
+  void finish(const Batch& batch) override { attention_->finish(batch); }
   [[nodiscard]] bool recordable() const override { return false; }
   [[nodiscard]] AttentionStats stats() const override { return attention_->stats(); }
   void observe_selections(SelectionObserver) override {}
