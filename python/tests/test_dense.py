@@ -64,6 +64,16 @@ def test_queries_of_four_dimensions_with_heads_before_rows(decode):
     np.testing.assert_array_equal(out, p.run(DENSE, decode))
 
 
+def test_no_requests_with_queries_of_four_dimensions():
+    p = problem([5], [48])
+    out = np.zeros((0, 4, 64), np.float32)
+    plan = p.plan(DENSE)
+    hip_attn.prefill(plan, hip_attn.Workspace(plan.workspace_bytes),
+                     np.zeros((0, 5, 4, 64), np.float32), p.pages(),
+                     block_table=p.block_table[:0], seq_lens=p.seq_lens[:0],
+                     cu_seqlens_q=p.cu_seqlens_q[:1], out=out)
+
+
 def test_scale_and_soft_cap():
     p = problem([4], [48])
     scaled = p.run(DENSE, scale=0.25)

@@ -34,8 +34,8 @@ Status queries_of(const DLTensor* given, Device device, AttentionArgs<T, C>& arg
   }
   TensorView<const T, 4> q;
   HIP_ATTN_RETURN_IF_ERROR(view_of("q", given, device, q));
-  args.q = {
-      q.data, {q.sizes[1], q.sizes[2], q.sizes[3]}, {q.strides[1], q.strides[2], q.strides[3]}};
+  const std::int64_t rows = q.sizes[0] == 0 ? 0 : q.sizes[1];
+  args.q = {q.data, {rows, q.sizes[2], q.sizes[3]}, {q.strides[1], q.strides[2], q.strides[3]}};
   // Of one request there is no next one, and frameworks write what they like.
   constexpr auto kAny = static_cast<std::int64_t>(detail::kAlignment / sizeof(T));
   args.q_request_stride = q.sizes[0] > 1 ? q.strides[0] : kAny;
