@@ -130,7 +130,7 @@ class Attention:
     ) -> tuple[Tensor, Tensor]:
         """out [total_q, Hq, D] and lse float32 [total_q, Hq]; arguments are those of hip_attn.decode.
 
-        q: [total_q, Hq, D], or [B, R, Hq, D] of any strides; total_q is B * R then.
+        q: [total_q, Hq, D], or [B, R, Hq, D] with strides of its own; total_q is B * R then.
         k, v: the pages of the cache. landmark_rows, landmark_chunk_sizes: the rows and the size of
         each LandmarkLevel, whose block table is landmark_block_table.
         cache, num_slots: decode only, the data and slots of a SelectionCache.

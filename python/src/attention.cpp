@@ -180,7 +180,7 @@ size - 1, in place of OpenMP's threads.)")
 
 T is the plan's dtype, Hq and Hk its query and KV heads, D its head_dim; B requests have total_q rows.
 
-q: T [total_q, Hq, D], or [B, R, Hq, D] of any strides, of whose requests none has more than R rows,
+q: T [total_q, Hq, D], or [B, R, Hq, D] with strides of its own, where no request has more than R rows,
     such as q.transpose(1, 2) of a torch tensor [B, Hq, R, D]. Row i of request b stands at position
     seq_lens[b] - rows of b + i.
 pages: the cache, the keys of this call already appended.

@@ -79,14 +79,14 @@ class PagedAttention final : public Attention {
     const Call& call = layers_[layer].of(batch.phase);
     const hip_attn::AttentionPlan& plan = call.plan;
     // Where nothing is selected, every mode is the configuration itself.
-    const bool selects = !plan.config.is_dense() && !plan.config.is_window_only();
+    const bool selected = selects(plan.config);
     const bool searched = searches(plan.config);
 
     if (input_observer_) {
       backend_.begin(Part::kOther);
       input_observer_(layer, batch, q, k);
     }
-    if (selects && !searched) {
+    if (selected && !searched) {
       backend_.begin(Part::kOther);
       fill_baseline_selection(options_.mode, options_.seed, layer, batch, plan,
                               selection_.on_host(plan));
@@ -109,8 +109,8 @@ class PagedAttention final : public Attention {
     const std::vector<SampledRow> sampled =
         decode || plan.config.is_dense() ? std::vector<SampledRow>() : sampler_.rows_of(batch);
     if (!sampled.empty()) args.lse = sampler_.lse(q.rows);
-    const bool observed = selects && (observer_ || !sampled.empty());
-    if (selects && !searched) {
+    const bool observed = selected && (observer_ || !sampled.empty());
+    if (selected && !searched) {
       args.selection = selection_.on_device(plan);
     } else if (searched && observed) {
       args.selection_out = selection_.on_device(plan);
@@ -132,7 +132,7 @@ class PagedAttention final : public Attention {
       backend_.begin(Part::kOther);
       if (searched) selection_.download();
       const hip_attn::BlockSelection selection = selection_.on_host(plan);
-      if (observer_ && selects) observer_(layer, batch, plan.config, selection);
+      if (observer_ && selected) observer_(layer, batch, plan.config, selection);
       for (const SampledRow& row : sampled)
         sampler_.sample(layer, batch, row, plan, args, selection);
     }
@@ -341,8 +341,11 @@ class PagedAttention final : public Attention {
     check(hip_attn::append_kv<T>(backend_.device(), args, backend_.stream()));
   }
 
+  [[nodiscard]] static bool selects(const hip_attn::HipConfig& config) {
+    return !config.is_dense() && !config.is_window_only();
+  }
   [[nodiscard]] bool searches(const hip_attn::HipConfig& config) const {
-    return options_.mode == AttentionMode::kHip && !config.is_dense() && !config.is_window_only();
+    return options_.mode == AttentionMode::kHip && selects(config);
   }
 
   /// What the search of a decode step found.

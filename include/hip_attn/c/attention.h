@@ -99,7 +99,7 @@ HIP_ATTN_API HipAttnStatus hip_attn_make_index_selection(const HipAttnPlan* plan
 /// the plan, C its cache_dtype; int32 and int64 are those of the host.
 typedef struct HipAttnAttentionArgs {
   size_t struct_size;
-  /// T [total_q, Hq, D], or [B, R, Hq, D] for a batch that lies with any strides (transposed from
+  /// T [total_q, Hq, D], or [B, R, Hq, D] for a batch with strides of its own (transposed from
   /// [B, Hq, R, D], say), of whose requests none has more than R rows (q_request_stride).
   const DLTensor* q;
   const HipAttnPagedKv* kv;               ///< of C; the rows of this call already appended
