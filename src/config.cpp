@@ -7,6 +7,7 @@
 
 #include "hip_attn/checks/config.hpp"
 #include "hip_attn/landmarks.hpp"
+#include "hip_attn/selection.hpp"
 
 namespace hip_attn {
 Status validate(const HipConfig& config) {
@@ -21,6 +22,20 @@ std::int32_t refresh_from_at(const HipConfig& config, std::int64_t step) noexcep
     if (s >= intervals.size() || intervals[s] <= 1 || step % intervals[s] == 0)
       return static_cast<std::int32_t>(s);
   return config.num_stages();
+}
+
+std::int32_t refresh_ahead_at(const HipConfig& config, std::int64_t step) noexcept {
+  const std::int32_t stages = config.num_stages();
+  // What is due at `at` and can be searched for in the step before; stages: nothing.
+  const auto due_ahead = [&](std::int64_t at) {
+    if (at < 2 || refresh_from_at(config, at - 1) < stages) return stages;
+    const std::int32_t from = refresh_from_at(config, at);
+    return from < stages - 1 ? from : stages;
+  };
+  if (due_ahead(step) < stages) return stages - 1;
+  const std::int32_t next =
+      step < std::numeric_limits<std::int64_t>::max() ? due_ahead(step + 1) : stages;
+  return next < stages ? search_ahead_from(next) : refresh_from_at(config, step);
 }
 
 std::vector<std::int64_t> landmark_chunk_sizes(const HipConfig& config) {

@@ -501,5 +501,62 @@ TEST_CASE("refresh_from_at is defined for intervals that validate refuses") {
   CHECK(refresh_from_at(config, 5) == 3);
 }
 
+TEST_CASE("refresh_ahead_at runs stages before the last one step early") {
+  const HipConfig config = presets::infinite_hip();
+  CHECK(refresh_ahead_at(config, 0) == 0);
+  CHECK(refresh_ahead_at(config, 1) == 3);
+  CHECK(refresh_ahead_at(config, 8) == 2);
+  CHECK(refresh_ahead_at(config, 15) == search_ahead_from(1));
+  CHECK(refresh_ahead_at(config, 16) == 2);
+  CHECK(refresh_ahead_at(config, 31) == search_ahead_from(0));
+  CHECK(refresh_ahead_at(config, 32) == 2);
+}
+
+TEST_CASE("refresh_ahead_at leaves no stage out and runs none twice") {
+  for (const std::vector<std::int32_t>& intervals : {std::vector<std::int32_t>{32, 16, 8},
+                                                     {96, 24, 8},
+                                                     {1, 1, 1},
+                                                     {2, 2, 2},
+                                                     {5, 3, 7},
+                                                     {16, 1, 1},
+                                                     {3, 2, 1}}) {
+    HipConfig config = presets::infinite_hip();
+    config.refresh_interval = intervals;
+    std::int32_t searched = 3;  // from where on in the step before
+    for (std::int64_t step = 0; step < 200; ++step) {
+      const std::int32_t from = refresh_ahead_at(config, step);
+      const std::int32_t due = refresh_from_at(config, step);
+      INFO("step " << step);
+      if (searched < 3) {
+        CHECK(from == 2);
+        CHECK(due == searched);
+      } else {
+        CHECK(std::max(from, 0) == (from < 0 ? 0 : due));
+        if (from < 0) CHECK(due == 3);
+      }
+      searched = from < 0 ? -1 - from : 3;
+      // Not left to the next step only where something is due in this one, or it is the first.
+      const std::int32_t next = refresh_from_at(config, step + 1);
+      CHECK((searched < 3) == (step > 0 && due == 3 && next < 2));
+    }
+  }
+}
+
+TEST_CASE("refresh_ahead_at is refresh_from_at where there is nothing to search ahead") {
+  HipConfig config = presets::infinite_hip();
+  config.stages.erase(config.stages.begin(), config.stages.begin() + 2);
+  config.refresh_interval = {8};
+  for (std::int64_t step = 0; step < 40; ++step)
+    CHECK(refresh_ahead_at(config, step) == refresh_from_at(config, step));
+  for (const std::int64_t step : {kInt64Min, std::int64_t{-1}, std::int64_t{5}, kInt64Max}) {
+    CHECK(refresh_ahead_at(presets::dense(), step) == 0);
+    CHECK(refresh_ahead_at(presets::sliding_window(10), step) ==
+          refresh_from_at(presets::sliding_window(10), step));
+  }
+  config = presets::infinite_hip();
+  CHECK(refresh_ahead_at(config, kInt64Max) == refresh_from_at(config, kInt64Max));
+  CHECK(refresh_ahead_at(config, kInt64Min) == refresh_from_at(config, kInt64Min));
+}
+
 }  // namespace
 }  // namespace hip_attn

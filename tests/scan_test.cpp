@@ -73,7 +73,8 @@ SearchResult library_search(const HipConfig& config, std::int64_t w0, Score&& sc
           {survivors[i], std::min(survivors[i] + chunk_size, result.w0)});
     }
   };
-  cpu::TreeSearch<> search(plan, static_cast<std::int32_t>(result.w0), first_stage, count, memory);
+  cpu::TreeSearch<> search(plan, static_cast<std::int32_t>(result.w0),
+                           {first_stage, plan.num_stages}, count, memory);
   const auto [blocks, selected] = cpu::run_search(
       search, scorer_of, on_survivors, result.key_reads.data(), {1.f, 0.f}, products.data());
   REQUIRE(selected <= plan.max_selected_blocks);

@@ -63,7 +63,7 @@ struct HipConfig {
   std::vector<ScanStage> stages = {};
   /// Decode steps between two runs of each stage, one per stage, or empty: every stage every step.
   /// Advice for the caller, who says in SelectionCache::refresh_from what runs: see
-  /// refresh_from_at.
+  /// refresh_from_at and refresh_ahead_at.
   std::vector<std::int32_t> refresh_interval = {};
   /// Chunks that the first stage scores at most: its chunk_size doubles until they fit, so the
   /// search is O(T log T) in all. Not below stages[0].keep / stages[0].chunk_size. Landmarks exist
@@ -125,6 +125,12 @@ HIP_ATTN_API Status validate(const HipConfig& config);
 /// config.refresh_interval: stage s is due at every multiple of its interval, and a stage that runs
 /// makes every later one run. num_stages() when none is due; 0 at step 0.
 HIP_ATTN_API std::int32_t refresh_from_at(const HipConfig& config, std::int64_t step) noexcept;
+
+/// The same with searches ahead: where stages before the last are due at step `step`, they run in
+/// the step before, unless something is due there too, and the last one alone runs in this. For a
+/// cache in host memory, whose blocks come in between (docs/guide/offload.md). Below 0:
+/// search_ahead_from().
+HIP_ATTN_API std::int32_t refresh_ahead_at(const HipConfig& config, std::int64_t step) noexcept;
 
 /// Named configurations.
 namespace presets {

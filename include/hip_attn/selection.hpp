@@ -39,6 +39,12 @@ constexpr std::int64_t selection_row(std::int64_t cu_seqlens_q_b, std::int64_t b
   return cu_seqlens_q_b / block_q + 2 * b + n;
 }
 
+/// The SelectionCache::refresh_from of a step that reuses its selection and searches for the next
+/// one: besides, the stages from `stage` on run, but the last, which the next step runs with its
+/// own queries (docs/guide/algorithm.md, "A search ahead"). From the last stage on, there is
+/// nothing to search. stage >= 0.
+constexpr std::int32_t search_ahead_from(std::int32_t stage) noexcept { return -1 - stage; }
+
 /// Decode's memory between steps: per slot and KV head the survivors of every stage and their W0.
 /// An entry of zeroed memory is empty and refreshes itself whole, as does one that lies ahead of
 /// the sequence (after a rollback). The caller owns the memory and zeroes it once.
@@ -48,6 +54,7 @@ struct SelectionCache {
   std::int64_t num_slots = 0;
   /// int32 [B]: the first stage that request b runs again. 0: all of them. num_stages or more:
   /// none, the selection is reused with its old W0, so the window has grown by the steps since.
+  /// Below 0: search_ahead_from(). Behind such a step the last stage runs whatever is said here.
   TensorView<const std::int32_t, 1> refresh_from;
   /// int32 [B]: the slot of request b, each used once; of a request without keys or rows, which
   /// needs none, anything. Absent: slot b. A new request in an old slot starts with refresh_from 0.

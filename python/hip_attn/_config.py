@@ -111,6 +111,11 @@ class Config:
         """The first stage to run again at decode step `step` (0, 1, ...) of a request."""
         return self._handle.refresh_from_at(step)
 
+    def refresh_ahead_at(self, step: int) -> int:
+        """The same with searches ahead, for a cache in host memory: where stages before the last
+        are due, they run in the step before, which reuses its selection. Below 0: such a step."""
+        return self._handle.refresh_ahead_at(step)
+
     def window_start(self, position: int) -> int:
         """The first key of the window of a query block whose first row stands at `position`."""
         return self._handle.window_start(position)

@@ -117,6 +117,12 @@ void bind_config(nb::module_& module) {
           },
           nb::arg("step"))
       .def(
+          "refresh_ahead_at",
+          [](const ConfigObject& config, std::int64_t step) {
+            return hip_attn_config_refresh_ahead_at(config.handle.get(), step);
+          },
+          nb::arg("step"))
+      .def(
           "window_start",
           [](const ConfigObject& config, std::int64_t position) {
             return hip_attn_config_window_start(config.handle.get(), position);

@@ -26,6 +26,8 @@ def test_a_preset_can_be_changed():
     assert config.sink == 256 and config.window == 1024
     assert config.stages[0] == Stage(256, 32768, 4, "descent", "maximum", 32)
     assert [config.refresh_from_at(step) for step in (0, 1, 8, 16, 32)] == [0, 3, 2, 1, 0]
+    assert [config.refresh_ahead_at(step) for step in (0, 1, 8, 15, 16, 31, 32)] == [
+        0, 3, 2, -2, 2, -1, 2]
     wider = dataclasses.replace(config, window=2048)
     assert wider.window_start(100_000) < config.window_start(100_000)
     assert Config.preset("landmark", max_len=131072).landmark_chunk_sizes() == [64]

@@ -168,6 +168,10 @@ int32_t hip_attn_config_refresh_from_at(const HipAttnConfig* config, int64_t ste
   return config != nullptr ? refresh_from_at(config->config, step) : 0;
 }
 
+int32_t hip_attn_config_refresh_ahead_at(const HipAttnConfig* config, int64_t step) {
+  return config != nullptr ? refresh_ahead_at(config->config, step) : 0;
+}
+
 int64_t hip_attn_config_window_start(const HipAttnConfig* config, int64_t p0) {
   return config != nullptr ? window_start(config->config, p0) : 0;
 }

@@ -280,6 +280,7 @@ TEST_CASE("C: every function takes null for every pointer") {
   CHECK(hip_attn_config_stage(&small, 0, nullptr, m, n) == null);
   CHECK(hip_attn_config_stage(&small, 3, nullptr, m, n) == HIP_ATTN_INVALID_ARGUMENT);
   CHECK(hip_attn_config_refresh_from_at(nullptr, 1) == 0);
+  CHECK(hip_attn_config_refresh_ahead_at(nullptr, 1) == 0);
   CHECK(hip_attn_config_window_start(nullptr, 1) == 0);
   CHECK(hip_attn_config_landmark_chunk_sizes(nullptr, nullptr, 3) == 0);
   CHECK(hip_attn_model_config_parse(nullptr, 3, nullptr, m, n) == null);

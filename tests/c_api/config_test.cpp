@@ -135,6 +135,7 @@ TEST_CASE("C: what follows from a config is what C++ says") {
   REQUIRE(hip_attn_config_from_preset("landmark", &args, &handle, nullptr, 0) == HIP_ATTN_OK);
   for (const std::int64_t step : {0, 1, 8, 16, 24}) {
     CHECK(hip_attn_config_refresh_from_at(handle, step) == refresh_from_at(config, step));
+    CHECK(hip_attn_config_refresh_ahead_at(handle, step) == refresh_ahead_at(config, step));
   }
   CHECK(hip_attn_config_window_start(handle, 100000) == window_start(config, 100000));
   std::array<std::int64_t, 3> sizes{-1, -1, -1};

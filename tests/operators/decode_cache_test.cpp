@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <utility>
 #include <vector>
@@ -105,16 +106,33 @@ class Decoder {
  private:
   const SearchResult& model_step(const Problem<P>& problem, const QueryBlock& block,
                                  std::int64_t head, const Step& step) {
+    const std::pair unit(step.slot, head);
     const std::int64_t w0 = reference_window_start(config_, block.p0);
-    const auto found = model_.find({step.slot, head});
-    const bool usable =
-        !config_.is_window_only() && found != model_.end() && found->second.w0 <= w0;
-    const int first_stage = usable ? std::min(step.refresh_from, config_.num_stages()) : 0;
     const UnitScore<P> score(problem.requests[block.request], block, head, Operator::kDecode,
                              config_);
-    SearchResult result = reference_search(config_, w0, score, first_stage,
-                                           first_stage > 0 ? &found->second : nullptr);
-    return model_[{step.slot, head}] = std::move(result);
+    const int stages = config_.num_stages();
+    int first_stage = step.refresh_from;
+    const auto search_ahead = ahead_.extract(unit);
+    if (search_ahead) {  // the last stage is still to run, over what it left
+      model_[unit] = search_ahead.mapped();
+      if (first_stage < 0 || first_stage >= stages) first_stage = stages - 1;
+    }
+    const auto found = model_.find(unit);
+    if (config_.is_window_only() || found == model_.end() || found->second.w0 > w0) first_stage = 0;
+    const auto search = [&](int first) {
+      return reference_search(config_, w0, score, std::min(first, stages),
+                              first > 0 ? &found->second : nullptr);
+    };
+    if (first_stage >= 0) return model_[unit] = search(first_stage);
+    SearchResult attended = search(stages);
+    if (-1 - first_stage < stages - 1) {
+      // A search of all stages, of whose last nothing is used.
+      const SearchResult& left = ahead_[unit] = search(-1 - first_stage);
+      attended.key_reads = left.key_reads;
+      attended.key_reads.back() = 0;
+      attended.margin = std::min(attended.margin, left.margin);
+    }
+    return model_[unit] = std::move(attended);
   }
 
   // Every key up to the row is attended once, or was a candidate of the search that is remembered.
@@ -149,7 +167,8 @@ class Decoder {
   std::size_t slot_bytes_;
   DeviceBuffer<std::byte> cache_;
   std::map<std::pair<std::int32_t, std::int64_t>, SearchResult> model_;
-  std::int64_t searches_ = 0;  // of units
+  std::map<std::pair<std::int32_t, std::int64_t>, SearchResult> ahead_;  ///< what searches left
+  std::int64_t searches_ = 0;                                            // of units
   std::int64_t decided_ = 0;
 };
 
@@ -179,7 +198,8 @@ HIP_ATTN_OPERATOR_TEST_CASE(
   const HipConfig config =
       GENERATE(small_config(), single_stage_with_intervals(), without_sink(),
                with_maxima(landmark_config()), landmark_config(), small_config_of_sums());
-  CAPTURE(describe(config));
+  const bool searches_ahead = GENERATE(false, true);
+  CAPTURE(describe(config), searches_ahead);
   Decoder<TestType> decoder(device, config, test_heads(), 3, 5);
   const std::int64_t lengths[] = {20, 150, 333};
   for (std::int64_t step = 0; step < 72; ++step) {
@@ -187,7 +207,9 @@ HIP_ATTN_OPERATOR_TEST_CASE(
     std::vector<Step> steps;
     for (std::int32_t b = 0; b < 3; ++b) {
       // Request b is b steps ahead of its schedule, so that not all refresh in the same step.
-      const std::int32_t refresh_from = step == 0 ? 0 : refresh_from_at(config, step + b);
+      const std::int32_t due =
+          searches_ahead ? refresh_ahead_at(config, step + b) : refresh_from_at(config, step + b);
+      const std::int32_t refresh_from = step == 0 ? 0 : due;
       steps.push_back(
           {{lengths[b] + step, 1, static_cast<std::uint64_t>(b + 1)}, refresh_from, 4 - 2 * b});
     }
@@ -229,6 +251,44 @@ HIP_ATTN_OPERATOR_TEST_CASE(
                   0}});
   }
   decoder.check_most_decided();
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE(
+    "a search ahead leaves the selection, and the next step runs the last stage") {
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(small_config(), doubling_config(), small_config_of_sums(),
+                                    with_maxima(landmark_config()), landmark_config());
+  Decoder<TestType> decoder(device, config, test_heads(), 2, 2);
+  Choices choices(3);
+  const auto any = [&] {
+    return static_cast<std::int32_t>(
+        choices.between(-config.num_stages() - 1, config.num_stages()));
+  };
+  decoder.run({{{250, 1, 1}, 0, 0}, {{150, 1, 2}, search_ahead_from(0), 1}});
+  for (std::int64_t step = 1; step < 40; ++step) {
+    const std::int64_t rows = choices.between(1, kMaxDecodeRows);
+    decoder.run({{{250 + step * 2 + rows, rows, 1}, any(), 0}, {{150 + step * 3, 1, 2}, any(), 1}});
+  }
+  decoder.check_most_decided();
+  decoder.run({{{360, 1, 1}, std::numeric_limits<std::int32_t>::min(), 0},
+               {{300, 1, 2}, std::numeric_limits<std::int32_t>::min() + 1, 1}});
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("a search ahead of a request that is made shorter is forgotten") {
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = small_config();
+  Decoder<TestType> decoder(device, config, test_heads(), 1, 1);
+  decoder.run({{{303, 1, 1}, 0, 0}});
+  decoder.run({{{323, 1, 1}, search_ahead_from(0), 0}});
+  CHECK(decoder.remembered_w0(0) == reference_window_start(config, 302));
+  SECTION("by so much that its W0 lies ahead") {
+    decoder.run({{{303, 1, 1}, 3, 0}});
+    CHECK(decoder.remembered_w0(0) == reference_window_start(config, 302));
+  }
+  SECTION("by two tokens, and it holds") {
+    decoder.run({{{321, 1, 1}, 3, 0}});
+    CHECK(decoder.remembered_w0(0) == reference_window_start(config, 322));
+  }
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("an entry of zeroed memory refreshes itself whole") {

@@ -45,7 +45,7 @@ std::vector<std::int64_t> key_reads(const HipConfig& config, std::int64_t p0, st
                            .scratch = scratch.data(),
                            .row_logits = row_logits.data()};
   std::vector<std::int64_t> reads(config.stages.size() + 1, 0);
-  cpu::TreeSearch<> search(plan, w0, 0, 0, memory);
+  cpu::TreeSearch<> search(plan, w0, {0, plan.num_stages}, 0, memory);
   const auto [starts_of_blocks, blocks] = cpu::run_search(
       search, [](int) { return ZeroScorer{}; }, [](int, const std::int32_t*, std::int64_t) {},
       reads.data(), {1.f, 0.f}, products.data());

@@ -92,6 +92,10 @@ HIP_ATTN_API HipAttnStatus hip_attn_config_stage(const HipAttnConfig* config, in
 /// HipAttnSelectionCache::refresh_from. 0 for a null config.
 HIP_ATTN_API int32_t hip_attn_config_refresh_from_at(const HipAttnConfig* config, int64_t step);
 
+/// The same with searches ahead (hip_attn::refresh_ahead_at), for a cache in host memory. Below 0:
+/// the step reuses its selection, and stages from -1 - value on but the last run for the next one.
+HIP_ATTN_API int32_t hip_attn_config_refresh_ahead_at(const HipAttnConfig* config, int64_t step);
+
 /// The first key of the window (W0) for a query block whose first row stands at position p0. 0 for
 /// a null config.
 HIP_ATTN_API int64_t hip_attn_config_window_start(const HipAttnConfig* config, int64_t p0);

@@ -9,11 +9,11 @@
 
 namespace hip_attn {
 
-/// int32 words: {filled, W0}, then per stage {count, first keys of the survivors}. The sizes follow
+/// int32 words: {state, W0}, then per stage {count, first keys of the survivors}. The sizes follow
 /// from the configuration and the plan's max_seq_len alone, so plans that agree in those share a
 /// cache.
 struct CacheLayout {
-  static constexpr int kFilled = 0;  ///< 0: the entry is empty, as zeroed memory is
+  static constexpr int kState = 0;  ///< a CacheState
   static constexpr int kWindowStart = 1;
   static constexpr int kStages = 2;
   static constexpr int kAlignment = 4;  ///< words: entries start on 16 bytes
@@ -26,6 +26,33 @@ struct CacheLayout {
     return (words + kAlignment - 1) / kAlignment * kAlignment;
   }
 };
+
+/// What an entry holds, as its word kState says. Any other word is as kCacheSelection.
+enum CacheState : std::int32_t {
+  kCacheEmpty = 0,      ///< nothing, as zeroed memory does
+  kCacheSelection = 1,  ///< survivors of every stage
+  /// A search ahead: W0 and survivors of all stages but the last, which is the next to run.
+  kCacheAhead = 2,
+};
+
+/// Stages [first, end) that a step runs. Where end is not their number, the search is one ahead: it
+/// leaves out the last, and the step attends to what the entry held before.
+struct StagesToRun {
+  std::int32_t first;
+  std::int32_t end;
+};
+
+/// Those of SelectionCache::refresh_from, any word, for an entry in a state that is not
+/// kCacheEmpty.
+HIP_ATTN_HOST_DEVICE constexpr StagesToRun stages_to_run(std::int32_t refresh_from,
+                                                         std::int32_t state,
+                                                         std::int32_t num_stages) noexcept {
+  const std::int32_t last = num_stages > 0 ? num_stages - 1 : 0;
+  if (state == kCacheAhead && (refresh_from < 0 || refresh_from > last)) return {last, num_stages};
+  if (refresh_from >= 0) return {refresh_from < num_stages ? refresh_from : num_stages, num_stages};
+  const std::int32_t ahead = -1 - refresh_from;  // search_ahead_from()
+  return ahead < last ? StagesToRun{ahead, last} : StagesToRun{num_stages, num_stages};
+}
 
 /// How far behind the sink a cached W0 lies; any word has an answer.
 HIP_ATTN_HOST_DEVICE constexpr std::int32_t cached_candidates(std::int32_t w0,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "hip_attn/core/cache_layout.hpp"
 #include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cpu/reduction.hpp"
 #include "hip_attn/cpu/scan.hpp"
@@ -33,18 +34,19 @@ struct SearchMemory {
 template <typename Rules = BuiltRules>
 class TreeSearch {
  public:
-  /// Of stages first_stage, first_stage + 1, ... over the candidates [plan.sink, w0). For
-  /// first_stage > 0 memory.starts holds the `count` survivors of the stage before.
-  TreeSearch(const SearchPlan& plan, std::int32_t w0, int first_stage, std::int64_t count,
+  /// Of the stages to run over the candidates [plan.sink, w0). Where the first is not stage 0,
+  /// memory.starts holds the `count` survivors of the stage before.
+  TreeSearch(const SearchPlan& plan, std::int32_t w0, StagesToRun stages, std::int64_t count,
              const SearchMemory& memory) noexcept
       : plan_(&plan),
         w0_(w0),
         candidates_(w0 - plan.sink),
-        stage_(first_stage - 1),
+        stage_(stages.first - 1),
+        end_stage_(stages.end),
         count_(count),
         memory_(memory) {
-    if (first_stage > 0) {
-      chunk_shift_ = plan.chunk_shift(first_stage - 1, candidates_);
+    if (stages.first > 0) {
+      chunk_shift_ = plan.chunk_shift(stages.first - 1, candidates_);
       return;
     }
     // The first cut: chunks of the whole range.
@@ -67,7 +69,7 @@ class TreeSearch {
       count_ = select_chunks(memory_.starts, memory_.scores, count_, kept(), memory_.scratch);
       on_survivors(stage_, memory_.starts, count_);
     }
-    while (++stage_ < plan_->num_stages) {
+    while (++stage_ < end_stage_) {
       cut(plan_->chunk_shift(stage_, candidates_));
       scoring_ = count_ > kept();
       if (scoring_) return true;
@@ -97,7 +99,8 @@ class TreeSearch {
     return scan(piece, logits, [&](std::int64_t first) { logits.move_to(first); });
   }
 
-  /// The first keys of the selected blocks once no stage is left, writable, and their number.
+  /// The first keys of the selected blocks once no stage of all is left, writable, and their
+  /// number.
   std::pair<std::int32_t*, std::int64_t> selected() noexcept {
     // One stage whose chunk size doubled leaves chunks of several blocks.
     cut(plan_->block_shift);
@@ -145,6 +148,7 @@ class TreeSearch {
   std::int32_t w0_;
   std::int32_t candidates_;
   int stage_;
+  int end_stage_;
   std::int64_t count_;
   std::int32_t chunk_shift_ = 0;
   bool scoring_ = false;

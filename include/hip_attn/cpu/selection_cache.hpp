@@ -19,14 +19,13 @@ class CacheEntry {
   CacheEntry(const SearchPlan& plan, std::byte* memory) noexcept
       : plan_(plan), words_(reinterpret_cast<std::int32_t*>(memory)) {}
 
-  /// False for zeroed memory.
-  [[nodiscard]] bool filled() const noexcept { return words_[CacheLayout::kFilled] != 0; }
+  [[nodiscard]] std::int32_t state() const noexcept { return words_[CacheLayout::kState]; }
   [[nodiscard]] std::int32_t window_start() const noexcept {
     return words_[CacheLayout::kWindowStart];
   }
 
-  void set_window_start(std::int32_t w0) noexcept {
-    words_[CacheLayout::kFilled] = 1;
+  void set(CacheState state, std::int32_t w0) noexcept {
+    words_[CacheLayout::kState] = state;
     words_[CacheLayout::kWindowStart] = w0;
   }
 

@@ -129,8 +129,9 @@ class Unit {
   /// Prepares the search, from the stage on that the cache says when there is one. False: the cache
   /// holds no selection of this plan.
   bool begin_search(std::int32_t w0) {
+    const StagesToRun all{0, search_plan_.num_stages};
     if (!args_.cache) {
-      search_.emplace(search_plan_, w0, 0, 0, memory_.search);
+      search_.emplace(search_plan_, w0, all, 0, memory_.search);
       selection_window_ = w0;
       return true;
     }
@@ -140,19 +141,25 @@ class Unit {
                                static_cast<std::size_t>(kv_head_) * CacheEntry::bytes(search_plan_);
     CacheEntry& entry =
         entry_.emplace(search_plan_, static_cast<std::byte*>(args_.cache->data) + offset);
-    int first_stage =
-        std::clamp(args_.cache->refresh_from(block_.request), 0, search_plan_.num_stages);
     // Empty, or ahead of the sequence after a rollback: everything runs.
-    if (!entry.filled() || entry.window_start() > w0) first_stage = 0;
-    if (first_stage > 0 && !entry.is_valid(first_stage - 1)) {
-      refuse(CallError::Kind::kCacheEntry, slot, entry.window_start());
+    const bool is_usable = entry.state() != kCacheEmpty && entry.window_start() <= w0;
+    const StagesToRun stages = is_usable ? stages_to_run(args_.cache->refresh_from(block_.request),
+                                                         entry.state(), search_plan_.num_stages)
+                                         : all;
+    const std::int32_t cached_w0 = entry.window_start();
+    const bool is_ahead = stages.end < all.end;
+    if ((stages.first > 0 && !entry.is_valid(stages.first - 1)) ||
+        (is_ahead && !entry.is_valid(all.end - 1))) {
+      refuse(CallError::Kind::kCacheEntry, slot, cached_w0);
       return false;
     }
-    if (first_stage == 0) entry.set_window_start(w0);
     const std::int64_t count =
-        first_stage == 0 ? 0 : entry.load(first_stage - 1, memory_.search.starts);
-    selection_window_ = entry.window_start();
-    search_.emplace(search_plan_, selection_window_, first_stage, count, memory_.search);
+        stages.first == 0 ? 0 : entry.load(stages.first - 1, memory_.search.starts);
+    const std::int32_t search_w0 = stages.first == 0 ? w0 : cached_w0;
+    entry.set(is_ahead ? kCacheAhead : kCacheSelection, search_w0);
+    search_.emplace(search_plan_, search_w0, stages, count, memory_.search);
+    is_ahead_ = is_ahead;
+    selection_window_ = is_ahead ? cached_w0 : search_w0;
     return true;
   }
 
@@ -167,6 +174,12 @@ class Unit {
       use_queries(stage.query_stride);
       if (stage.rule == ScanRule::kLandmark) use_landmarks(std::int64_t{1} << stage.chunk_shift);
       return search_->num_pieces();
+    }
+    if (is_ahead_) {  // the selection of before, whose W0 selection_window_ is
+      const int end = search_plan_.num_stages;
+      const std::int64_t cached = entry_->load(end - 1, memory_.search.starts);
+      search_.emplace(search_plan_, selection_window_, StagesToRun{end, end}, cached,
+                      memory_.search);
     }
     const auto [starts, count] = search_->selected();
     for (std::int64_t i = 0; i < count; ++i) starts[i] >>= search_plan_.block_shift;
@@ -278,7 +291,8 @@ class Unit {
   std::optional<LandmarkRows<C>> landmarks_;  // of the stage that reads some
   const C* zeros_;
   bool scanning_ = false;
-  std::int32_t selection_window_ = 0;  // W0 of the search
+  bool is_ahead_ = false;              // the search, which leaves the selection as it is
+  std::int32_t selection_window_ = 0;  // W0 of what is attended to
   AttendedKeys keys_{};
   std::atomic<std::int64_t> merged_ = 0;  // pieces of attention that the unit's state holds
 };

@@ -53,7 +53,7 @@ struct DecodeLayout {
 
 /// Memory of SelectionCache, int32 words as CacheLayout says.
 struct CacheParams {
-  std::int32_t* words = nullptr;  ///< null: absent; an entry is {filled, W0, stages}
+  std::int32_t* words = nullptr;  ///< null: absent; an entry is {state, W0, stages}
   std::uint32_t slot_words;
   std::uint32_t head_words;
   std::uint32_t num_slots;

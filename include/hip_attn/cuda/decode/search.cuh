@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "hip_attn/core/cache_layout.hpp"
 #include "hip_attn/cuda/decode/register_select.cuh"
 #include "hip_attn/cuda/decode/scan.cuh"
 #include "hip_attn/cuda/decode/softmax_scores.cuh"
@@ -30,15 +31,15 @@ class DecodeSearch {
 
   /// What the constructor has read exists from here on.
   __device__ void look_at_cache() {
-    cached_stages_ = __shfl_sync(0xffffffffu, word_, 0);
-    filled_ = __shfl_sync(0xffffffffu, word_, 1);
+    refresh_from_ = __shfl_sync(0xffffffffu, word_, 0);
+    cache_state_ = __shfl_sync(0xffffffffu, word_, 1);
     cached_w0_ = __shfl_sync(0xffffffffu, word_, 2);
     cached_count_ = __shfl_sync(0xffffffffu, word_, 3);
   }
 
   /// The survivors of the last stage are to be used again.
   __device__ bool expects_reuse() const {
-    return slot_holds_ & (cached_stages_ >= params_.search.num_stages);
+    return slot_holds_ & (refresh_from_ >= params_.search.num_stages);
   }
 
   /// They can be used as they lie in the cache, each still to be checked. Only where the caller's
@@ -48,7 +49,7 @@ class DecodeSearch {
     const std::int32_t most = max(unit_.seq_len - params_.search.window - params_.search.sink, 0);
     const std::int32_t most_blocks =
         min(params_.last_stage.max_survivors, candidates >> params_.search.block_shift);
-    return expects_reuse() & (filled_ != 0) &
+    return expects_reuse() & (cache_state_ == kCacheSelection) &
            cached_window_holds(candidates, most, params_.search.block_shift) &
            is_below(cached_count_, most_blocks + 1);
   }
@@ -86,19 +87,27 @@ class DecodeSearch {
     scores_ = unit_.scores();
     lists_[0] = unit_.lists();
     lists_[1] = lists_[0] + params_.list_length;
-    w0_ = unit_.window_start();
-    int first_stage = 0;
-    std::int32_t count = 0;
-    if (entry_) {
-      if (entry_holds()) first_stage = min(max(cached_stages_, 0), params_.search.num_stages);
-      if (first_stage > 0) {
-        w0_ = cached_w0_;
-        if (!load_survivors(first_stage - 1, params_.search.stages[first_stage - 1], count))
-          return false;
-      }
+    StagesToRun stages{0, params_.search.num_stages};
+    if (entry_ && entry_holds()) {
+      stages = stages_to_run(refresh_from_, cache_state_, params_.search.num_stages);
     }
-    search_from(first_stage, count);
-    select_blocks(count, selection);
+    set_end_stage(stages.end);
+    std::int32_t count = 0;
+    // A search ahead leaves the cached selection, which is looked at first.
+#pragma unroll 1
+    for (int s = is_ahead() ? params_.search.num_stages : stages.first; s > 0;
+         s = s > stages.first ? stages.first : 0) {
+      w0_ = cached_w0_;
+      if (!load_survivors(s - 1, params_.search.stages[s - 1], count)) return false;
+    }
+    if (stages.first == 0) w0_ = unit_.window_start();
+    search_from(stages.first, count);
+    if (is_ahead()) {
+      look_at_cache();
+      selection = cached();
+    } else {
+      select_blocks(count, selection);
+    }
     return true;
   }
 
@@ -120,7 +129,7 @@ class DecodeSearch {
     const int lane = thread() % 32;
     const std::int32_t* const of_entry = entry_ + (lane == 3   ? params_.last_stage.cache_word
                                                    : lane == 2 ? CacheLayout::kWindowStart
-                                                               : CacheLayout::kFilled);
+                                                               : CacheLayout::kState);
     word_ = *(lane == 0 ? cache.refresh_from + unit_.request : of_entry);
   }
 
@@ -150,7 +159,9 @@ class DecodeSearch {
   }
 
   /// The cache holds a selection, and not one of a longer request.
-  __device__ bool entry_holds() const { return filled_ != 0 && cached_w0_ <= unit_.window_start(); }
+  __device__ bool entry_holds() const {
+    return cache_state_ != kCacheEmpty && cached_w0_ <= unit_.window_start();
+  }
 
   /// From the last stage's survivors in lists_[0].
   __device__ void select_blocks(std::int32_t count, UnitSelection& selection) {
@@ -168,15 +179,22 @@ class DecodeSearch {
 
   // ---- Stages -----------------------------------------------------------------------------------
 
-  /// Leaves the last stage's survivors in lists_[0] and their number in count; count is given the
-  /// number of survivors of the stage before the first.
+  /// Where the search ends. Kept in a lane of word_: a register more across the search would spill.
+  __device__ void set_end_stage(int end) {
+    if (thread() % 32 == 4) word_ = end;
+  }
+  __device__ int end_stage() const { return __shfl_sync(0xffffffffu, word_, 4); }
+  __device__ bool is_ahead() const { return end_stage() < params_.search.num_stages; }
+
+  /// Runs the stages from first_stage to end_stage(), if any. Leaves the survivors in lists_[0] and
+  /// their number in count; count is given the number of survivors of the stage before the first.
   __device__ void search_from(int first_stage, std::int32_t& count) {
     const std::int32_t candidates = w0_ - params_.search.sink;
     // By every block, before one of them writes it: a scan ends with a barrier of the team.
     bool entry_was_read = false;
     int size_shift = params_.search.chunk_shift(max(first_stage - 1, 0), candidates);
 #pragma unroll 1
-    for (int s = first_stage; s < params_.search.num_stages; ++s) {
+    for (int s = first_stage; s < end_stage(); ++s) {
       const StagePlan& stage = params_.search.stages[s];
       const int shift = params_.search.chunk_shift(s, candidates);
       const ChunkList chunks = s == 0 ? ChunkList::whole(params_.search.sink, w0_, shift)
@@ -195,8 +213,10 @@ class DecodeSearch {
       swap_lists();
       size_shift = shift;
     }
+    if (!entry_was_read) return;
+    const std::int32_t state = is_ahead() ? kCacheAhead : kCacheSelection;
     if (thread() == 0 && stores()) {
-      entry_[CacheLayout::kFilled] = 1;
+      entry_[CacheLayout::kState] = state;
       entry_[CacheLayout::kWindowStart] = w0_;
     }
   }
@@ -389,10 +409,11 @@ class DecodeSearch {
 
   std::int32_t* entry_ = nullptr;  ///< of the cache; null: no cache
   bool slot_holds_ = true;
-  /// Lane 0: refresh_from, 1: filled, 2: W0, 3: number of the last stage's survivors.
+  /// Lane 0: refresh_from, 1: state, 2: W0, 3: number of the last stage's survivors, 4:
+  /// end_stage().
   std::int32_t word_ = 0;
-  std::int32_t filled_ = 0;
-  std::int32_t cached_stages_ = 0;  ///< whose survivors the cache is asked for
+  std::int32_t cache_state_ = kCacheEmpty;
+  std::int32_t refresh_from_ = 0;
   std::int32_t cached_w0_ = 0;
   std::int32_t cached_count_ = 0;  ///< survivors of the last stage
 };
