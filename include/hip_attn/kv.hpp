@@ -146,6 +146,9 @@ HIP_ATTN_API Status admit_kv_store(const AdmitKvStoreArgs<T>& args, Stream strea
 /// kOverlap; on the CPU also kInvalidSlot, kInvalidLength, kInvalidPage and
 /// kSeqLenBeyondBlockTable, found before anything is written (on CUDA a slot past the last page is
 /// skipped like a negative one, and a landmark whose keys or place have no page is left as it is).
+/// On sm_90 the kernel may start before its upstream kernel has ended (programmatic dependent
+/// launch), and waits for it before it writes anything; until then it reads lengths and the table
+/// of a store for hints alone.
 template <Element T>
 HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
 

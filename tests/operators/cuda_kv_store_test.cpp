@@ -118,8 +118,9 @@ TEST_CASE("One captured graph serves every state of a store", "[cuda][offload]")
   const CudaStream beside;
   cudaGraphExec_t exec = nullptr;
   for (std::uint64_t step = 0; step < 100; ++step) {
-    const auto from = refresh_from_at(config, static_cast<std::int64_t>(step));
-    const std::vector<std::int32_t> refresh(2, from);
+    const auto at = static_cast<std::int64_t>(step);
+    const std::vector<std::int32_t> refresh(
+        2, options.admits_apart ? refresh_ahead_at(config, at) : refresh_from_at(config, at));
     resident.append(one);
     const auto expected = resident.attend(one, refresh, step);
     const std::int64_t tokens = stored.write_new_rows(one);

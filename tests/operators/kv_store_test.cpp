@@ -58,8 +58,9 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   StoreEngineOptions options{cuda_device(), config};
   options.head_dim = GENERATE(from_range(head_dims()));
   options.admits_apart = GENERATE(false, true);
+  const bool searches_ahead = config.num_stages() > 1 ? GENERATE(false, true) : false;
   const std::size_t least = least_budget(options, kElementType<T>);
-  CAPTURE(describe(config), options.head_dim, is_tight);
+  CAPTURE(describe(config), options.head_dim, is_tight, options.admits_apart, searches_ahead);
   Pair<T> pair(options, is_tight ? least : 4 * least);
   pair.both([](auto& engine) {
     engine.bind();
@@ -74,8 +75,10 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
                                             : step % 11 == 5 ? std::vector<std::int64_t>{1, 0}
                                                              : std::vector<std::int64_t>{1, 1};
     pair.both([&](auto& engine) { engine.append(added); });
-    const std::int32_t from =
-        cache_stages == 0 ? 0 : refresh_from_at(config, static_cast<std::int64_t>(step));
+    const auto at = static_cast<std::int64_t>(step);
+    const std::int32_t from = cache_stages == 0 ? 0
+                              : searches_ahead  ? refresh_ahead_at(config, at)
+                                                : refresh_from_at(config, at);
     wrong += !pair.step(added, from, step);
   }
   CHECK(wrong == 0);
@@ -83,6 +86,37 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   if (config.is_dense()) return;  // everything fits
   CHECK(counters.hits + counters.evictions > 0);
   if (is_tight) CHECK(counters.evictions > 0);
+}
+
+TEST_CASE("Behind a search ahead nothing is read from the home", "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const HipConfig config = by_landmarks();
+  StoreEngineOptions options{cuda_device(), config};
+  options.head_dim = head_dims().front();
+  options.admits_apart = GENERATE(false, true);
+  Pair<T> pair(options, 2 * least_budget(options, kElementType<T>));
+  pair.both([](auto& engine) {
+    engine.bind();
+    engine.append({2500, 1900});
+  });
+  const std::int32_t last = config.num_stages() - 1;
+  int wrong = 0;
+  for (std::uint64_t step = 0; step < 40; ++step) {
+    pair.both([](auto& engine) { engine.append({1, 1}); });
+    // Queries that have nothing in common with those that were searched for before.
+    const std::uint64_t at = step / 2 * 100 + step % 2;
+    if (step == 0) {
+      wrong += !pair.step({1, 1}, 0, at);
+    } else if (step % 2 == 1) {
+      wrong += !pair.step({1, 1}, search_ahead_from(0), at);
+    } else {
+      const std::vector<std::byte> home = pair.stored.poison_home();
+      wrong += !pair.step({1, 1}, last, at);
+      pair.stored.restore_home(home);
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(pair.stored.counters().evictions > 100);
 }
 
 TEST_CASE("A thousand steps that each make room are those of a cache on the device",

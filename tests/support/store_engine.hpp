@@ -147,6 +147,16 @@ class StoreEngine {
     return counters;
   }
 
+  /// Makes all that lies at home NaN. Returns what was there.
+  [[nodiscard]] std::vector<std::byte> poison_home() {
+    std::vector<std::byte> before(home_.data(), home_.data() + home_.size());
+    std::memset(home_.data(), 0xff, home_.size());
+    return before;
+  }
+  void restore_home(const std::vector<std::byte>& contents) {
+    std::memcpy(home_.data(), contents.data(), contents.size());
+  }
+
   /// Requests that begin, with as many keys as they have.
   void bind() {
     if (!options_.budget) return;

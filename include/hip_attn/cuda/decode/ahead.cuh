@@ -94,7 +94,7 @@ class KeysAhead {
     constexpr int kLine = 128 / sizeof(Stored);
 #pragma unroll
     for (int d = 0; d < Traits::kHeadDim; d += kLine) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(row + d));
+      prefetch_to_l2(row + d);
     }
   }
 

@@ -131,6 +131,7 @@ template <Element T, int kHeadDim, typename Access>
 __global__ void __launch_bounds__(kLandmarkThreads, Access::kBlocksPerSm)
     append_kv_with_landmarks_kernel(const __grid_constant__ AppendWithLandmarksParams<T> params) {
   __shared__ typename LandmarkBlock<T, kHeadDim, Access>::Shared shared;
+  wait_for_upstream_kernel();
   launch_dependents();
   const int block_index = static_cast<int>(blockIdx.x);
   if (block_index < params.landmark_blocks) {

@@ -70,7 +70,7 @@ Status append_kv_with_landmarks(Device device, const AppendKvArgs<T>& args,
   const auto params = params_with_landmarks<kHeadDim, Access>(args, append);
   return launch("append_kv", append_kv_with_landmarks_kernel<T, kHeadDim, Access>,
                 grid_for(params.landmark_blocks + copy_blocks<Access>(append), 1),
-                dim3(kLandmarkThreads), device, stream, params);
+                dim3(kLandmarkThreads), device, stream, params, Start::kEarly);
 }
 
 template <int kHeadDim, typename Access, Element T>
@@ -86,7 +86,7 @@ Status append_kv_to_store(Device device, const AppendKvArgs<T>& args, bool with_
       params.admit_blocks + params.with_landmarks.landmark_blocks + copy_blocks<Access>(append);
   if (blocks == 0) return {};
   return launch("append_kv", append_to_store_kernel<T, kHeadDim, Access>, grid_for(blocks, 1),
-                dim3(kLandmarkThreads), device, stream, params);
+                dim3(kLandmarkThreads), device, stream, params, Start::kEarly);
 }
 
 /// Arguments that append_kv() has found right, for rows of kHeadDim elements.
@@ -132,7 +132,7 @@ Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream) {
   const std::int64_t threads = std::clamp(
       (vectors + kWarpThreads - 1) / kWarpThreads * kWarpThreads, kWarpThreads, kMaxThreads);
   return launch("append_kv", append_kv_kernel<kRowVectors>, grid_for(params.num_tokens, 1),
-                dim3(static_cast<unsigned>(threads)), device, stream, params);
+                dim3(static_cast<unsigned>(threads)), device, stream, params, Start::kEarly);
 }
 
 }  // namespace hip_attn::cuda

@@ -106,17 +106,34 @@ Status launch(const char* what, void (*kernel)(Params), const LaunchShape& shape
   return to_status(cudaLaunchKernelEx(&config, kernel, params), what);
 }
 
+/// When a kernel starts.
+enum class Start {
+  kBehindUpstream,
+  /// Where the device can (sm_90), while the kernel before it still runs: it calls
+  /// wait_for_upstream_kernel() before it takes anything that others write for more than a hint.
+  kEarly,
+};
+
 /// Launches kernel(params). The launch call's own result, unlike cudaGetLastError's, is never an
 /// error that the caller left behind.
 template <typename Params>
 Status launch(const char* what, void (*kernel)(Params), dim3 grid, dim3 block, Device device,
-              Stream stream, const Params& params) {
+              Stream stream, const Params& params, Start start = Start::kBehindUpstream) {
   const DeviceGuard guard(device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), what);
+  cudaLaunchAttribute early = early_start_attribute();
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.stream = stream;
+  if (start == Start::kEarly) {
+    int major = 0;
+    const cudaError_t error =
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index);
+    if (error != cudaSuccess) return to_status(error, what);
+    config.attrs = &early;
+    config.numAttrs = major >= 9 ? 1 : 0;
+  }
   return to_status(cudaLaunchKernelEx(&config, kernel, params), what);
 }
 

@@ -15,6 +15,24 @@ inline constexpr int kAdmitThreads = 512;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
 
+/// Asks for what a step's admission reads first, while others may still write it. By a warp.
+__device__ inline void ask_for_step(const AdmitParams& params, int request, int kv_head, int lane) {
+  const KvStoreLayout& layout = params.store.layout;
+  const std::int32_t row = params.store.rows ? read_hint(params.store.rows + request) : request;
+  const std::int32_t last = read_hint(params.seq_lens + request) - 1;
+  const std::int32_t column = last >> kKvBlockShift;
+  if (row < 0 || row >= params.store.num_rows || last < 0 || column >= layout.columns) return;
+  const std::int64_t unit = std::int64_t{row} * params.store.num_kv_heads + kv_head;
+  if (lane == 0) prefetch_to_l2(layout.table + unit * layout.columns + column);
+  const std::int32_t hand = read_hint(&layout.unit[unit].hand);
+  if (last % kKvBlockTokens != 0 || hand < 0 || hand >= layout.slots) return;
+  // It begins a block, and looks for a slot.
+  const auto* const line =
+      reinterpret_cast<const std::byte*>(layout.owners + unit * layout.slots + hand) + 128 * lane;
+  if (line < reinterpret_cast<const std::byte*>(layout.owners + (unit + 1) * layout.slots))
+    prefetch_to_l2(line);
+}
+
 /// One thread block has a unit for itself: its slots are nobody else's, so nothing here is shared.
 ///
 /// A slot is taken from the block that was not asked for longest, counted in refreshes of the first
@@ -75,11 +93,12 @@ class UnitAdmission {
     const NewVector own = read_new_vector(thread());
     const KvStoreUnit before = layout.unit[unit_];
     find_window(before);
+    // A step of decode, and all blocks that go on are hot.
     if (!begins_anew_ && (end_ - begin_) * 2 * kRowVectors <= kThreads &&
         __syncthreads_and(own.page == NewVector::kNone ||
-                          (is_hot(own.page) && own.column < first_new_column()))) {
-      write(own);
-      return;
+                          is_hot(own.page) == (own.column < first_new_column()))) {
+      if (last_column() < first_new_column()) return write(own);
+      if (begin_block(own, before)) return;
     }
     now_ = before.epoch + (begins_anew_ ? 1 : 0);
     hand_ = before.hand;
@@ -128,12 +147,13 @@ class UnitAdmission {
     candidates_ = 0;
     begins_anew_ = before.window_start == 0;
     if (!entry_) return;
-    const std::int32_t filled = entry_[CacheLayout::kFilled];
+    const std::int32_t state = entry_[CacheLayout::kState];
     const std::int32_t w0 = entry_[CacheLayout::kWindowStart];
     const std::int32_t count = entry_[params_.candidates_word];
-    if (filled == 0 || w0 < 0 || w0 > newest) return;
+    if (state == kCacheEmpty || w0 < 0 || w0 > newest) return;
     window_start_ = w0;
-    begins_anew_ = w0 != before.window_start;
+    // A search ahead is followed by a step that reads what it left, so it is admitted once.
+    begins_anew_ = w0 != before.window_start || state == kCacheAhead;
     if (count >= 0 && count <= params_.most_candidates) candidates_ = count;
   }
 
@@ -331,12 +351,59 @@ class UnitAdmission {
     }
   }
 
-  __device__ void count() const {
-    const auto add = [&](KvStoreCount which, std::int32_t number) {
-      if (number == 0) return;
-      atomicAdd(reinterpret_cast<unsigned long long*>(store_.layout.counts + which),
-                static_cast<unsigned long long>(number));
+  /// Begins the last block, in the slot of the oldest of as many blocks as there are threads, from
+  /// the unit's hand on; false: none of them can go. A thread looks at one, because the next kernel
+  /// waits for this.
+  __device__ bool begin_block(NewVector own, const KvStoreUnit& before) {
+    now_ = before.epoch;
+    const std::int32_t column = last_column();
+    const std::int32_t home = homes_[column];
+    if (store_.far_page(home, kv_head_) < 0) return false;
+    const auto slots_of_unit = static_cast<std::int32_t>(slots());
+    const auto slot_of = [&](int i) {  // i from 0 to the number of slots
+      const std::int32_t slot = before.hand + i;
+      return slot < slots_of_unit ? slot : slot - slots_of_unit;
     };
+    KvStoreOwner owner{};
+    int age = 0;
+    if (thread() < slots_of_unit) {
+      owner = owners_[slot_of(thread())];
+      age = age_of(owner);
+    }
+    const int oldest = largest_of_block(age * kThreads + thread());
+    if (oldest < kThreads) return false;
+    const int taker = oldest % kThreads;
+    const std::int32_t slot = slot_of(taker);
+    if (thread() == taker) {
+      if (owner.column >= 0) {
+        table_[owner.column] = store_.far_page(owner.home, kv_head_);
+        add(kKvEvictions, 1);
+      }
+      owners_[slot] = {column, home, now_ - 1};
+      table_[column] = first_slot_ + slot;
+      store_.layout.unit[unit_] = {before.epoch, before.window_start,
+                                   slot_of(min(kThreads, slots_of_unit))};
+    }
+    if (own.page != NewVector::kNone && own.column == column) own.page = first_slot_ + slot;
+    write(own);
+    return true;
+  }
+
+  /// The largest of all threads' values.
+  __device__ int largest_of_block(int value) {
+    value = __reduce_max_sync(0xffffffffu, value);
+    if (thread() % 32 == 0) shared_.ages[thread() / 32] = value;
+    __syncthreads();
+    for (int warp = 0; warp < kThreads / 32; ++warp) value = max(value, shared_.ages[warp]);
+    return value;
+  }
+
+  __device__ void add(KvStoreCount which, std::int32_t number) const {
+    if (number == 0) return;
+    atomicAdd(reinterpret_cast<unsigned long long*>(store_.layout.counts + which),
+              static_cast<unsigned long long>(number));
+  }
+  __device__ void count() const {
     add(kKvHits, shared_.hits);
     add(kKvMisses, shared_.misses);
     add(kKvEvictions, shared_.evictions);

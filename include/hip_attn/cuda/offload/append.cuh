@@ -27,9 +27,14 @@ __global__ void __launch_bounds__(kLandmarkThreads)
     typename Admission::Shared admission;
     typename LandmarkBlock<T, kHeadDim, Access>::Shared landmarks;
   } shared;
-  launch_dependents();
   const AppendWithLandmarksParams<T>& append = params.with_landmarks;
   int block = static_cast<int>(blockIdx.x);
+  if (block < params.admit_blocks && threadIdx.x < 32) {
+    ask_for_step(params.admit, block / params.admit.store.num_kv_heads,
+                 block % params.admit.store.num_kv_heads, static_cast<int>(threadIdx.x));
+  }
+  wait_for_upstream_kernel();
+  launch_dependents();
   if (block < params.admit_blocks) {
     const std::int64_t units = std::int64_t{params.admit.batch} * params.admit.store.num_kv_heads;
     for (std::int64_t unit = block; unit < units; unit += params.admit_blocks) {

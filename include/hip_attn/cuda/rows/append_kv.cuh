@@ -75,6 +75,7 @@ __device__ void append_rows_of_block(const AppendKvParams& params, int block, in
 
 template <int kRowVectors>
 __global__ void append_kv_kernel(const AppendKvParams params) {
+  wait_for_upstream_kernel();
   launch_dependents();
   append_rows_of_block<kRowVectors, 1>(params, static_cast<int>(blockIdx.x),
                                        static_cast<int>(gridDim.x));
