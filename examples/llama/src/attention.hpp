@@ -50,6 +50,9 @@ struct AttentionOptions {
   /// Layers make their selections anew in different steps, as many in each as can be, so that what
   /// comes over the link does not come at once.
   bool stagger_refresh = false;
+  /// Searches run one step ahead (hip_attn::refresh_ahead_at): of a cache in host memory, blocks
+  /// come before the step that reads them.
+  bool search_ahead = false;
 };
 
 /// What attention has cost since the start. A unit is a query block of one KV head: a decode step,

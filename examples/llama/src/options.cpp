@@ -150,6 +150,9 @@ void add_engine_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::PositiveNumber);
   command.add_flag("--stagger-refresh", options.stagger_refresh,
                    "layers make their selections anew in different steps");
+  command.add_flag("--search-ahead", options.search_ahead,
+                   "searches run one decode step ahead, so that what they find comes from host "
+                   "memory before it is read");
   command.add_option("--seed", options.seed, "of everything that is drawn at random")
       ->capture_default_str();
 }
@@ -211,6 +214,7 @@ std::vector<AttentionVariant> attention_variants(const CommonOptions& options,
   attention.seed = options.seed;
   attention.kv_budget = options.kv_budget;
   attention.stagger_refresh = options.stagger_refresh;
+  attention.search_ahead = options.search_ahead;
   std::vector<AttentionVariant> variants;
   const auto add = [&](AttentionMode mode, const std::string& label) {
     attention.mode = mode;

@@ -28,6 +28,7 @@ struct CommonOptions {
   std::uint64_t seed = 1;
   std::optional<std::int64_t> kv_budget;
   bool stagger_refresh = false;
+  bool search_ahead = false;
 };
 
 /// One kind of attention to run, and what to call it: "hip infinite_hip".

@@ -369,12 +369,25 @@ class PagedAttention final : public Attention {
       const hip_attn::HipConfig& config = layers_[layer].decode.plan.config;
       for (std::int64_t b = 0; b < batch.size(); ++b) {
         const std::int64_t step = batch.decode_steps[b];
-        std::int32_t stage = hip_attn::refresh_from_at(config, step + lead_of(layer, config));
-        if (step < options_.settling_steps) stage = std::min(stage, config.num_stages() - 1);
-        refresh_from[layer * max_sequences_ + b] = std::max(stage, 0);  // dense has no stages
+        refresh_from[layer * max_sequences_ + b] =
+            stages_of(step, step + lead_of(layer, config), config);
       }
     }
     refresh_from_.upload(refresh_from);
+  }
+
+  /// SelectionCache::refresh_from of a sequence's decode step, which is number `of_layer` in the
+  /// layer's cycle of refreshes.
+  [[nodiscard]] std::int32_t stages_of(std::int64_t step, std::int64_t of_layer,
+                                       const hip_attn::HipConfig& config) const {
+    const std::int32_t due = hip_attn::refresh_from_at(config, of_layer);
+    if (step < options_.settling_steps) {
+      return std::min(due, std::max(config.num_stages() - 1, 0));  // dense has no stages
+    }
+    if (!options_.search_ahead) return due;
+    const std::int32_t ahead = hip_attn::refresh_ahead_at(config, of_layer);
+    // The last step of the settling has not searched for this one.
+    return step > options_.settling_steps || ahead < 0 ? ahead : due;
   }
 
   /// Steps by which a layer's cycle of refreshes is ahead of the first layer's.

@@ -160,8 +160,12 @@ TEST_CASE("engine: decode with reused selections predicts as well as prefill") {
   const auto tokens = haystack_tokens(kPrompt + kSteps + 1);
   const auto prompt = std::span(tokens).first(kPrompt);
 
+  AttentionOptions ahead = hip_attention(sparse_config());
+  ahead.search_ahead = true;
+  ahead.settling_steps = 5;
   for (const auto& [attention, tolerance] :
-       {std::pair{dense_attention(), 1e-3}, std::pair{hip_attention(sparse_config()), 0.1}}) {
+       {std::pair{dense_attention(), 1e-3}, std::pair{hip_attention(sparse_config()), 0.1},
+        std::pair{ahead, 0.1}}) {
     Engine whole(bundled_model(), attention, options_for(kPrompt + kSteps + 1));
     Sequence prefilled = whole.new_sequence();
     const auto nll = text_nll(whole, prefilled, tokens, [](auto) {});

@@ -130,6 +130,7 @@ TEST_CASE("gpu: a KV cache in host memory gives the logits of one on the GPU, bi
   options.page_size = 8;
   AttentionOptions attention =
       hip_attention(GENERATE(as<hip_attn::HipConfig>(), sparse_config(), landmark_config()));
+  attention.search_ahead = GENERATE(false, true);
   Engine on_gpu(model, attention, options);
   attention.kv_budget = 30 << 20;  // more than a step reads, less than the cache
   Engine at_home(model, attention, options);
