@@ -9,14 +9,16 @@
 // ("1of1": with room for all, of which all is hot because it was appended). "1of8beside" is one of
 // 32 layers, as a model of 8B parameters has, whose blocks become hot on a stream beside that of
 // the layers, eight layers together; their next step waits for it. "1of8staggered" is that with
-// layers whose searches begin anew in different steps, as many in each as can be.
+// layers whose searches begin anew in different steps, as many in each as can be. "1of8ahead" is
+// that with searches ahead (refresh_ahead_at), as is "deviceahead", all of whose layers search in
+// the same step.
 //
 // All layers with a store have one home, with slots and selections of their own.
 //
 // Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
 // random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
-// measured. "mean_us" is over whole cycles, "reused_us" over steps that reuse the selection,
-// "refreshed_us" over those that run every stage, "after_us" over those behind them, which make
+// measured. "mean_us" is over whole cycles, "reused_us" over steps in which no stage is due,
+// "refreshed_us" over those in which all are, "after_us" over those behind them, which make
 // blocks hot, and "p99_us" over all. "miss" is the share of blocks that were asked for and not hot.
 // "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two steps later,
 // each a graph by itself.
@@ -52,20 +54,38 @@ constexpr std::int64_t kMostSteps = 1024;  // that a request grows by
 constexpr int kLayersBeside = 32;
 constexpr int kTogether = 8;  // layers whose blocks become hot together
 
-enum class Where { kDevice, kStore, kStoreBeside, kStoreStaggered };
+// Where the cache lies, and how it is kept.
+struct Way {
+  const char* name;  // after what a store holds
+  bool has_store = false;
+  bool admits_beside = false;
+  bool staggers = false;
+  bool searches_ahead = false;
+};
+constexpr Way kDevice{"device"};
+constexpr Way kDeviceAhead{.name = "deviceahead", .searches_ahead = true};
+constexpr Way kStore{.name = "", .has_store = true};
+constexpr Way kStoreBeside{.name = "beside", .has_store = true, .admits_beside = true};
+constexpr Way kStoreStaggered{
+    .name = "staggered", .has_store = true, .admits_beside = true, .staggers = true};
+constexpr Way kStoreAhead{.name = "ahead",
+                          .has_store = true,
+                          .admits_beside = true,
+                          .staggers = true,
+                          .searches_ahead = true};
 
 // Decode steps of all layers, one at a time or a refresh cycle in one graph.
 class Steps {
  public:
-  Steps(const Shape& s, Where where, std::int64_t share, double drift)
+  Steps(const Shape& s, const Way& way, std::int64_t share, double drift)
       : shape_(s),
-        where_(where),
+        way_(way),
         share_(share),
         drift_(drift),
         config_(presets::landmark(s.context)),
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
         table_on_device_(table_),
-        layers_count_(admits_beside()                ? kLayersBeside
+        layers_count_(way.admits_beside              ? kLayersBeside
                       : s.batch * s.context > 300000 ? 4
                                                      : 8),
         cycle_(config_.refresh_interval.front()),
@@ -80,16 +100,16 @@ class Steps {
     check(plan_decode<T>(
         config_, {cuda_device(), s.batch, s.batch, s.context, s.q_heads, s.kv_heads, s.head_dim},
         plan_));
-    const bool with_store = where != Where::kDevice;
-    if (with_store) {
+    if (way.has_store) {
       check(plan_kv_store(
           config_, {cuda_device(), kElementType<T>, s.batch, s.context, s.kv_heads, s.head_dim},
           share_of_cache(share, s.batch, s.context, s.kv_heads, s.head_dim, config_), store_plan_));
     }
     for (int layer = 0; layer < layers_count_; ++layer) {
-      layers_.push_back(std::make_unique<OffloadLayer>(
-          s.batch, s.context, s.kv_heads, s.head_dim, config_, with_store ? &store_plan_ : nullptr,
-          with_store && layer > 0 ? layers_[0].get() : nullptr));
+      layers_.push_back(
+          std::make_unique<OffloadLayer>(s.batch, s.context, s.kv_heads, s.head_dim, config_,
+                                         way.has_store ? &store_plan_ : nullptr,
+                                         way.has_store && layer > 0 ? layers_[0].get() : nullptr));
       layers_.back()->landmarks.make({layers_.back()->pages, block_table()});
     }
     workspace_.emplace(static_cast<std::int64_t>(plan_.workspace_bytes));
@@ -205,6 +225,9 @@ class Steps {
     }
   }
   const HipConfig& config() const { return config_; }
+  std::int32_t stages_at(std::int64_t step) const {
+    return way_.searches_ahead ? refresh_ahead_at(config_, step) : refresh_from_at(config_, step);
+  }
   std::int64_t cycle() const { return cycle_; }
   const KvStorePlan& store_plan() const { return store_plan_; }
 
@@ -223,22 +246,18 @@ class Steps {
   TensorView<const std::int32_t, 1> cu() const { return {cu_.get(), {shape_.batch + 1}}; }
   KvStore store(const OffloadLayer& layer) const { return {&store_plan_, layer.memory->get(), {}}; }
 
-  bool admits_beside() const {
-    return where_ == Where::kStoreBeside || where_ == Where::kStoreStaggered;
-  }
-
   cudaGraphExec_t capture(std::int64_t steps) {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
     record_end(0);
     for (std::int64_t step = 0; step < steps; ++step) {
       for (int layer = 0; layer < layers_count_; ++layer) {
         // The append of a layer's next step writes its store.
-        const bool waits = admits_beside() && step > 0 && layer % kTogether == 0;
+        const bool waits = way_.admits_beside && step > 0 && layer % kTogether == 0;
         if (waits) wait(stream_, admitted_[static_cast<std::size_t>(layer / kTogether)]);
         call(step, layer);
-        if (admits_beside() && (layer + 1) % kTogether == 0) admit(step, layer / kTogether);
+        if (way_.admits_beside && (layer + 1) % kTogether == 0) admit(step, layer / kTogether);
       }
-      if (admits_beside() && step + 1 == steps) wait(stream_, admitted_.back());
+      if (way_.admits_beside && step + 1 == steps) wait(stream_, admitted_.back());
       record_end(step + 1);
     }
     cudaGraph_t graph;
@@ -275,7 +294,7 @@ class Steps {
   // What `steps` steps read, from step `first` on. Absent: they refresh as the cycle says.
   void prepare(std::int64_t first, std::int64_t steps, std::optional<std::int32_t> refresh_from) {
     const Shape& s = shape_;
-    const std::int64_t stagger = where_ == Where::kStoreStaggered ? cycle_ : 0;
+    const std::int64_t stagger = way_.staggers ? cycle_ : 0;
     std::vector<std::int32_t> refresh;
     std::vector<std::int32_t> lengths;
     std::vector<std::int64_t> slots;
@@ -284,8 +303,7 @@ class Steps {
       const std::int64_t position = s.context - kMostSteps + step % kMostSteps;
       for (std::int64_t layer = 0; layer < layers_count_; ++layer) {
         refresh.insert(refresh.end(), static_cast<std::size_t>(s.batch),
-                       refresh_from.value_or(
-                           refresh_from_at(config_, step + layer * stagger / layers_count_)));
+                       refresh_from.value_or(stages_at(step + layer * stagger / layers_count_)));
       }
       for (std::int64_t b = 0; b < s.batch; ++b) {
         lengths.push_back(static_cast<std::int32_t>(position + 1));
@@ -324,7 +342,7 @@ class Steps {
     append.landmarks = AppendLandmarks<T>{layer.landmarks.view(), block_table(), lengths, cu()};
     if (layer.memory) {
       append.store = AppendStore{store(layer), block_table(), lengths, cu(), cache};
-      if (admits_beside()) append.store->cache.reset();
+      if (way_.admits_beside) append.store->cache.reset();
     }
     check(append_kv(cuda_device(), append, stream_));
 
@@ -367,7 +385,7 @@ class Steps {
   }
 
   Shape shape_;
-  Where where_;
+  Way way_;
   std::int64_t share_;
   double drift_;
   HipConfig config_;
@@ -402,10 +420,9 @@ class Steps {
   std::int64_t misses_before_ = 0;
 };
 
-void offload(benchmark::State& state, const Shape& shape, Where where, std::int64_t share,
+void offload(benchmark::State& state, const Shape& shape, const Way& way, std::int64_t share,
              double drift) {
-  const bool with_store = where != Where::kDevice;
-  Steps steps(shape, where, share, drift);
+  Steps steps(shape, way, share, drift);
   const HipConfig& config = steps.config();
   const std::int32_t stages = config.num_stages();
   const double cold = steps.run_one(0, 0);
@@ -413,9 +430,9 @@ void offload(benchmark::State& state, const Shape& shape, Where where, std::int6
   const double warm = steps.run_one(2, 0);
   std::int64_t step = 3;
   for (; step % steps.cycle() != 0; ++step)
-    static_cast<void>(steps.run_one(step, refresh_from_at(config, step)));
+    static_cast<void>(steps.run_one(step, steps.stages_at(step)));
   for (; step < 2 * steps.cycle(); step += steps.cycle()) static_cast<void>(steps.run_cycle(step));
-  if (with_store) steps.count_from_here();
+  if (way.has_store) steps.count_from_here();
   std::vector<double> times;
   std::vector<double> of_kind[3];  // reused, refreshed whole, the step behind
   for (auto _ : state) {
@@ -443,7 +460,7 @@ void offload(benchmark::State& state, const Shape& shape, Where where, std::int6
   state.counters["p99_us"] = 1e6 * times[times.size() * 99 / 100];
   state.counters["cold_us"] = 1e6 * cold;
   state.counters["warm_us"] = 1e6 * warm;
-  if (!with_store) return;
+  if (!way.has_store) return;
   state.counters["miss"] = steps.miss();
   state.counters["slots"] = static_cast<double>(steps.store_plan().slots);
   state.counters["device_MB"] = static_cast<double>(steps.store_plan().memory_bytes) * 1e-6;
@@ -456,29 +473,27 @@ void register_benchmarks() {
   }
   shapes.push_back({.batch = 8, .context = 131072});
   shapes.push_back({.context = 4194304, .q_heads = 8, .kv_heads = 2});
-  const auto add = [](const Shape& shape, Where where, const std::string& cache, std::int64_t share,
-                      int percent) {
+  const auto add = [](const Shape& shape, const Way& way, std::int64_t share, int percent) {
     const std::string name =
-        fmt::format("offload/{}x{}/q{}k{}d{}/{}/drift{}", shape.batch, shape.context, shape.q_heads,
-                    shape.kv_heads, shape.head_dim, cache, percent);
+        fmt::format("offload/{}x{}/q{}k{}d{}/{}{}/drift{}", shape.batch, shape.context,
+                    shape.q_heads, shape.kv_heads, shape.head_dim,
+                    way.has_store ? fmt::format("1of{}", share) : "", way.name, percent);
     benchmark::RegisterBenchmark(
         name.c_str(),
-        [=](benchmark::State& state) { offload(state, shape, where, share, percent * 0.01); })
+        [=](benchmark::State& state) { offload(state, shape, way, share, percent * 0.01); })
         ->UseManualTime()
         ->Iterations(12)
         ->Unit(benchmark::kMicrosecond);
   };
   for (const Shape& shape : shapes) {
     for (const int percent : {2, 5, 10}) {
-      for (const auto& [where, cache] : {std::pair{Where::kDevice, "device"},
-                                         {Where::kStore, "1of8"},
-                                         {Where::kStoreBeside, "1of8beside"},
-                                         {Where::kStoreStaggered, "1of8staggered"}}) {
-        add(shape, where, cache, 8, percent);
+      for (const Way& way :
+           {kDevice, kDeviceAhead, kStore, kStoreBeside, kStoreStaggered, kStoreAhead}) {
+        add(shape, way, 8, percent);
       }
       for (const std::int64_t share : {4, 2, 1}) {
         if (share == 1 && shape.batch > 1) continue;  // append_all() appends to one request
-        add(shape, Where::kStore, fmt::format("1of{}", share), share, percent);
+        for (const Way& way : {kStore, kStoreAhead}) add(shape, way, share, percent);
       }
     }
   }

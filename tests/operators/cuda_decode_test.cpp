@@ -285,12 +285,12 @@ TEMPLATE_TEST_CASE("CUDA decode in small, for compute-sanitizer", "[cuda][decode
           std::byte{0});
       DeviceBuffer<std::int32_t> refresh_from(cuda_device(), 4, 0);
       memory.args().cache = SelectionCache{cache.data(), 4, {refresh_from.data(), {4}}, {}};
-      for (const std::int32_t stage : {0, 3, 2}) {
+      for (const std::int32_t stage : {0, 3, 2, search_ahead_from(0), 3}) {
         refresh_from.write(std::vector<std::int32_t>(4, stage));
         REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
       }
       memory.args().selection_out.reset();  // to the selection as it lies in the cache
-      for (const std::int32_t stage : {3, 0, 3}) {
+      for (const std::int32_t stage : {3, 0, 3, search_ahead_from(1), 2}) {
         refresh_from.write(std::vector<std::int32_t>(4, stage));
         REQUIRE(run_decode(plan, memory.args(), memory.workspace()).ok());
       }
