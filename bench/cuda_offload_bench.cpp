@@ -17,11 +17,11 @@
 //
 // Keys are random. Queries drift: each step a query becomes sqrt(1 - p^2) of itself and p of a
 // random one, p being PERCENT. Steps run through the refresh cycle; the first two cycles are not
-// measured. "mean_us" is over whole cycles, "reused_us" over steps in which no stage is due,
-// "refreshed_us" over those in which all are, "after_us" over those behind them, which make
-// blocks hot, and "p99_us" over all. "miss" is the share of blocks that were asked for and not hot.
-// "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two steps later,
-// each a graph by itself.
+// measured. "mean_us" is over whole cycles, "reused_us" over steps in which no stage of the first
+// layer is due, "refreshed_us" over those in which all are, "after_us" over those behind them,
+// which make blocks hot, and "p99_us" over all. "miss" is the share of blocks that were asked for
+// and not hot. "cold_us" is a step of every stage with nothing hot, "warm_us" the same again two
+// steps later, each a graph by itself.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>

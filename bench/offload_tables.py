@@ -108,7 +108,7 @@ TABLES = {
             "on the device",
             "store: ahead, staggered, beside",
             "ratio",
-            "its p99",
+            "p99, ahead",
             "not ahead",
             "beside alone",
             "as they append",

@@ -324,7 +324,7 @@ class Attack {
     std::vector<std::int32_t> stages(batch_);
     for (std::int32_t& stage : stages) {
       stage = choices_.one_in(4) ? hostile_int32(choices_)
-                                 : static_cast<std::int32_t>(choices_.between(0, 5));
+                                 : static_cast<std::int32_t>(choices_.between(-4, 5));
     }
     return keep(stages);
   }

@@ -129,7 +129,8 @@ HIP_ATTN_API std::int32_t refresh_from_at(const HipConfig& config, std::int64_t 
 /// The same with searches ahead: where stages before the last are due at step `step`, they run in
 /// the step before, unless something is due there too, and the last one alone runs in this. For a
 /// cache in host memory, whose blocks come in between (docs/guide/offload.md). Below 0:
-/// search_ahead_from().
+/// search_ahead_from(). To be followed at every step: where the step before did not search ahead, a
+/// search that was due is left out until it is due again; take refresh_from_at there.
 HIP_ATTN_API std::int32_t refresh_ahead_at(const HipConfig& config, std::int64_t step) noexcept;
 
 /// Named configurations.

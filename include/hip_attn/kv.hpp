@@ -103,8 +103,8 @@ struct AppendStore {
   /// [B + 1] ascending from 0 to num_tokens: as in AppendLandmarks.
   TensorView<const std::int32_t, 1> cu_seqlens;
   /// That of decode; refresh_from is not looked at. Where its last search has begun anew since the
-  /// call before, the blocks that its last stage looks at become hot. Absent: only sink and window
-  /// do.
+  /// call before, or was one ahead, the blocks that its last stage looks at become hot. Absent:
+  /// only sink and window do.
   std::optional<SelectionCache> cache = std::nullopt;
 };
 
@@ -146,9 +146,9 @@ HIP_ATTN_API Status admit_kv_store(const AdmitKvStoreArgs<T>& args, Stream strea
 /// kOverlap; on the CPU also kInvalidSlot, kInvalidLength, kInvalidPage and
 /// kSeqLenBeyondBlockTable, found before anything is written (on CUDA a slot past the last page is
 /// skipped like a negative one, and a landmark whose keys or place have no page is left as it is).
-/// On sm_90 the kernel may start before its upstream kernel has ended (programmatic dependent
-/// launch), and waits for it before it writes anything; until then it reads lengths and the table
-/// of a store for hints alone.
+/// With compute capability 9.0 and newer the kernel may start before its upstream kernel has ended
+/// (programmatic dependent launch). Until then it reads lengths, rows and records of a store for
+/// hints alone: what it does follows from what memory holds afterwards.
 template <Element T>
 HIP_ATTN_API Status append_kv(Device device, const AppendKvArgs<T>& args, Stream stream = nullptr);
 

@@ -121,7 +121,7 @@ HIP_ATTN_API Status bind_kv_store(const BindKvStoreArgs& args, Stream stream = n
 
 /// What a store has done since it was emptied, in blocks of one KV head.
 struct KvStoreCounters {
-  std::int64_t hits = 0;       ///< asked for when a search began anew, and hot
+  std::int64_t hits = 0;       ///< asked for when a search began anew or ahead, and hot
   std::int64_t misses = 0;     ///< copied to the device, 16 D elements each
   std::int64_t evictions = 0;  ///< that made room
 };

@@ -54,7 +54,7 @@ struct SelectionCache {
   std::int64_t num_slots = 0;
   /// int32 [B]: the first stage that request b runs again. 0: all of them. num_stages or more:
   /// none, the selection is reused with its old W0, so the window has grown by the steps since.
-  /// Below 0: search_ahead_from(). Behind such a step the last stage runs whatever is said here.
+  /// Below 0: search_ahead_from(). Behind such a step at least the last stage runs.
   TensorView<const std::int32_t, 1> refresh_from;
   /// int32 [B]: the slot of request b, each used once; of a request without keys or rows, which
   /// needs none, anything. Absent: slot b. A new request in an old slot starts with refresh_from 0.

@@ -113,7 +113,8 @@ class Config:
 
     def refresh_ahead_at(self, step: int) -> int:
         """The same with searches ahead, for a cache in host memory: where stages before the last
-        are due, they run in the step before, which reuses its selection. Below 0: such a step."""
+        are due, they run in the step before, which reuses its selection. Below 0: such a step.
+        To be followed at every step; after one that did not, refresh_from_at says what is due."""
         return self._handle.refresh_ahead_at(step)
 
     def window_start(self, position: int) -> int:

@@ -216,8 +216,9 @@ Raises hip_attn.Error, with the library's message.)");
              R"(Attention of 1 to 8 rows per request. Takes what prefill takes, and:
 
 cache: the SelectionCache of this layer, in which a selection outlives its step.
-refresh_from: int32 [B], the first stage that request b searches again; see Config.refresh_from_at and
-    Config.refresh_ahead_at.
+refresh_from: int32 [B], the first stage that request b searches again; see
+    Config.refresh_from_at. Below 0, from Config.refresh_ahead_at: none, but stages before the last
+    search for the next step.
 slots: int32 [B], the slot of request b in the cache. None: slot b.)");
   module.def("selection_row", hip_attn_selection_row, arg("cu_seqlens_q_b"), arg("b"), arg("n"),
              arg("block_q"),

@@ -215,7 +215,7 @@ plan_kv_store makes it.)")
   nb::class_<HipAttnKvStoreCounters>(module, "KvStoreCounters",
                                      "What a store has done since clear(), in blocks of a KV head.")
       .def_ro("hits", &HipAttnKvStoreCounters::hits,
-              "Asked for when a search began anew, and on the device.")
+              "Asked for when a search began anew or ahead, and on the device.")
       .def_ro("misses", &HipAttnKvStoreCounters::misses, "Copied to the device.")
       .def_ro("evictions", &HipAttnKvStoreCounters::evictions, "Taken off it to make room.")
       .def("__repr__", repr);

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "catch.hpp"
+#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/hip_attn.hpp"
 #include "support/built.hpp"
 #include "support/configs.hpp"
@@ -216,15 +218,54 @@ TEST_CASE("a cache full of garbage is refused when it is read") {
   Call call(Operator::kDecode);
   call.add_cache();
   const std::int64_t size = call.cache_bytes.size();
-  for (const std::uint8_t garbage : {0x01, 0x7f, 0x80, 0xff}) {
-    call.cache_bytes.write(std::vector<std::byte>(size, std::byte{garbage}));
-    call.args.cache->refresh_from = call.array({3, 3});
-    const Status status = call.run();
-    // Garbage that lies ahead of the sequence refreshes itself.
-    INFO(status.message());
-    CHECK((status.ok() || status.code() == StatusCode::kInvalidSelection));
-    CHECK(call.memory.untouched_around_outputs());
+  for (const std::int32_t refresh_from : {3, search_ahead_from(0), search_ahead_from(1)}) {
+    for (const std::uint8_t garbage : {0x01, 0x7f, 0x80, 0xff}) {
+      call.cache_bytes.write(std::vector<std::byte>(size, std::byte{garbage}));
+      call.args.cache->refresh_from = call.array({refresh_from, refresh_from});
+      const Status status = call.run();
+      // Garbage that lies ahead of the sequence refreshes itself.
+      INFO(status.message());
+      CHECK((status.ok() || status.code() == StatusCode::kInvalidSelection));
+      CHECK(call.memory.untouched_around_outputs());
+    }
   }
+}
+
+TEST_CASE("a step around a search ahead refuses survivors that are none") {
+  const HipConfig config = small_config();
+  const auto problem = make_problem<T>({1, 1, least_head_dim()}, {{300, 1, 1}});
+  const AttentionPlan plan = make_plan<T>(Operator::kDecode, config, problem.shape(kCpu));
+  const SearchPlan search = make_search_plan(config, 300);
+  CallMemory<T> memory(plan, problem, {});
+  DeviceBuffer<std::byte> bytes(kCpu, static_cast<std::int64_t>(plan.selection_cache_slot_bytes),
+                                std::byte{0});
+  DeviceBuffer<std::int32_t> refresh_from(kCpu, 1, 0);
+  memory.args().cache = SelectionCache{bytes.data(), 1, {refresh_from.data(), {1}}, std::nullopt};
+  const auto run = [&](std::int32_t from) {
+    refresh_from.write(std::vector<std::int32_t>{from});
+    return run_decode<T>(plan, memory.args(), memory.workspace());
+  };
+  const auto spoil = [&](int stage) {  // its first survivor
+    std::vector<std::byte> words = bytes.read();
+    const std::int32_t bad = 7;
+    std::memcpy(words.data() + (search.stages[stage].cache_word + 1) * 4, &bad, sizeof(bad));
+    bytes.write(words);
+  };
+  REQUIRE(run(0).ok());
+  SECTION("the selection that is reused") {
+    spoil(2);
+    check_refused(run(search_ahead_from(0)), StatusCode::kInvalidSelection, {"cache slot 0"});
+  }
+  SECTION("what the search goes on from") {
+    spoil(0);
+    check_refused(run(search_ahead_from(1)), StatusCode::kInvalidSelection, {"cache slot 0"});
+  }
+  SECTION("what the search left, whatever is asked for") {
+    REQUIRE(run(search_ahead_from(0)).ok());
+    spoil(1);
+    check_refused(run(3), StatusCode::kInvalidSelection, {"cache slot 0"});
+  }
+  CHECK(memory.untouched_around_outputs());
 }
 
 TEST_CASE("a cache that a plan of another configuration filled is refused, not overrun") {

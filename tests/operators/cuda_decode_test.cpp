@@ -600,6 +600,38 @@ TEST_CASE("CUDA decode attends to infinite values where it should", "[cuda][deco
 }
 
 #if HIP_ATTN_HAS_CUDA
+TEST_CASE("CUDA append_kv that starts while its upstream kernel runs copies what that one writes",
+          "[cuda][decode]") {
+  REQUIRE_CUDA_DEVICE();
+  using T = bfloat16;
+  REQUIRE_BUILT(T);
+  const HipConfig config = presets::infinite_hip();
+  const Heads heads{8, 8, 128};
+  const auto problem = make_problem<T>(heads, {{20000, 1, 1}}, Values::kExact);
+  CachedDecode<T> decode(cuda_device(), config, problem);
+  const auto expected = decode.run(20000, 0).out;
+  // The rows that it attends become keys and values.
+  const TensorView<T, 3> out = decode.memory.args().out;
+  const std::int64_t row = heads.num_kv_heads * heads.head_dim;
+  const DeviceBuffer<T> pages(cuda_device(), std::vector<T>(2 * row, from_float<T>(0.f)));
+  const DeviceBuffer<std::int64_t> slot(cuda_device(), 1, 0);
+  AppendKvArgs<T> append;
+  append.k = {out.data, out.sizes};
+  append.v = append.k;
+  append.slot_mapping = {slot.data(), {1}};
+  append.pages =
+      kv_pages_nhd(pages.data(), pages.data() + row, 1, 1, heads.num_kv_heads, heads.head_dim);
+  for (int round = 0; round < 20; ++round) {
+    REQUIRE(cudaMemset(out.data, 0, static_cast<std::size_t>(row) * sizeof(T)) == cudaSuccess);
+    REQUIRE(run_decode(decode.plan, decode.memory.args(), decode.memory.workspace()).ok());
+    REQUIRE(append_kv<T>(cuda_device(), append).ok());
+    INFO("round " << round);
+    const std::vector<T> copied = pages.read();
+    REQUIRE(std::equal(expected.begin(), expected.end(), copied.begin(),
+                       [](T a, T b) { return to_float(a) == to_float(b); }));
+  }
+}
+
 TEST_CASE("One captured graph serves every refresh state while lengths grow", "[cuda][decode]") {
   REQUIRE_CUDA_DEVICE();
   using T = bfloat16;

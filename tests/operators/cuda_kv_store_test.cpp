@@ -107,6 +107,7 @@ TEST_CASE("One captured graph serves every state of a store", "[cuda][offload]")
   StoreEngineOptions options{cuda_device(), config};
   options.head_dim = head_dims().front();
   options.admits_apart = GENERATE(false, true);
+  const bool searches_ahead = GENERATE(false, true);
   const std::vector<std::int64_t> one{1, 1};
   StoreEngine<T> resident(options);
   StoreEngine<T> stored(with_budget(options, least_budget(options, kElementType<T>)));
@@ -120,7 +121,7 @@ TEST_CASE("One captured graph serves every state of a store", "[cuda][offload]")
   for (std::uint64_t step = 0; step < 100; ++step) {
     const auto at = static_cast<std::int64_t>(step);
     const std::vector<std::int32_t> refresh(
-        2, options.admits_apart ? refresh_ahead_at(config, at) : refresh_from_at(config, at));
+        2, searches_ahead ? refresh_ahead_at(config, at) : refresh_from_at(config, at));
     resident.append(one);
     const auto expected = resident.attend(one, refresh, step);
     const std::int64_t tokens = stored.write_new_rows(one);

@@ -1,4 +1,5 @@
 // A store beside the same steps with a cache on the device: the same bits, whatever is hot.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -86,6 +87,29 @@ TEST_CASE("CUDA decode with a store is decode of a cache on the device, bit for 
   if (config.is_dense()) return;  // everything fits
   CHECK(counters.hits + counters.evictions > 0);
   if (is_tight) CHECK(counters.evictions > 0);
+}
+
+TEST_CASE("Appends of up to sixteen rows begin one block, two or three", "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  const HipConfig config = by_landmarks();
+  StoreEngineOptions options{cuda_device(), config};
+  options.head_dim = GENERATE(from_range(head_dims()));
+  options.admits_apart = GENERATE(false, true);
+  CAPTURE(options.head_dim, options.admits_apart);
+  Pair<T> pair(options, least_budget(options, kElementType<T>));
+  pair.both([](auto& engine) {
+    engine.bind();
+    engine.append({1500, 901});
+  });
+  int wrong = 0;
+  for (std::int64_t step = 0; step < 96; ++step) {
+    // Every number of rows from every place in a block.
+    const std::int64_t rows = step * 5 % 16 + 1;
+    pair.both([&](auto& engine) { engine.append({rows, 17 - rows}); });
+    wrong += !pair.step({std::min<std::int64_t>(rows, 8), std::min<std::int64_t>(17 - rows, 8)},
+                        refresh_from_at(config, step), static_cast<std::uint64_t>(step));
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("Behind a search ahead nothing is read from the home", "[cuda][offload]") {

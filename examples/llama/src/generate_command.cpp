@@ -37,6 +37,11 @@ int generate(GenerateOptions options) {
   const Model model(options.common.model, *backend);
   const Tokenizer tokenizer = load_tokenizer(options.common.model, model.config());
   const std::vector<TokenId> ends = stop_tokens(options.common.model, model.config());
+  if (options.trace && options.common.search_ahead) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "--trace beside --search-ahead: a trace has one search and its selection in a step");
+  }
   if (options.prompt_file) options.prompt = read_file(*options.prompt_file);
   std::vector<TokenId> prompt = tokenizer.encode_with_special_tokens(options.prompt);
   if (prompt.empty()) {

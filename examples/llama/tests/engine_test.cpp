@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <cmath>
+#include <set>
 
 #include "hip_attn/config.hpp"
 #include "hip_attn/config_json.hpp"
@@ -160,12 +161,14 @@ TEST_CASE("engine: decode with reused selections predicts as well as prefill") {
   const auto tokens = haystack_tokens(kPrompt + kSteps + 1);
   const auto prompt = std::span(tokens).first(kPrompt);
 
-  AttentionOptions ahead = hip_attention(sparse_config());
+  AttentionOptions settled = hip_attention(sparse_config());
+  settled.settling_steps = 5;
+  AttentionOptions ahead = settled;
   ahead.search_ahead = true;
-  ahead.settling_steps = 5;
+  std::set<std::vector<double>> all_decoded;
   for (const auto& [attention, tolerance] :
        {std::pair{dense_attention(), 1e-3}, std::pair{hip_attention(sparse_config()), 0.1},
-        std::pair{ahead, 0.1}}) {
+        std::pair{settled, 0.1}, std::pair{ahead, 0.1}}) {
     Engine whole(bundled_model(), attention, options_for(kPrompt + kSteps + 1));
     Sequence prefilled = whole.new_sequence();
     const auto nll = text_nll(whole, prefilled, tokens, [](auto) {});
@@ -184,6 +187,8 @@ TEST_CASE("engine: decode with reused selections predicts as well as prefill") {
     }
     CHECK(mean(decoded) ==
           Catch::Approx(mean(std::span(nll).subspan(kPrompt, kSteps))).margin(tolerance));
+    // Searches ahead are at other steps.
+    CHECK(all_decoded.insert(decoded).second);
   }
 }
 

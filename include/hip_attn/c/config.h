@@ -94,6 +94,7 @@ HIP_ATTN_API int32_t hip_attn_config_refresh_from_at(const HipAttnConfig* config
 
 /// The same with searches ahead (hip_attn::refresh_ahead_at), for a cache in host memory. Below 0:
 /// the step reuses its selection, and stages from -1 - value on but the last run for the next one.
+/// To be followed at every step: after one that did not, refresh_from_at says what is due.
 HIP_ATTN_API int32_t hip_attn_config_refresh_ahead_at(const HipAttnConfig* config, int64_t step);
 
 /// The first key of the window (W0) for a query block whose first row stands at position p0. 0 for

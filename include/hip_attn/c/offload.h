@@ -111,7 +111,7 @@ HIP_ATTN_API HipAttnStatus hip_attn_bind_kv_store(const HipAttnBindKvStoreArgs* 
 /// What a store has done since it was emptied, in blocks of one KV head.
 typedef struct HipAttnKvStoreCounters {
   size_t struct_size;
-  int64_t hits;       ///< asked for when a search began anew, and hot
+  int64_t hits;       ///< asked for when a search began anew or ahead, and hot
   int64_t misses;     ///< copied to the device
   int64_t evictions;  ///< that made room
 } HipAttnKvStoreCounters;

@@ -25,8 +25,9 @@ typedef struct HipAttnSelectionCache {
   const DLTensor*
       data;  ///< uint8 [at least num_slots * selection_cache_slot_bytes], 16-byte aligned
   int64_t num_slots;
-  /// int32 [B]: the first stage that request b runs again, or below 0 a search ahead
-  /// (hip_attn_config_refresh_from_at, hip_attn_config_refresh_ahead_at).
+  /// int32 [B]: the first stage that request b runs again, or below 0 a search ahead, behind which
+  /// at least the last stage runs (hip_attn_config_refresh_from_at,
+  /// hip_attn_config_refresh_ahead_at).
   const DLTensor* refresh_from;
   const DLTensor* slots;  ///< int32 [B]: the slot of request b. Absent: slot b
 } HipAttnSelectionCache;

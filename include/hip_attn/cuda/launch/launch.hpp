@@ -109,8 +109,9 @@ Status launch(const char* what, void (*kernel)(Params), const LaunchShape& shape
 /// When a kernel starts.
 enum class Start {
   kBehindUpstream,
-  /// Where the device can (sm_90), while the kernel before it still runs: it calls
-  /// wait_for_upstream_kernel() before it takes anything that others write for more than a hint.
+  /// While the kernel before it still runs, where it was compiled for sm_90 or newer: there it
+  /// calls wait_for_upstream_kernel() before it takes anything that others write for more than a
+  /// hint.
   kEarly,
 };
 
@@ -127,12 +128,12 @@ Status launch(const char* what, void (*kernel)(Params), dim3 grid, dim3 block, D
   config.blockDim = block;
   config.stream = stream;
   if (start == Start::kEarly) {
-    int major = 0;
-    const cudaError_t error =
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index);
+    // Of the code that this device runs, which may be that of an older one.
+    cudaFuncAttributes code{};
+    const cudaError_t error = cudaFuncGetAttributes(&code, kernel);
     if (error != cudaSuccess) return to_status(error, what);
     config.attrs = &early;
-    config.numAttrs = major >= 9 ? 1 : 0;
+    config.numAttrs = code.ptxVersion >= 90 ? 1 : 0;
   }
   return to_status(cudaLaunchKernelEx(&config, kernel, params), what);
 }

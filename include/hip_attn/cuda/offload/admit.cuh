@@ -15,8 +15,9 @@ inline constexpr int kAdmitThreads = 512;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
 
-/// Asks for what a step's admission reads first, while others may still write it. By a warp.
-__device__ inline void ask_for_step(const AdmitParams& params, int request, int kv_head, int lane) {
+/// Brings to L2 what a step's admission reads first, which others may still write. By a warp.
+__device__ inline void prefetch_for_step(const AdmitParams& params, int request, int kv_head,
+                                         int lane) {
   const KvStoreLayout& layout = params.store.layout;
   const std::int32_t row = params.store.rows ? read_hint(params.store.rows + request) : request;
   const std::int32_t last = read_hint(params.seq_lens + request) - 1;
@@ -35,11 +36,11 @@ __device__ inline void ask_for_step(const AdmitParams& params, int request, int 
 
 /// One thread block has a unit for itself: its slots are nobody else's, so nothing here is shared.
 ///
-/// A slot is taken from the block that was not asked for longest, counted in refreshes of the first
-/// stage (a unit's epochs); for few blocks, as an append brings them, from the oldest of as many as
-/// there are threads, those behind the unit's hand. Blocks of sink and window, and those asked for
-/// in this epoch, stay. So nothing is overwritten that the step behind this call reads from a slot:
-/// it finds the block's new place in the table, or that it is at home.
+/// A slot is taken from the block that was not asked for longest, counted in calls that find a new
+/// search (a unit's epochs); for few blocks, as an append brings them, from the oldest of as many
+/// as there are threads, those behind the unit's hand. Blocks of sink and window, and those asked
+/// for in this epoch, stay. So nothing is overwritten that the step behind this call reads from a
+/// slot: it finds the block's new place in the table, or that it is at home.
 template <int kThreads, int kRowVectors>
 class UnitAdmission {
  public:
@@ -98,7 +99,7 @@ class UnitAdmission {
         __syncthreads_and(own.page == NewVector::kNone ||
                           is_hot(own.page) == (own.column < first_new_column()))) {
       if (last_column() < first_new_column()) return write(own);
-      if (begin_block(own, before)) return;
+      if (last_column() == first_new_column() && begin_block(own, before)) return;
     }
     now_ = before.epoch + (begins_anew_ ? 1 : 0);
     hand_ = before.hand;
@@ -152,7 +153,7 @@ class UnitAdmission {
     const std::int32_t count = entry_[params_.candidates_word];
     if (state == kCacheEmpty || w0 < 0 || w0 > newest) return;
     window_start_ = w0;
-    // A search ahead is followed by a step that reads what it left, so it is admitted once.
+    // A search ahead from a later stage on keeps W0. The step behind it reads what it left.
     begins_anew_ = w0 != before.window_start || state == kCacheAhead;
     if (count >= 0 && count <= params_.most_candidates) candidates_ = count;
   }
@@ -351,9 +352,9 @@ class UnitAdmission {
     }
   }
 
-  /// Begins the last block, in the slot of the oldest of as many blocks as there are threads, from
-  /// the unit's hand on; false: none of them can go. A thread looks at one, because the next kernel
-  /// waits for this.
+  /// Begins the last block, the only one to begin, in the slot of the oldest of as many blocks as
+  /// there are threads, from the unit's hand on; false: none of them can go. A thread looks at one,
+  /// because the next kernel waits for this.
   __device__ bool begin_block(NewVector own, const KvStoreUnit& before) {
     now_ = before.epoch;
     const std::int32_t column = last_column();

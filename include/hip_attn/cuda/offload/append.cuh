@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kLandmarkThreads)
   const AppendWithLandmarksParams<T>& append = params.with_landmarks;
   int block = static_cast<int>(blockIdx.x);
   if (block < params.admit_blocks && threadIdx.x < 32) {
-    ask_for_step(params.admit, block / params.admit.store.num_kv_heads,
-                 block % params.admit.store.num_kv_heads, static_cast<int>(threadIdx.x));
+    prefetch_for_step(params.admit, block / params.admit.store.num_kv_heads,
+                      block % params.admit.store.num_kv_heads, static_cast<int>(threadIdx.x));
   }
   wait_for_upstream_kernel();
   launch_dependents();
