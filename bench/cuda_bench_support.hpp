@@ -49,6 +49,13 @@ class Buffer {
   ~Buffer() { cudaFree(data_); }
   T* get() const { return data_; }
   std::int64_t size() const { return count_; }
+  // Behind all work of the default stream.
+  std::vector<T> read() const {
+    std::vector<T> values(static_cast<std::size_t>(count_));
+    check(cudaMemcpy(values.data(), data_, values.size() * sizeof(T), cudaMemcpyDeviceToHost),
+          "read");
+    return values;
+  }
 
  private:
   T* data_ = nullptr;

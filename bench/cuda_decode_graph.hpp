@@ -242,13 +242,7 @@ class DecodeGraph {
     return run_decode(plan_, args, {workspace_->get(), bytes}, stream_);
   }
 
-  void read_counters() {
-    std::vector<std::int64_t> values(counters_.size());
-    check(cudaMemcpy(values.data(), counters_.get(), values.size() * sizeof(std::int64_t),
-                     cudaMemcpyDeviceToHost),
-          "counters");
-    reads_ = Reads(plan_.config, values);
-  }
+  void read_counters() { reads_ = Reads(plan_.config, counters_.read()); }
 
   Cache<T>& cache_;
   Buffer<T> q_;

@@ -93,9 +93,9 @@ class Prefill {
     const Buffer<std::byte> workspace(static_cast<std::int64_t>(plan.workspace_bytes));
     check(run_prefill(plan, args, {workspace.get(), plan.workspace_bytes}, stream_));
     check(cudaStreamSynchronize(stream_), "run_prefill");
-    const std::vector<std::int32_t> all = read(blocks);
-    const std::vector<std::int32_t> count = read(counts);
-    const std::vector<std::int32_t> window = read(windows);
+    const std::vector<std::int32_t> all = blocks.read();
+    const std::vector<std::int32_t> count = counts.read();
+    const std::vector<std::int32_t> window = windows.read();
     std::int64_t distinct = 0;
     for (std::int64_t head = 0; head < s.kv_heads; ++head) {
       std::vector<bool> marked(static_cast<std::size_t>(s.context / chunk));
@@ -115,13 +115,6 @@ class Prefill {
       distinct += std::count(marked.begin(), marked.end(), true);
     }
     return static_cast<double>(distinct) / static_cast<double>(s.kv_heads * (s.context / chunk));
-  }
-  template <typename U>
-  static std::vector<U> read(const Buffer<U>& from) {
-    std::vector<U> values(static_cast<std::size_t>(from.size()));
-    check(cudaMemcpy(values.data(), from.get(), values.size() * sizeof(U), cudaMemcpyDeviceToHost),
-          "cudaMemcpy");
-    return values;
   }
 
   TensorView<const std::int32_t, 2> table() const {

@@ -142,10 +142,7 @@ class Prefill {
     counted.selection_out = selection();
     check(run_prefill(plan_, counted, workspace(), nullptr));
     check(cudaDeviceSynchronize(), "prefill");
-    counts_read_.resize(counters_.size());
-    check(cudaMemcpy(counts_read_.data(), counters_.get(),
-                     counts_read_.size() * sizeof(std::int64_t), cudaMemcpyDeviceToHost),
-          "counters");
+    counts_read_ = counters_.read();
   }
 
   Status run(bool given) const {
@@ -163,11 +160,7 @@ class Prefill {
     std::filesystem::create_directories(folder, error);
     const auto write = [&](const char* name, const Buffer<std::int32_t>& values,
                            const std::vector<std::int64_t>& sizes) {
-      std::vector<std::int32_t> read(static_cast<std::size_t>(values.size()));
-      check(cudaMemcpy(read.data(), values.get(), read.size() * sizeof(std::int32_t),
-                       cudaMemcpyDeviceToHost),
-            name);
-      if (write_npy(folder / name, sizes, read)) return;
+      if (write_npy(folder / name, sizes, values.read())) return;
       fmt::print(stderr, "cannot write {}\n", (folder / name).string());
       std::exit(1);
     };
