@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "hip_attn/carver.hpp"
+#include "hip_attn/cuda/launch/copy_shares.hpp"
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
@@ -65,12 +66,13 @@ inline StagingMemory take_staging(const AttentionPlan& plan, Carver& carver) {
                                        search.stages[stages - 1].max_survivors);
   }
   params.num_pages = saturated(pages);
-  params.block_vectors = static_cast<std::int32_t>(block_bytes / 16);
+  params.vectors_shift = shift_of(block_bytes / 16);
   params.columns = columns;
   params.mark_words = static_cast<std::int32_t>(ceil_div(params.columns, 32));
   params.table = carver.take<std::int32_t>(units * params.columns);
   params.marks = carver.take<std::uint32_t>(units * params.mark_words);
-  params.taken = carver.take<std::int32_t>(shape.num_kv_heads);
+  params.wanted = carver.take<std::int32_t>(shape.num_kv_heads);
+  params.sources = carver.take<std::int32_t>(pages);
   params.blocks = carver.take<std::byte>(pages * block_bytes);
   return memory;
 }
@@ -124,14 +126,11 @@ PrefillParams<Stored> heads_of(const PrefillParams<Stored>& params, std::int32_t
   return of;
 }
 
-/// A copy by itself, which reads pinned memory at 51 GB/s.
-inline constexpr LaunchShape kCopyAlone{.blocks = 32, .threads = kStageThreads};
-/// A copy beside search and attention: two multiprocessors bring 41 GB/s, four 50.6. They have to
-/// be its own: the grids beside are resident as a whole and share out their units beforehand, so a
-/// thread block that waits for a place doubles their time. Its shared memory, which it does not
-/// use, keeps theirs away (docs/lab/offload.md).
-inline constexpr LaunchShape kCopyBeside{
-    .blocks = 3, .threads = kStageThreads, .shared_bytes = std::size_t{200} << 10};
+/// A copy, alone or beside search and attention: three multiprocessors read pinned memory at the
+/// link's rate. They have to be its own: the grids beside are resident as a whole and share out
+/// their units beforehand, so a thread block that waits for a place doubles their time. Its
+/// registers, which are all that a multiprocessor has, keep theirs away (docs/lab/offload.md).
+inline constexpr LaunchShape kCopy{.blocks = 3, .threads = kStageThreads};
 
 /// One call: its parameters, which read the store, are made to read what is staged.
 template <typename Stored>
@@ -159,6 +158,10 @@ class StagedPrefill {
       most = std::min(most, params.selection_rows * ceil_div(of_unit, kKvBlockTokens));
     }
     share_memory(std::max<std::int64_t>(most, 1), prefill_schedule(plan));
+    if (copies_beside_ && searches()) {
+      const int chosen = searches_landmarks() ? landmark_stages(params.search) : 0;
+      kernels_ = staged_kernels(plan, heads_, params.tensors.total_q, chosen);
+    }
     read_staged_blocks(home);
     if (searches_landmarks()) {  // by a search of its own, with whose candidates the other begins
       params_.candidates = to_const(memory_.candidates);
@@ -174,18 +177,15 @@ class StagedPrefill {
   }
 
  private:
-  static constexpr StagedPart kAll{0, 8};
+  static constexpr StagedPart kAll{0, kStagedParts};
 
   /// Stages KV heads, searches and attends to them, one after the other.
   template <typename Search, typename Attend>
   Status run_in_turn(Search&& search, Attend&& attend) {
     const std::int32_t heads = params_.num_kv_heads;
-    if (searches_landmarks()) {
-      if (Status status = search(candidates_of(0, heads), Companion{}); !status.ok()) return status;
-    }
-    if (Status status = mark(0, heads); !status.ok()) return status;
+    if (Status status = choose(0, heads, search, Companion{}); !status.ok()) return status;
     for (std::int32_t first = 0; first < heads; first += heads_) {
-      if (Status status = stage(first, kAll, kCopyAlone); !status.ok()) return status;
+      if (Status status = stage(first, kAll); !status.ok()) return status;
       const PrefillParams<Stored> of = of_heads(first);
       if (of.selection.blocks) {
         if (Status status = search(of, Companion{}); !status.ok()) return status;
@@ -200,44 +200,40 @@ class StagedPrefill {
   template <typename Search, typename Attend>
   Status run_beside_copies(Search&& search, Attend&& attend) {
     const std::int32_t heads = params_.num_kv_heads;
-    if (Status status = choose_beside(0, heads, kAll, search); !status.ok()) return status;
-    if (Status status = choose_beside(heads_, 0, kAll, search); !status.ok()) return status;
+    const auto choose_beside = [&](std::int32_t first, std::int32_t copied, StagedPart part) {
+      return beside(copied, part, [&](const Companion& copy) {
+        return choose(first, std::min(heads_, heads - first), search, copy);
+      });
+    };
+    const std::int32_t ahead = searches_landmarks() ? heads_ : heads;
+    if (Status status = choose(0, ahead, search, Companion{}); !status.ok()) return status;
+    if (Status status = ahead < heads ? choose_beside(ahead, 0, kAll) : stage(0, kAll);
+        !status.ok())
+      return status;
     for (std::int32_t first = 0; first < heads; first += heads_) {
       const std::int32_t next = first + heads_;
+      const bool chooses = ahead < heads && next + heads_ < heads;
       const PrefillParams<Stored> of = of_heads(first);
-      // Eighths of the copy by what each kernel hides at 128k and at 1M.
-      const std::int32_t chosen = searches_landmarks() && next + heads_ < heads ? 3 : 0;
-      const bool searches = of.selection.blocks && !of.selection_in.blocks;
-      const std::int32_t searched = !searches ? 0 : searches_landmarks() ? 2 : 4;
+      const CopyShares parts = kernels_.shares(chooses);
       if (of.selection.blocks) {
         const auto launch_search = [&](const Companion& copy) { return search(of, copy); };
-        if (Status status = beside(next, {0, searched}, launch_search); !status.ok()) return status;
+        if (Status status = beside(next, parts.search, launch_search); !status.ok()) return status;
       }
       const auto launch_attend = [&](const Companion& copy) { return attend(of, copy); };
-      const StagedPart attended{searched, 8 - searched - chosen};
-      if (Status status = beside(next, attended, launch_attend); !status.ok()) return status;
-      if (Status status = choose_beside(next + heads_, next, {8 - chosen, chosen}, search);
-          !status.ok())
+      if (Status status = beside(next, parts.attend, launch_attend); !status.ok()) return status;
+      if (!chooses) continue;
+      if (Status status = choose_beside(next + heads_, next, parts.choose); !status.ok())
         return status;
     }
     return {};
   }
 
-  /// Marks what KV heads from `first` on read, behind a search of their landmarks, beside which
-  /// heads from `copied` on are copied in part, or all of them by themselves where there is none.
+  /// Marks what KV heads from `first` on read, behind a search of their landmarks.
   template <typename Search>
-  Status choose_beside(std::int32_t first, std::int32_t copied, StagedPart part, Search&& search) {
-    const std::int32_t heads = std::min(heads_, params_.num_kv_heads - first);
-    if (!searches_landmarks()) {
-      // All heads are marked at once, and the first are copied before there is anything beside.
-      if (first == 0) return mark(0, params_.num_kv_heads);
-      return copied == 0 ? stage(0, kAll, kCopyAlone) : Status{};
+  Status choose(std::int32_t first, std::int32_t heads, Search&& search, const Companion& copy) {
+    if (searches_landmarks()) {
+      if (Status status = search(candidates_of(first, heads), copy); !status.ok()) return status;
     }
-    if (heads <= 0) return {};
-    const auto launch_search = [&](const Companion& copy) {
-      return search(candidates_of(first, heads), copy);
-    };
-    if (Status status = beside(copied, part, launch_search); !status.ok()) return status;
     return mark(first, heads);
   }
 
@@ -245,8 +241,8 @@ class StagedPrefill {
   template <typename Launch>
   Status beside(std::int32_t first, StagedPart part, Launch&& launch) {
     if (part.count == 0 || first >= params_.num_kv_heads) return launch(Companion{});
-    if (Status status = stage(first, part, kCopyBeside); !status.ok()) return status;
-    return launch(Companion{static_cast<int>(kCopyBeside.blocks)});
+    if (Status status = stage(first, part); !status.ok()) return status;
+    return launch(Companion{static_cast<int>(kCopy.blocks)});
   }
 
   [[nodiscard]] PrefillParams<Stored> of_heads(std::int32_t first) const {
@@ -254,26 +250,29 @@ class StagedPrefill {
   }
 
   /// The KV heads that are staged together, each with `most` blocks, and whether the next ones are
-  /// copied meanwhile, into the other half of the memory. That takes heads with work for much of
-  /// the GPU, and better with some units to each multiprocessor.
+  /// copied meanwhile, into the other half of the memory: no more than the search has at work at
+  /// once, and a quarter of all, because the first copy and the last kernels have nothing beside.
   void share_memory(std::int64_t most, const PrefillSchedule& schedule) {
     const std::int64_t heads = params_.num_kv_heads;
+    const std::int64_t rows = std::max(params_.selection_rows, 1);
     const auto evenly = [&](std::int64_t at_once) {
       return ceil_div(heads, ceil_div(heads, std::clamp<std::int64_t>(at_once, 1, heads)));
     };
     heads_ = static_cast<std::int32_t>(evenly(memory_.params.num_pages / most));
-    const std::int64_t in_half = std::min(memory_.params.num_pages / 2 / most, heads);
-    const std::int64_t rows = std::max(params_.selection_rows, 1);
-    if (!schedule.sm90_attend || rows * in_half < schedule.multiprocessors) return;
-    const std::int64_t enough = ceil_div(4 * schedule.multiprocessors, rows);
-    const std::int64_t beside = evenly(std::min(enough, in_half));
+    const std::int64_t in_half = memory_.params.num_pages / 2 / most;
+    // Few units take as long as one: if their blocks fit together they are copied together.
+    const bool few = heads_ == heads && rows * heads <= schedule.multiprocessors;
+    if (!schedule.sm90_attend || in_half == 0 || few) return;
+    const std::int64_t at_work = 2 * schedule.multiprocessors / rows;
+    const std::int64_t beside = evenly(std::min({in_half, at_work, ceil_div(heads, 4)}));
     copies_beside_ = beside < heads;
     if (copies_beside_) heads_ = static_cast<std::int32_t>(beside);
   }
 
-  [[nodiscard]] bool searches_landmarks() const {
-    return params_.selection.blocks && !params_.selection_in.blocks && memory_.candidates.blocks;
+  [[nodiscard]] bool searches() const {
+    return params_.selection.blocks && !params_.selection_in.blocks;
   }
+  [[nodiscard]] bool searches_landmarks() const { return searches() && memory_.candidates.blocks; }
 
   void read_staged_blocks(const KvPages<const Stored>& home) {
     const StagingParams& staging = memory_.params;
@@ -323,8 +322,8 @@ class StagedPrefill {
   }
 
   /// Copies KV heads from `first` on, into one half of the memory or the other where copies run
-  /// beside what reads the heads before.
-  Status stage(std::int32_t first, StagedPart part, const LaunchShape& shape) {
+  /// beside what reads the heads before. With their first part they are given pages.
+  Status stage(std::int32_t first, StagedPart part) {
     const std::int32_t halves = copies_beside_ ? 2 : 1;
     const std::int32_t pages = memory_.params.num_pages / halves;
     const StageParams params{memory_.params,
@@ -333,16 +332,22 @@ class StagedPrefill {
                              first / heads_ % halves * pages,
                              pages,
                              part};
-    constexpr auto kKernel = stage_blocks_kernel<kStageThreads>;
-    // Here and not with the plan: nvcc gives each translation unit a stub of its own for a kernel
-    // that is a template, and what a plan readies could be another unit's.
-    if (shape.shared_bytes > 0) {
-      const cudaError_t error =
-          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shape.shared_bytes));
-      if (error != cudaSuccess) return to_status(error, "run_prefill");
+    if (part.first == 0) {
+      const std::int64_t words =
+          std::int64_t{params.staging.batch} * params.num_heads * params.staging.mark_words;
+      if (Status status = launch("run_prefill", list_blocks_kernel<kStagingThreads>,
+                                 grid_for(words, kStagingThreads / 32), dim3(kStagingThreads),
+                                 device_, stream_, params);
+          !status.ok())
+        return status;
     }
-    return launch("run_prefill", kKernel, shape, stream_, params);
+    constexpr auto kKernel = stage_blocks_kernel<kStageThreads>;
+    // Loads on their way take lines of the L1. Here and not with the plan: nvcc gives each
+    // translation unit a stub of its own for a kernel that is a template.
+    const cudaError_t error = cudaFuncSetAttribute(
+        kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxL1);
+    if (error != cudaSuccess) return to_status(error, "run_prefill");
+    return launch("run_prefill", kKernel, kCopy, stream_, params);
   }
 
   StagingMemory memory_;
@@ -351,6 +356,7 @@ class StagedPrefill {
   Stream stream_;
   std::int32_t heads_ = 1;  ///< that are staged together
   bool copies_beside_ = false;
+  StagedKernels kernels_;  ///< of heads_ KV heads, where copies run beside them
 };
 
 }  // namespace hip_attn::cuda

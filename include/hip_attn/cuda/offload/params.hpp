@@ -73,18 +73,20 @@ struct AdmitParams {
 /// pages below num_pages lie in `blocks`, page num_pages + block * num_kv_heads + head at home.
 struct StagingParams {
   KvStoreParams store;
-  std::byte* blocks;     ///< [num_pages]
-  std::int32_t* table;   ///< [B, Hk, columns]
-  std::uint32_t* marks;  ///< [B, Hk, mark_words], a bit for each column
-  std::int32_t* taken;   ///< [Hk] pages of the heads that are copied together, by their first
+  std::byte* blocks;      ///< [num_pages]
+  std::int32_t* sources;  ///< [num_pages] the page of the store that is copied there, -1: none
+  std::int32_t* table;    ///< [B, Hk, columns]
+  std::uint32_t* marks;   ///< [B, Hk, mark_words], a bit for each column
+  std::int32_t* wanted;   ///< [Hk] pages of the heads that are copied together, by their first
   std::int64_t columns;
   std::int32_t mark_words;
   std::int32_t num_pages;
   std::int32_t batch;
-  std::int32_t block_vectors;  ///< of 16 bytes
+  std::int32_t vectors_shift;  ///< log2 of a block's vectors of 16 bytes
 };
 
-/// Of the columns' words of 32, these of every eight.
+/// A share of a copy, in this many parts of all its pages.
+inline constexpr std::int32_t kStagedParts = 64;
 struct StagedPart {
   std::int32_t first;
   std::int32_t count;

@@ -12,8 +12,8 @@
 namespace hip_attn::cuda {
 
 inline constexpr int kStagingThreads = 256;
-/// Of the copy.
-inline constexpr int kStageThreads = 512;
+/// Of the copy, whose registers leave no room for another thread block on the multiprocessor.
+inline constexpr int kStageThreads = 1024;
 
 /// The row of the store's table that a request has, or its last, which has no pages.
 __device__ inline std::int64_t store_row(const KvStoreParams& store, int request) {
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     params.table[i] = page < 0 ? -1 : page - store.near_pages + params.num_pages;
     if (column % 32 == 0) params.marks[unit * params.mark_words + column / 32] = 0;
-    if (column == 0 && request == 0) params.taken[kv_head] = 0;
+    if (column == 0 && request == 0) params.wanted[kv_head] = 0;
   }
 }
 
@@ -104,68 +104,87 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Copies the marked blocks of some KV heads and says so in the table. What does not fit stays at
-/// home. A warp takes 32 columns, and a block at a time. The next kernel may be one that reads none
-/// of these heads, and starts at once then.
+/// Gives pages to the marked blocks of some KV heads and says so in the table. What does not fit
+/// stays at home. A warp for each 32 columns.
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads)
+    list_blocks_kernel(const __grid_constant__ StageParams params) {
+  const StagingParams& staging = params.staging;
+  const KvStoreParams& store = staging.store;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::int64_t words = std::int64_t{staging.batch} * params.num_heads * staging.mark_words;
+  for (std::int64_t at = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32; at < words;
+       at += std::int64_t{gridDim.x} * (kThreads / 32)) {
+    const std::int64_t of_head = at / staging.mark_words;
+    const std::int64_t word = at % staging.mark_words;
+    const auto request = static_cast<int>(of_head / params.num_heads);
+    const int kv_head = params.first_head + static_cast<int>(of_head % params.num_heads);
+    const std::int64_t unit = std::int64_t{request} * store.num_kv_heads + kv_head;
+    const std::uint32_t marks = staging.marks[unit * staging.mark_words + word];
+    if (marks == 0) continue;
+    std::int32_t first = 0;
+    if (lane == 0) first = atomicAdd(staging.wanted + params.first_head, __popc(marks));
+    first = __shfl_sync(0xffffffffu, first, 0);
+    const std::int32_t page = first + __popc(marks & ((1u << lane) - 1u));
+    if ((marks >> lane & 1u) == 0 || page >= params.num_pages) continue;
+    // Marked columns lie before the end of a request whose length the table holds.
+    const std::int64_t column = word * 32 + lane;
+    const std::int32_t source =
+        store.layout
+            .table[(store_row(store, request) * store.num_kv_heads + kv_head) * staging.columns +
+                   column];
+    staging.sources[params.first_page + page] = source;
+    if (source >= 0) staging.table[unit * staging.columns + column] = params.first_page + page;
+  }
+}
+
+/// Copies a part of the pages that some KV heads were given, 4 KB to a warp at a time. The next
+/// kernel may be one that reads none of these heads, and starts at once then.
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads, 1)
     stage_blocks_kernel(const __grid_constant__ StageParams params) {
   constexpr int kVectors = 8;  // of a thread, on their way at once
   launch_dependents();
   const StagingParams& staging = params.staging;
   const KvStoreParams& store = staging.store;
+  const std::int32_t pages = min(staging.wanted[params.first_head], params.num_pages);
+  const auto boundary = [&](std::int32_t part) {
+    return static_cast<std::int32_t>(std::int64_t{pages} * part / kStagedParts);
+  };
+  const std::int32_t begin = boundary(params.part.first);
+  const std::int32_t end = boundary(params.part.first + params.part.count);
+  const std::int32_t* const sources = staging.sources + params.first_page + begin;
+  const int shift = staging.vectors_shift;
+  uint4* const to =
+      reinterpret_cast<uint4*>(staging.blocks) + (std::int64_t{params.first_page + begin} << shift);
+  const auto* const near = reinterpret_cast<const uint4*>(store.layout.blocks);
+  const auto* const home = reinterpret_cast<const uint4*>(store.home);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int32_t last_page = params.first_page + params.num_pages;
-  const std::int64_t items = (staging.mark_words + 7) / 8 * params.part.count;
-  const std::int64_t all_items = std::int64_t{staging.batch} * params.num_heads * items;
-  for (std::int64_t at = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32; at < all_items;
-       at += std::int64_t{gridDim.x} * (kThreads / 32)) {
-    const auto item = static_cast<std::int32_t>(at % items);
-    const std::int32_t word =
-        item / params.part.count * 8 + params.part.first + item % params.part.count;
-    if (word >= staging.mark_words) continue;
-    const std::int64_t of_head = at / items;
-    const int kv_head = params.first_head + static_cast<int>(of_head % params.num_heads);
-    const auto request = static_cast<int>(of_head / params.num_heads);
-    const std::int64_t unit = std::int64_t{request} * store.num_kv_heads + kv_head;
-    const std::uint32_t marks = staging.marks[unit * staging.mark_words + word];
-    if (marks == 0) continue;
-    std::int32_t page = 0;
-    if (lane == 0) {
-      page = params.first_page + atomicAdd(staging.taken + params.first_head, __popc(marks));
-    }
-    page = __shfl_sync(0xffffffffu, page, 0);
-    // Marked columns lie before the end of a request whose length the table holds.
-    const std::int64_t column = std::int64_t{word} * 32 + lane;
-    const std::int32_t source_of_lane =
-        (marks >> lane & 1u) != 0
-            ? store.layout.table[(store_row(store, request) * store.num_kv_heads + kv_head) *
-                                     staging.columns +
-                                 column]
-            : -1;
-    for (std::uint32_t left = marks; left != 0; left &= left - 1, ++page) {
-      if (page >= last_page) break;
-      const int of = __ffs(static_cast<int>(left)) - 1;
+  constexpr std::int64_t kWarpVectors = 32 * kVectors;
+  const std::int64_t vectors = std::int64_t{end - begin} << shift;
+  for (std::int64_t at = (std::int64_t{blockIdx.x} * (kThreads / 32) + warp) * kWarpVectors;
+       at < vectors; at += std::int64_t{gridDim.x} * (kThreads / 32) * kWarpVectors) {
+    const std::int64_t page = (at >> shift) + lane;
+    const std::int32_t source_of_lane = page < end - begin ? sources[page] : -1;
+    uint4 values[kVectors];
+    std::uint32_t there = 0;
+#pragma unroll
+    for (int n = 0; n < kVectors; ++n) {  // of one page for all lanes
+      const std::int64_t vector = at + n * 32;
+      const int of = static_cast<int>((vector >> shift) - (at >> shift));
       const std::int32_t source = __shfl_sync(0xffffffffu, source_of_lane, of);
-      if (source < 0) continue;
-      const std::int64_t vectors = staging.block_vectors;
+      const std::int64_t offset = vector & ((std::int64_t{1} << shift) - 1);
       const uint4* const from =
           source < store.near_pages
-              ? reinterpret_cast<const uint4*>(store.layout.blocks) + source * vectors
-              : reinterpret_cast<const uint4*>(store.home) + (source - store.near_pages) * vectors;
-      uint4* const to = reinterpret_cast<uint4*>(staging.blocks) + page * vectors;
-      for (std::int32_t v = lane; v < vectors; v += 32 * kVectors) {
-        uint4 values[kVectors];
+              ? near + (std::int64_t{source} << shift) + offset
+              : home + (std::int64_t{source - store.near_pages} << shift) + offset;
+      there |= (source >= 0 ? 1u : 0u) << n;
+      values[n] = __ldcg((source >= 0 ? from : to) + lane);  // without a branch: all at once
+    }
 #pragma unroll
-        for (int n = 0; n < kVectors; ++n) {
-          if (v + n * 32 < vectors) values[n] = __ldcg(from + v + n * 32);
-        }
-#pragma unroll
-        for (int n = 0; n < kVectors; ++n) {
-          if (v + n * 32 < vectors) to[v + n * 32] = values[n];
-        }
-      }
-      if (lane == 0) staging.table[unit * staging.columns + word * 32 + of] = page;
+    for (int n = 0; n < kVectors; ++n) {
+      if ((there >> n & 1u) != 0) to[at + n * 32 + lane] = values[n];
     }
   }
 }

@@ -71,4 +71,15 @@ __device__ QueryBlock find_query_block(const PrefillParams<Stored>& params,
   return block;
 }
 
+/// The selection rows up to that of the last query block, or a few more: the last request mostly
+/// has one or two fewer query blocks than selection rows.
+template <typename Stored>
+__device__ std::int32_t rows_with_query_blocks(const PrefillParams<Stored>& params) {
+  std::int32_t rows = params.selection_rows;
+  for (int i = 0; i < 2 && rows > 0; ++i) {
+    if (find_query_block(params, rows - 1).kind == QueryBlock::Kind::kNone) --rows;
+  }
+  return rows;
+}
+
 }  // namespace hip_attn::cuda

@@ -21,7 +21,7 @@ class UnitSchedule {
  public:
   template <typename Stored>
   __device__ UnitSchedule(const PrefillParams<Stored>& params, int tiles)
-      : rows_(params.selection_rows),
+      : rows_(rows_with_query_blocks(params)),
         tiles_(tiles),
         heads_(params.num_kv_heads),
         heads_at_once_(params.heads_at_once),
