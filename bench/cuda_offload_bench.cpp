@@ -85,9 +85,7 @@ class Steps {
         config_(presets::landmark(s.context)),
         table_(shuffled(s.batch * s.context / kKvBlockTokens)),
         table_on_device_(table_),
-        layers_count_(way.admits_beside              ? kLayersBeside
-                      : s.batch * s.context > 300000 ? 4
-                                                     : 8),
+        layers_count_(layers_of(s, way)),
         cycle_(config_.refresh_interval.front()),
         refresh_(cycle_ * layers_count_ * s.batch),
         lengths_(cycle_ * s.batch),
@@ -136,6 +134,15 @@ class Steps {
     cudaEventDestroy(decoded_);
     for (cudaEvent_t event : admitted_) cudaEventDestroy(event);
     for (cudaEvent_t event : ends_) cudaEventDestroy(event);
+  }
+
+  // So many that the keys of one are not in L2 when it comes again.
+  static int layers_of(const Shape& s, const Way& way) {
+    if (way.has_store) return way.admits_beside ? kLayersBeside : kLayers;
+    const std::int64_t bytes =
+        s.batch * s.context * s.kv_heads * 2 * s.head_dim * std::int64_t{sizeof(T)};
+    return static_cast<int>(
+        std::clamp<std::int64_t>((free_bytes() - kOtherBytes) / bytes, 1, kLayers));
   }
 
   // Nothing is hot.

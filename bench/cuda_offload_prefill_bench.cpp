@@ -5,11 +5,11 @@
 // Names are offload_prefill/ROWSofCONTEXT/qHQkHKdD: the last ROWS rows of a prompt of CONTEXT keys,
 // all of which are in the cache. "device_ms" is with the cache on the device, "in_place_ms" with a
 // store of an eighth of its bytes, landmarks included, whose blocks are read where they lie, and
-// "staged_ms" with a workspace that stages the cache of four KV heads, "staged_2_ms" of two. Nothing
-// is hot. "link_ms" is what all keys and values of the prompt take at 55 GB/s, "distinct_ms" what
-// those do that the search of landmarks leaves to any query block, and "bound_ms" is the larger of
-// that and "device_ms". Keys and queries are random, so that query blocks select with nothing in
-// common.
+// "staged_ms" with a workspace that stages the cache of four KV heads, "staged_2_ms" of two.
+// Nothing is hot. "link_ms" is what all keys and values of the prompt take at 55 GB/s,
+// "distinct_ms" what those do that the search of landmarks leaves to any query block, and
+// "bound_ms" is the larger of that and "device_ms". Keys and queries are random, so that query
+// blocks select with nothing in common.
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>

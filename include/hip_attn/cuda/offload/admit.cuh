@@ -10,10 +10,19 @@
 
 namespace hip_attn::cuda {
 
-/// Of a launch that does nothing else.
-inline constexpr int kAdmitThreads = 512;
+/// Of a launch that does nothing else, beside a decode that wants most multiprocessors for itself:
+/// so many thread blocks share one.
+inline constexpr int kAdmitThreads = 128;
+inline constexpr int kAdmitBlocksPerMultiprocessor = 6;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
+
+/// Of a selection cache, what the request in `slot` has for a KV head; null: nothing.
+__device__ inline const std::int32_t* cache_entry(const AdmitParams& params, std::int32_t slot,
+                                                  int kv_head) {
+  if (!params.cache || static_cast<std::uint32_t>(slot) >= params.num_cache_slots) return nullptr;
+  return params.cache + slot * params.cache_slot_words + kv_head * params.cache_head_words;
+}
 
 /// Brings to L2 what a step's admission reads first, which others may still write. By a warp.
 __device__ inline void prefetch_for_step(const AdmitParams& params, int request, int kv_head,
@@ -22,6 +31,14 @@ __device__ inline void prefetch_for_step(const AdmitParams& params, int request,
   const std::int32_t row = params.store.rows ? read_hint(params.store.rows + request) : request;
   const std::int32_t last = read_hint(params.seq_lens + request) - 1;
   const std::int32_t column = last >> kKvBlockShift;
+  const std::int32_t slot = params.cache_slots ? read_hint(params.cache_slots + request) : request;
+  if (const std::int32_t* const entry = cache_entry(params, slot, kv_head)) {
+    // The state of the entry, and what the last stage looks at if a search began anew.
+    if (lane == 0) prefetch_to_l2(entry);
+    if (32 * lane <= params.most_candidates) {
+      prefetch_to_l2(entry + params.candidates_word + 32 * lane);
+    }
+  }
   if (row < 0 || row >= params.store.num_rows || last < 0 || column >= layout.columns) return;
   const std::int64_t unit = std::int64_t{row} * params.store.num_kv_heads + kv_head;
   if (lane == 0) prefetch_to_l2(layout.table + unit * layout.columns + column);
@@ -75,13 +92,8 @@ class UnitAdmission {
              end_ <= layout.columns * kKvBlockTokens;
     unit_ = std::int64_t{row} * store_.num_kv_heads + kv_head;
     homes_ = params.block_table + request * params.table_row_stride;
-    if (params.cache) {
-      const auto slot =
-          static_cast<std::uint32_t>(params.cache_slots ? params.cache_slots[request] : request);
-      if (slot < params.num_cache_slots) {
-        entry_ = params.cache + slot * params.cache_slot_words + kv_head * params.cache_head_words;
-      }
-    }
+    entry_ =
+        cache_entry(params, params.cache_slots ? params.cache_slots[request] : request, kv_head);
   }
 
   __device__ void run() {
@@ -179,23 +191,13 @@ class UnitAdmission {
 
   /// Sink, window, and what the last stage looks at.
   __device__ void want_what_is_read() {
+    constexpr int kEach = 5;                     // columns of a thread that are looked up at once
     const std::int32_t end = column_of(begin_);  // from there on they are wanted already
-    std::int32_t hits = 0;
-    const auto ask = [&](std::int32_t c) {
-      if (c >= end) return;
-      const std::int32_t page = table_[c];
-      if (is_hot(page)) {
-        owners_[page - first_slot_].epoch = now_;
-        ++hits;
-      } else if (page >= 0) {
-        want(c);
-      }
-    };
     const auto sink_columns =
         static_cast<std::int32_t>((min(params_.sink, end_) + kKvBlockTokens - 1) >> kKvBlockShift);
-    for (std::int32_t c = thread(); c < sink_columns; c += kThreads) ask(c);
     const std::int32_t window_column = max(sink_columns, column_of(window_start_));
-    for (std::int32_t c = window_column + thread(); c < end; c += kThreads) ask(c);
+    const std::int32_t of_sink = min(sink_columns, end);
+    const std::int32_t before_chunks = of_sink + max(end - window_column, 0);
     // Chunks are a whole number of blocks, or parts of one: then a block is asked for once.
     const std::int32_t chunk_shift =
         params_.max_first_chunks > 0
@@ -204,14 +206,45 @@ class UnitAdmission {
             : params_.chunk_shift;
     const int shift = max(chunk_shift - kKvBlockShift, 0);
     const std::int32_t* const starts = entry_ + params_.candidates_word + 1;
-    for (std::int32_t i = thread(); i < candidates_ << shift; i += kThreads) {
-      const std::int32_t number = i >> shift;
-      const std::int32_t start = starts[number];
-      if (start < 0 || start >= window_start_) continue;
+    const std::int32_t count = before_chunks + (candidates_ << shift);
+    const auto column_in_chunk = [&](std::int32_t i, std::int32_t start) {
       const std::int32_t c = column_of(start) + (i & ((1 << shift) - 1));
-      if (c < sink_columns || c >= window_column) continue;
-      if (number > 0 && shift == 0 && column_of(starts[number - 1]) == c) continue;
-      ask(c);
+      if (start < 0 || start >= window_start_ || c < sink_columns || c >= min(window_column, end))
+        return -1;
+      return shift == 0 && i > 0 && column_of(starts[i - 1]) == c ? -1 : c;
+    };
+    std::int32_t hits = 0;
+    for (std::int32_t first = thread(); first < count; first += kEach * kThreads) {
+      std::int32_t columns[kEach];  // -1: none
+      std::int32_t pages[kEach];
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) {
+        const std::int32_t in_chunks = first + n * kThreads - before_chunks;
+        columns[n] = -1;
+        read_where(columns[n], starts + (in_chunks >> shift),
+                   in_chunks >= 0 && in_chunks < candidates_ << shift);
+      }
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) {
+        const std::int32_t i = first + n * kThreads;
+        columns[n] = i < of_sink         ? i
+                     : i < before_chunks ? window_column + i - of_sink
+                                         : column_in_chunk(i - before_chunks, columns[n]);
+      }
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) {
+        pages[n] = -1;
+        read_where(pages[n], table_ + columns[n], columns[n] >= 0);
+      }
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) {
+        if (is_hot(pages[n])) {
+          owners_[pages[n] - first_slot_].epoch = now_;
+          ++hits;
+        } else if (pages[n] >= 0) {
+          want(columns[n]);
+        }
+      }
     }
     if (hits > 0) atomicAdd(&shared_.hits, hits);
   }
@@ -274,18 +307,22 @@ class UnitAdmission {
     for (std::int32_t i = thread(); i < admitted; i += kThreads) {
       const std::int32_t column = shared_.wanted[i];
       const std::int32_t slot = shared_.slots[i];
-      KvStoreOwner& owner = owners_[slot];
-      if (owner.column >= 0) {
-        table_[owner.column] = store_.far_page(owner.home, kv_head_);
-        atomicAdd(&shared_.evictions, 1);
-      }
       const std::int32_t home =
           (table_[column] - store_.near_pages - kv_head_) / store_.num_kv_heads;  // of a far page
       // While they are in the window, new blocks stay in any case.
-      owner = {column, home, column < column_of(begin_) ? now_ : now_ - 1};
-      table_[column] = first_slot_ + slot;
+      const std::int32_t epoch = column < column_of(begin_) ? now_ : now_ - 1;
+      if (give(slot, owners_[slot], {column, home, epoch})) atomicAdd(&shared_.evictions, 1);
       if (column < first_new_column()) atomicAdd(&shared_.misses, 1);
     }
+  }
+
+  /// The slot goes from one block to another. True: the former had it.
+  __device__ bool give(std::int32_t slot, KvStoreOwner from, const KvStoreOwner& to) const {
+    const bool evicts = from.column >= 0;
+    if (evicts) table_[from.column] = store_.far_page(from.home, kv_head_);
+    owners_[slot] = to;
+    table_[to.column] = first_slot_ + slot;
+    return evicts;
   }
 
   __device__ uint4* block_of(std::int32_t slot) const {
@@ -376,12 +413,7 @@ class UnitAdmission {
     const int taker = oldest % kThreads;
     const std::int32_t slot = slot_of(taker);
     if (thread() == taker) {
-      if (owner.column >= 0) {
-        table_[owner.column] = store_.far_page(owner.home, kv_head_);
-        add(kKvEvictions, 1);
-      }
-      owners_[slot] = {column, home, now_ - 1};
-      table_[column] = first_slot_ + slot;
+      if (give(slot, owner, {column, home, now_ - 1})) add(kKvEvictions, 1);
       store_.layout.unit[unit_] = {before.epoch, before.window_start,
                                    slot_of(min(kThreads, slots_of_unit))};
     }
@@ -420,7 +452,7 @@ class UnitAdmission {
   std::int32_t end_;
   std::int64_t unit_;
   const std::int32_t* homes_;
-  const std::int32_t* entry_ = nullptr;  ///< of the selection cache
+  const std::int32_t* entry_;  ///< of the selection cache, null: none
   std::int32_t* table_ = nullptr;
   KvStoreOwner* owners_ = nullptr;
   std::int32_t first_slot_ = 0;
@@ -433,7 +465,7 @@ class UnitAdmission {
 
 /// One thread block for each KV head and request, in x and y.
 template <int kThreads, int kRowVectors>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kAdmitBlocksPerMultiprocessor)
     admit_kernel(const __grid_constant__ AdmitParams params) {
   __shared__ typename UnitAdmission<kThreads, kRowVectors>::Shared shared;
   for (int request = static_cast<int>(blockIdx.y); request < params.batch;
