@@ -2,12 +2,24 @@
 
 from report_cells import Measured, Plain, Ratio, Source, Table
 
+SHAPES = (
+    "(1x131072/.*/{0}/drift(2|10)/|1x131072/.*/{1}/drift5/"
+    "|(1x524288|1x1048576|8x131072|1x4194304)/.*/{0}/drift5/)"
+)
 SOURCES = {
+    # Blocks become hot beside the layers, or as these append.
     "offload-h200": Source(
         [
             "cuda_offload_bench",
-            "--benchmark_filter=1x131072/.*(device.*|1of8.*)/drift(2|10)/|1x131072/.*drift5/"
-            "|(1x524288|1x1048576|8x131072|1x4194304)/.*(device.*|1of8.*)/drift5/",
+            "--benchmark_filter="
+            + SHAPES.format("(device.*|1of8[a-z]+)", "(device.*|1of[0-9]+[a-z]*)"),
+        ],
+        machine="H200",
+    ),
+    "offload-append-h200": Source(
+        [
+            "cuda_offload_bench",
+            "--benchmark_filter=" + SHAPES.format("(device|1of8)", "(device|1of[18])"),
         ],
         machine="H200",
     ),
@@ -25,13 +37,9 @@ CASES = {
 }
 
 
-def measured(case, cache, field, scale):
+def cell(case, cache, field, source="offload-h200"):
     shape, drift = CASES[case]
-    return Measured("offload-h200", f"offload/{shape}/{cache}/drift{drift}", field, scale)
-
-
-def cell(case, cache, field):
-    return measured(case, cache, f"{field}_us", 1e-6)
+    return Measured(source, f"offload/{shape}/{cache}/drift{drift}", f"{field}_us", 1e-6)
 
 
 def row(case):
@@ -44,11 +52,19 @@ def row(case):
         cell(case, "1of8ahead", "p99"),
         cell(case, "1of8staggered", "mean"),
         cell(case, "1of8beside", "mean"),
-        cell(case, "1of8", "mean"),
-        cell(case, "device", "reused"),
-        cell(case, "1of8", "reused"),
-        cell(case, "1of8", "cold"),
-        cell(case, "1of8", "warm"),
+    ]
+
+
+def append_row(case, cache="1of8", title=None):
+    def of(where, field):
+        return cell(case, where, field, "offload-append-h200")
+
+    fields = [(of("device", field), of(cache, field)) for field in ("mean", "reused")]
+    return [
+        title or case,
+        *(each for device, store in fields for each in (device, store, Ratio(store, device))),
+        of(cache, "cold"),
+        of(cache, "warm"),
     ]
 
 
@@ -91,10 +107,11 @@ def prefill_row(title, name):
     return [
         title,
         of("device"),
-        of("staged"),
-        Ratio(of("staged"), of("device")),
         of("distinct"),
+        of("staged"),
         Ratio(of("staged"), of("bound")),
+        of("staged_2"),
+        Ratio(of("staged_2"), of("bound")),
         of("in_place"),
         of("link"),
     ]
@@ -111,13 +128,26 @@ TABLES = {
             "p99, ahead",
             "not ahead",
             "beside alone",
-            "as they append",
+        ],
+        [row(case) for case in CASES],
+    ),
+    "offload-append-h200": Table(
+        "µs",
+        [
+            "µs per layer and step, blocks become hot as layers append",
+            "on the device",
+            "store",
+            "ratio",
             "reused, on the device",
-            "reused, store",
+            "store",
+            "ratio",
             "nothing hot",
             "refreshed two steps later",
         ],
-        [row(case) for case in CASES],
+        [
+            *(append_row(case) for case in CASES),
+            append_row("128k, drift 0.05", "1of1", "128k, drift 0.05, room for all"),
+        ],
     ),
     "offload-budgets-h200": Table(
         "µs",
@@ -142,10 +172,11 @@ TABLES = {
         [
             "ms of a layer",
             "cache on the device",
-            "store, staged",
-            "ratio",
             "what is read, once, at 55 GB/s",
-            "ratio to the larger of that and the device",
+            "store, staged by four heads",
+            "ratio to the larger of both",
+            "by two heads",
+            "ratio",
             "store, read in place",
             "all keys and values at 55 GB/s",
         ],

@@ -10,10 +10,8 @@
 
 namespace hip_attn::cuda {
 
-/// Of a launch that does nothing else, beside a decode that wants most multiprocessors for itself:
-/// so many thread blocks share one.
-inline constexpr int kAdmitThreads = 128;
-inline constexpr int kAdmitBlocksPerMultiprocessor = 6;
+/// Of a launch that does nothing else.
+inline constexpr int kAdmitThreads = 512;
 /// Blocks of a unit that one call makes hot at most; others stay at home.
 inline constexpr int kMostAdmitted = 4096;
 
@@ -465,7 +463,7 @@ class UnitAdmission {
 
 /// One thread block for each KV head and request, in x and y.
 template <int kThreads, int kRowVectors>
-__global__ void __launch_bounds__(kThreads, kAdmitBlocksPerMultiprocessor)
+__global__ void __launch_bounds__(kThreads)
     admit_kernel(const __grid_constant__ AdmitParams params) {
   __shared__ typename UnitAdmission<kThreads, kRowVectors>::Shared shared;
   for (int request = static_cast<int>(blockIdx.y); request < params.batch;
