@@ -148,3 +148,27 @@ def test_a_selection_cache_reuses_what_was_selected():
     cache = hip_attn.SelectionCache(plan, 3, data)
     np.testing.assert_array_equal(step(2)[0], searched)
     assert data.any()
+
+
+def test_a_search_ahead_divides_a_refresh_between_two_steps():
+    p = problem([1, 1], [900, 700])
+    plan = p.plan(DESCENT, decode=True)
+
+    def step(cache, refresh_from):
+        out, counters = nan_like(p.q), np.zeros(4, np.int64)
+        hip_attn.decode(
+            plan, hip_attn.Workspace(plan.workspace_bytes), p.q, p.pages(), **p.arrays(), out=out,
+            cache=cache, refresh_from=np.full(2, refresh_from, np.int32), counters=counters,
+        )
+        return out, counters
+
+    ahead, plain = (hip_attn.SelectionCache(plan, 2) for _ in range(2))
+    for cache in (ahead, plain):
+        step(cache, 0)
+    p.q[:] = np.random.default_rng(9).standard_normal(p.q.shape)
+    out, counters = step(ahead, -1)
+    np.testing.assert_array_equal(out, step(plain, 2)[0])
+    assert counters[0] > 0 and counters[1] == 0
+    out, counters = step(ahead, 1)
+    np.testing.assert_array_equal(out, p.run(DESCENT, decode=True))
+    assert counters[0] == 0 and counters[1] > 0

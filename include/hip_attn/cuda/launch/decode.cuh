@@ -19,8 +19,6 @@
 namespace hip_attn::cuda {
 namespace decode_launch {
 
-inline constexpr std::int64_t kMaxGridYz = 65535;
-
 /// The decode kernels of some traits for one kind of search.
 template <typename Params>
 struct DecodeKernels {
@@ -224,7 +222,7 @@ Status make_schedule(AttentionPlan& plan) {
   // The limit of a grid's second and third dimension.
   // Float rows are GridTeam's (ClusterTeam::kFloatRows).
   schedule.clusters = major >= 9 && plan.type == plan.cache_type &&
-                      plan.shape.batch <= kMaxGridYz && plan.shape.num_kv_heads <= kMaxGridYz;
+                      plan.shape.batch <= kMostGridYz && plan.shape.num_kv_heads <= kMostGridYz;
   if (schedule.clusters) {
     schedule.team_size = team_size_for(units, multiprocessors);
     schedule.num_teams = static_cast<int>(units);

@@ -13,8 +13,6 @@
 
 namespace hip_attn::cuda {
 
-inline constexpr std::int64_t kMostGridY = 65535;
-
 inline Status enqueue_clear(const KvStore& store, Stream stream) {
   const DeviceGuard guard(store.plan->shape.device);
   if (guard.error() != cudaSuccess) return to_status(guard.error(), "clear_kv_store");
@@ -48,7 +46,7 @@ inline Status enqueue_bind(const BindKvStoreArgs& args, Stream stream) {
   params.seq_lens = args.seq_lens.data;
   params.batch = static_cast<std::int32_t>(batch);
   const dim3 grid(static_cast<unsigned>(shape.num_kv_heads),
-                  static_cast<unsigned>(std::min(batch, kMostGridY)));
+                  static_cast<unsigned>(std::min(batch, kMostGridYz)));
   return launch("bind_kv_store", bind_kernel<kBindThreads>, grid, dim3(kBindThreads), shape.device,
                 stream, params);
 }
@@ -109,7 +107,7 @@ Status enqueue_admission(Device device, const AppendStore& of, const KvPages<con
   const std::int64_t batch = of.seq_lens.sizes[0];
   if (batch == 0) return {};
   const dim3 grid(static_cast<unsigned>(of.store.plan->shape.num_kv_heads),
-                  static_cast<unsigned>(std::min(batch, kMostGridY)));
+                  static_cast<unsigned>(std::min(batch, kMostGridYz)));
   constexpr int kRowVectors = kHeadDim * static_cast<int>(sizeof(T)) / 16;
   AdmitParams params = admit_params<T>(of, pages, {}, {});
   constexpr std::int64_t kBlockBytes = 2 * kKvBlockTokens * kRowVectors * 16;

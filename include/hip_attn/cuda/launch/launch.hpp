@@ -46,6 +46,9 @@ class DeviceGuard {
   cudaError_t error_;
 };
 
+/// Thread blocks of a grid in y or z at most.
+inline constexpr std::int64_t kMostGridYz = 65535;
+
 /// Blocks for `count` items of which each block takes `per_block`, within the limit of a grid;
 /// kernels stride over what is left. count >= 1.
 inline dim3 grid_for(std::int64_t count, std::int64_t per_block) {
