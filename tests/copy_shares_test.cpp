@@ -28,7 +28,8 @@ TEST_CASE("The parts of a copy follow one another and are all of it") {
   const std::int64_t heads = GENERATE(1, 3);
   const int chosen = GENERATE(0, 1);
   const StagedKernels kernels =
-      length == 0 ? StagedKernels{} : staged_kernels(plan_of(config, length), heads, rows, chosen);
+      length == 0 ? StagedKernels{}
+                  : staged_kernels(plan_of(config, length), heads, rows, 0, chosen);
   for (const bool chooses : {false, true}) {
     const CopyShares shares = kernels.shares(chooses);
     CHECK(shares.search.first == 0);
@@ -45,7 +46,7 @@ TEST_CASE("The parts of a copy follow one another and are all of it") {
 
 TEST_CASE("The longer a kernel, the larger its part of a copy") {
   const auto shares_at = [](std::int64_t length) {
-    return staged_kernels(plan_of(presets::landmark(length), length), 1, 32768, 1).shares(true);
+    return staged_kernels(plan_of(presets::landmark(length), length), 1, 32768, 0, 1).shares(true);
   };
   const CopyShares at_128k = shares_at(131072);
   const CopyShares at_4m = shares_at(4194304);
@@ -53,6 +54,10 @@ TEST_CASE("The longer a kernel, the larger its part of a copy") {
   CHECK(at_128k.attend.count > at_128k.choose.count);
   CHECK(at_4m.choose.count > at_128k.choose.count);
   CHECK(at_128k.search.count > 0);
+  // Query blocks that attend to every key are not searched.
+  const StagedKernels dense =
+      staged_kernels(plan_of(presets::landmark(131072), 131072), 1, 1000, 131072, 1);
+  CHECK(dense.shares(true).search.count < at_128k.search.count);
 }
 
 }  // namespace

@@ -101,6 +101,30 @@ TEST_CASE("CUDA prefill with a store is that of a cache on the device: dense", "
   check_prefill_with_store(presets::dense());
 }
 
+TEST_CASE("Several KV heads are staged together, or the only one", "[cuda][offload]") {
+  REQUIRE_CUDA_OR_SKIP();
+  StoreEngineOptions options{cuda_device(), GENERATE(by_landmarks(), by_descent())};
+  options.is_prefill = true;
+  options.kv_heads = GENERATE(1, 5, 6);  // beside copies by twos, and of five the last alone
+  options.q_heads = 2 * options.kv_heads;
+  options.head_dim = head_dims().front();
+  options.multiprocessors = 32;
+  const std::size_t block = 2 * kKvBlockTokens * static_cast<std::size_t>(options.head_dim) * 2;
+  options.staging_bytes = block * GENERATE(1500, 20000);
+  CAPTURE(describe(options.config), options.kv_heads, options.staging_bytes);
+  StoreEngine<T> resident(options);
+  StoreEngine<T> stored(with_budget(options, least_budget(options, kElementType<T>)));
+  for (auto* engine : {&resident, &stored}) engine->bind();
+  std::uint64_t at = 0;
+  for (const std::vector<std::int64_t>& rows :
+       std::vector<std::vector<std::int64_t>>{{1800, 300}, {0, 70}, {400, 3}}) {
+    for (auto* engine : {&resident, &stored}) engine->append(rows);
+    const std::vector<std::int32_t> refresh(rows.size(), 0);
+    require_same(resident.attend(rows, refresh, at), stored.attend(rows, refresh, at));
+    ++at;
+  }
+}
+
 TEST_CASE("One captured graph serves every state of a store", "[cuda][offload]") {
   REQUIRE_CUDA_OR_SKIP();
   const HipConfig config = GENERATE(by_landmarks(), by_descent());

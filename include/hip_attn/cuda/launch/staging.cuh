@@ -126,11 +126,14 @@ PrefillParams<Stored> heads_of(const PrefillParams<Stored>& params, std::int32_t
   return of;
 }
 
-/// A copy, alone or beside search and attention: three multiprocessors read pinned memory at the
-/// link's rate. They have to be its own: the grids beside are resident as a whole and share out
-/// their units beforehand, so a thread block that waits for a place doubles their time. Its
-/// registers, which are all that a multiprocessor has, keep theirs away (docs/lab/offload.md).
-inline constexpr LaunchShape kCopy{.blocks = 3, .threads = kStageThreads};
+/// A copy by itself, which may find blocks on the device, too.
+inline constexpr LaunchShape kCopyAlone{.blocks = 8, .threads = kStageThreads};
+/// A copy beside search and attention: on an H200 three multiprocessors read pinned memory at the
+/// link's rate. They have to be the copy's own: the grids beside are resident as a whole and share
+/// out their units beforehand, so a thread block that waits for a place doubles their time. The
+/// copy's thread blocks take so many registers that none of search or attention fits beside one
+/// (docs/lab/offload.md).
+inline constexpr LaunchShape kCopyBeside{.blocks = 3, .threads = kStageThreads};
 
 /// One call: its parameters, which read the store, are made to read what is staged.
 template <typename Stored>
@@ -160,7 +163,7 @@ class StagedPrefill {
     share_memory(std::max<std::int64_t>(most, 1), prefill_schedule(plan));
     if (copies_beside_ && searches()) {
       const int chosen = searches_landmarks() ? landmark_stages(params.search) : 0;
-      kernels_ = staged_kernels(plan, heads_, params.tensors.total_q, chosen);
+      kernels_ = staged_kernels(plan, heads_, params.tensors.total_q, params.dense_until, chosen);
     }
     read_staged_blocks(home);
     if (searches_landmarks()) {  // by a search of its own, with whose candidates the other begins
@@ -185,7 +188,7 @@ class StagedPrefill {
     const std::int32_t heads = params_.num_kv_heads;
     if (Status status = choose(0, heads, search, Companion{}); !status.ok()) return status;
     for (std::int32_t first = 0; first < heads; first += heads_) {
-      if (Status status = stage(first, kAll); !status.ok()) return status;
+      if (Status status = stage(first, kAll, kCopyAlone); !status.ok()) return status;
       const PrefillParams<Stored> of = of_heads(first);
       if (of.selection.blocks) {
         if (Status status = search(of, Companion{}); !status.ok()) return status;
@@ -207,7 +210,7 @@ class StagedPrefill {
     };
     const std::int32_t ahead = searches_landmarks() ? heads_ : heads;
     if (Status status = choose(0, ahead, search, Companion{}); !status.ok()) return status;
-    if (Status status = ahead < heads ? choose_beside(ahead, 0, kAll) : stage(0, kAll);
+    if (Status status = ahead < heads ? choose_beside(ahead, 0, kAll) : stage(0, kAll, kCopyAlone);
         !status.ok())
       return status;
     for (std::int32_t first = 0; first < heads; first += heads_) {
@@ -241,8 +244,8 @@ class StagedPrefill {
   template <typename Launch>
   Status beside(std::int32_t first, StagedPart part, Launch&& launch) {
     if (part.count == 0 || first >= params_.num_kv_heads) return launch(Companion{});
-    if (Status status = stage(first, part); !status.ok()) return status;
-    return launch(Companion{static_cast<int>(kCopy.blocks)});
+    if (Status status = stage(first, part, kCopyBeside); !status.ok()) return status;
+    return launch(Companion{static_cast<int>(kCopyBeside.blocks)});
   }
 
   [[nodiscard]] PrefillParams<Stored> of_heads(std::int32_t first) const {
@@ -251,7 +254,8 @@ class StagedPrefill {
 
   /// The KV heads that are staged together, each with `most` blocks, and whether the next ones are
   /// copied meanwhile, into the other half of the memory: no more than the search has at work at
-  /// once, and a quarter of all, because the first copy and the last kernels have nothing beside.
+  /// once, and a quarter of all, because little runs beside the first copy, and no copy beside the
+  /// last kernels.
   void share_memory(std::int64_t most, const PrefillSchedule& schedule) {
     const std::int64_t heads = params_.num_kv_heads;
     const std::int64_t rows = std::max(params_.selection_rows, 1);
@@ -323,7 +327,7 @@ class StagedPrefill {
 
   /// Copies KV heads from `first` on, into one half of the memory or the other where copies run
   /// beside what reads the heads before. With their first part they are given pages.
-  Status stage(std::int32_t first, StagedPart part) {
+  Status stage(std::int32_t first, StagedPart part, const LaunchShape& shape) {
     const std::int32_t halves = copies_beside_ ? 2 : 1;
     const std::int32_t pages = memory_.params.num_pages / halves;
     const StageParams params{memory_.params,
@@ -347,7 +351,7 @@ class StagedPrefill {
     const cudaError_t error = cudaFuncSetAttribute(
         kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxL1);
     if (error != cudaSuccess) return to_status(error, "run_prefill");
-    return launch("run_prefill", kKernel, kCopy, stream_, params);
+    return launch("run_prefill", kKernel, shape, stream_, params);
   }
 
   StagingMemory memory_;

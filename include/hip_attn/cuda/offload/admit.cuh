@@ -189,7 +189,8 @@ class UnitAdmission {
 
   /// Sink, window, and what the last stage looks at.
   __device__ void want_what_is_read() {
-    constexpr int kEach = 5;                     // columns of a thread that are looked up at once
+    // Columns of a thread that are looked up at once: with 256 threads all that `landmark` reads.
+    constexpr int kEach = 5;
     const std::int32_t end = column_of(begin_);  // from there on they are wanted already
     const auto sink_columns =
         static_cast<std::int32_t>((min(params_.sink, end_) + kKvBlockTokens - 1) >> kKvBlockShift);

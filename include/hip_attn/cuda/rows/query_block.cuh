@@ -77,7 +77,8 @@ template <typename Stored>
 __device__ std::int32_t rows_with_query_blocks(const PrefillParams<Stored>& params) {
   std::int32_t rows = params.selection_rows;
   for (int i = 0; i < 2 && rows > 0; ++i) {
-    if (find_query_block(params, rows - 1).kind == QueryBlock::Kind::kNone) --rows;
+    if (find_query_block(params, rows - 1).kind != QueryBlock::Kind::kNone) break;
+    --rows;
   }
   return rows;
 }
