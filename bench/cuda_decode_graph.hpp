@@ -58,6 +58,14 @@ double bytes_of_layer(const Shape& s) {
 // Of landmarks, a 43rd of keys and values, and of what calls take.
 inline constexpr std::int64_t kOtherBytes = std::int64_t{6} << 30;
 
+// kLayers, or fewer where memory is short.
+template <typename T>
+int layers_that_fit(const Shape& s) {
+  const auto bytes = static_cast<std::int64_t>(bytes_of_layer<T>(s));
+  return static_cast<int>(
+      std::clamp<std::int64_t>((free_bytes() - kOtherBytes) / bytes, 1, kLayers));
+}
+
 // The keys, values and landmarks of kLayers layers (fewer where memory is short), pages in shuffled
 // order.
 template <typename T>
@@ -67,8 +75,7 @@ class Cache {
       : shape(s),
         pages(s.batch * s.context / s.page_size),
         layer_elements(pages * s.page_size * s.kv_heads * s.head_dim),
-        layers(static_cast<int>(
-            std::clamp<std::int64_t>((free_bytes() - kOtherBytes) / kv_bytes(), 1, kLayers))),
+        layers(layers_that_fit<T>(s)),
         keys(layers * layer_elements),
         values(layers * layer_elements),
         table(shuffled(pages)) {

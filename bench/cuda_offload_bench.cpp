@@ -138,11 +138,8 @@ class Steps {
 
   // So many that the keys of one are not in L2 when it comes again.
   static int layers_of(const Shape& s, const Way& way) {
-    if (way.has_store) return way.admits_beside ? kLayersBeside : kLayers;
-    const std::int64_t bytes =
-        s.batch * s.context * s.kv_heads * 2 * s.head_dim * std::int64_t{sizeof(T)};
-    return static_cast<int>(
-        std::clamp<std::int64_t>((free_bytes() - kOtherBytes) / bytes, 1, kLayers));
+    if (way.admits_beside) return kLayersBeside;
+    return way.has_store ? kLayers : layers_that_fit<T>(s);
   }
 
   // Nothing is hot.

@@ -6,7 +6,6 @@
 #include <cstdint>
 
 #include "hip_attn/attention.hpp"
-#include "hip_attn/core/search_plan.hpp"
 #include "hip_attn/cost/h200.hpp"
 #include "hip_attn/cost/prefill.hpp"
 #include "hip_attn/cuda/offload/params.hpp"
@@ -20,7 +19,7 @@ struct CopyShares {
   StagedPart choose{};
 };
 
-/// Seconds of the kernels of some KV heads.
+/// Seconds of the kernels of some KV heads. Where nothing is searched: attention alone.
 struct StagedKernels {
   double search = 0.;
   double attend = 1.;
@@ -38,29 +37,28 @@ struct StagedKernels {
   }
 };
 
-/// By the cost model: `heads` KV heads of a call of `rows` query rows, the last of a request as
-/// long as the plan allows, whose first `landmark_stages` stages choose what is copied. The search
-/// takes nothing where the plan has none. Up to 40 microseconds on the host: of more than 16384
-/// rows, the last are looked at.
-inline StagedKernels staged_kernels(const AttentionPlan& plan, std::int64_t heads,
-                                    std::int64_t rows, std::int64_t dense_until,
-                                    int landmark_stages) {
-  constexpr std::int64_t kMostRows = 16384;
+/// Of a prefill that stages blocks, by the cost model: a request as long as the plan allows, whose
+/// stages of landmarks choose what is copied. How many rows and KV heads a call has makes little
+/// difference to the shares. At most some milliseconds, for a million rows.
+inline StagedKernels staged_kernels(const AttentionPlan& plan) {
   const AttentionShape& shape = plan.shape;
-  const PrefillCall call{.context = shape.max_seq_len,
-                         .rows = std::min({rows, shape.max_seq_len, kMostRows}),
-                         .num_q_heads = heads * (shape.num_q_heads / shape.num_kv_heads),
-                         .num_kv_heads = heads,
+  const std::int64_t context = std::max<std::int64_t>(shape.max_seq_len, 1);
+  const PrefillCall call{.context = context,
+                         .rows = std::clamp<std::int64_t>(shape.total_q, 1, context),
+                         .num_q_heads = shape.num_q_heads,
+                         .num_kv_heads = shape.num_kv_heads,
                          .head_dim = shape.head_dim,
-                         .dense_until = dense_until};
+                         .dense_until = plan.dense_until};
   const PrefillKernels kernels = assumed_prefill_kernels(plan.config, call, kH200.properties);
   const PrefillWork work = prefill_work(plan.config, call, kernels, kH200.properties);
   const double launch = kH200.rates.seconds(work.launch);
   StagedKernels seconds{.attend = kH200.rates.seconds(work.attend)};
   for (int s = 0; s < work.num_stages; ++s) {
-    double& of_kernel = s < landmark_stages ? seconds.choose : seconds.search;
+    const auto at = static_cast<std::size_t>(s);
+    const bool chooses = plan.config.stages[at].rule == ScanRule::kLandmark;
+    double& of_kernel = chooses ? seconds.choose : seconds.search;
     if (of_kernel == 0.) of_kernel = launch;
-    of_kernel += kH200.rates.seconds(work.stages[static_cast<std::size_t>(s)]);
+    of_kernel += kH200.rates.seconds(work.stages[at]);
   }
   return seconds;
 }

@@ -172,9 +172,10 @@ Status plan_prefill(AttentionPlan& plan) {
   PrefillSchedule schedule;
   if (Status status = prefill_launch::make_schedule<Traits>(plan, device, schedule); !status.ok())
     return status;
-  plan.schedule.set(schedule);
   plan.dense_until = dense_until(plan.config, plan.shape.num_q_heads, plan.shape.num_kv_heads,
                                  plan.shape.max_seq_len);
+  if (plan.shape.staging_bytes > 0) schedule.staged = staged_kernels(plan);
+  plan.schedule.set(schedule);
   PrefillParams<StoredOf<Traits>> unused{};
   StagingMemory staging;
   plan.workspace_bytes = prefill_launch::carve<Traits>(plan, schedule, nullptr, unused, staging);

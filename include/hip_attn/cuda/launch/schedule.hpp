@@ -2,6 +2,7 @@
 #pragma once
 
 #include "hip_attn/attention.hpp"
+#include "hip_attn/cuda/launch/copy_shares.hpp"
 
 namespace hip_attn::cuda {
 
@@ -24,6 +25,7 @@ struct PrefillSchedule {
   bool sm90_search = false;
   bool sm90_attend = false;
   int multiprocessors = 0;  ///< of the device
+  StagedKernels staged;     ///< of a plan with staging_bytes
 };
 
 /// A plan of decode, or of prefill, that a launcher has made.

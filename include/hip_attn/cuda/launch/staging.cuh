@@ -9,7 +9,6 @@
 #include <type_traits>
 
 #include "hip_attn/carver.hpp"
-#include "hip_attn/cuda/launch/copy_shares.hpp"
 #include "hip_attn/cuda/launch/launch.hpp"
 #include "hip_attn/cuda/launch/schedule.hpp"
 #include "hip_attn/cuda/launch/tensors.hpp"
@@ -160,11 +159,9 @@ class StagedPrefill {
                                    4 * kKvBlockTokens;
       most = std::min(most, params.selection_rows * ceil_div(of_unit, kKvBlockTokens));
     }
-    share_memory(std::max<std::int64_t>(most, 1), prefill_schedule(plan));
-    if (copies_beside_ && searches()) {
-      const int chosen = searches_landmarks() ? landmark_stages(params.search) : 0;
-      kernels_ = staged_kernels(plan, heads_, params.tensors.total_q, params.dense_until, chosen);
-    }
+    const PrefillSchedule schedule = prefill_schedule(plan);
+    share_memory(std::max<std::int64_t>(most, 1), schedule);
+    if (searches()) kernels_ = schedule.staged;
     read_staged_blocks(home);
     if (searches_landmarks()) {  // by a search of its own, with whose candidates the other begins
       params_.candidates = to_const(memory_.candidates);
@@ -293,6 +290,12 @@ class StagedPrefill {
   }
 
   Status begin() const {
+    // Loads on their way take lines of the L1. Here and not with the plan: nvcc gives each
+    // translation unit a stub of its own for a kernel that is a template.
+    const cudaError_t error = cudaFuncSetAttribute(stage_blocks_kernel<kStageThreads>,
+                                                   cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                   cudaSharedmemCarveoutMaxL1);
+    if (error != cudaSuccess) return to_status(error, "run_prefill");
     const std::int64_t entries =
         memory_.params.columns * params_.num_kv_heads * params_.tensors.batch;
     return launch("run_prefill", begin_staging_kernel<kStagingThreads>,
@@ -345,13 +348,7 @@ class StagedPrefill {
           !status.ok())
         return status;
     }
-    constexpr auto kKernel = stage_blocks_kernel<kStageThreads>;
-    // Loads on their way take lines of the L1. Here and not with the plan: nvcc gives each
-    // translation unit a stub of its own for a kernel that is a template.
-    const cudaError_t error = cudaFuncSetAttribute(
-        kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxL1);
-    if (error != cudaSuccess) return to_status(error, "run_prefill");
-    return launch("run_prefill", kKernel, shape, stream_, params);
+    return launch("run_prefill", stage_blocks_kernel<kStageThreads>, shape, stream_, params);
   }
 
   StagingMemory memory_;
@@ -360,7 +357,7 @@ class StagedPrefill {
   Stream stream_;
   std::int32_t heads_ = 1;  ///< that are staged together
   bool copies_beside_ = false;
-  StagedKernels kernels_;  ///< of heads_ KV heads, where copies run beside them
+  StagedKernels kernels_;  ///< beside which copies run
 };
 
 }  // namespace hip_attn::cuda
