@@ -1,7 +1,9 @@
 // What searches by landmarks, by every key and by softmax sums select, against brute force. Scales
 // are such that logits of Values::kExact are about 2, so that many chunks have a share of the mass.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "catch.hpp"
@@ -76,6 +78,46 @@ HIP_ATTN_OPERATOR_TEST_CASE("every key of chunks of every size selects what brut
       {6, 2, least_head_dim()}, {{2301, rows, 1}, {1000, rows, 2}, {300, rows, 3}}, Values::kExact);
   run_and_check_selection(op, config, problem,
                           {.device = device, .scale = exact_scale<TestType>()});
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("every key is read wherever pages end") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  // Blocks of 8 keys lie in one page each, in several, or sometimes in two.
+  const std::int64_t page_size = GENERATE(1, 2, 8, 12, 24, 256);
+  const KvOrder order = GENERATE(KvOrder::kNhd, KvOrder::kHnd);
+  CAPTURE(op, page_size, order);
+  const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, specs_of(op, 3));
+  run_and_check_selection(op, dense_landmark_config(), problem,
+                          {.device = device, .memory = {.order = order, .page_size = page_size}});
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("chunks without a logit are not found however low the others are") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  HipConfig config;
+  config.sink = 8;
+  config.window = 20;
+  config.block_q = 16;
+  config.stages = {{8, 128, 2, ScanRule::kLandmark, Reduction::kSoftmaxSum},
+                   {8, 64, 1, ScanRule::kEveryKey, Reduction::kSoftmaxSum}};
+  auto problem = make_problem<TestType>({4, 2, least_head_dim()}, {{1200, 7, 1}});
+  auto& request = problem.requests[0];
+  // All logits are about -600 and differ little; the first 64 chunks behind the sink have none.
+  const float far = std::sqrt(600.f / static_cast<float>(least_head_dim()));
+  for (auto& q : request.q) q = from_float<QueryType<TestType>>(far + 0.01f * to_float(q));
+  for (auto& k : request.k) k = from_float<CacheType<TestType>>(-far + 0.01f * to_float(k));
+  std::fill(request.k.begin() + request.kv_offset(8, 0),
+            request.k.begin() + request.kv_offset(8 + 64 * 8, 0),
+            from_float<CacheType<TestType>>(std::numeric_limits<float>::quiet_NaN()));
+  const auto result = run_attention(op, config, problem, {.device = device, .scale = 1.f});
+  for (const QueryBlock& block : query_blocks(problem, op, config)) {
+    for (std::int64_t head = 0; head < 2; ++head) {
+      const auto blocks = result.selection.unit(block.selection_row, head);
+      CHECK(blocks.size() == 8);
+      CHECK(*std::min_element(blocks.begin(), blocks.end()) >= 65);
+    }
+  }
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("softmax sums of every rule select what brute force selects") {

@@ -49,4 +49,15 @@ __device__ inline uint4 read_streaming_16(const void* p) {
   return r;
 }
 
+/// 16 bytes that other thread blocks may have written, past L1. Asked for here: the compiler does
+/// not move it behind a wait.
+__device__ inline uint4 read_from_l2_16(const void* p) {
+  uint4 r;
+  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "l"(p)
+               : "memory");
+  return r;
+}
+
 }  // namespace hip_attn::cuda

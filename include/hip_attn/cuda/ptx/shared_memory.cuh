@@ -60,6 +60,12 @@ __device__ inline void store_shared_8(std::uint32_t address, const void* value) 
   asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
 }
 template <typename T>
+__device__ inline const T* load_shared_address(std::uint32_t address) {
+  const T* value;
+  asm volatile("ld.shared.u64 %0, [%1];" : "=l"(value) : "r"(address) : "memory");
+  return value;
+}
+template <typename T>
 __device__ inline void load_shared_addresses(std::uint32_t address, const T*& first,
                                              const T*& second) {
   asm volatile("ld.shared.v2.u64 {%0,%1}, [%2];"

@@ -19,6 +19,7 @@ namespace hip_attn::cuda {
 struct DenseStage {
   DenseNotes notes[kSearchThreads / 128];  ///< of each warpgroup
   ChunkList chunks;
+  std::int32_t end;  ///< of the keys of the last chunk
   DenseMassLayout layout;
 };
 
@@ -68,19 +69,29 @@ class DenseStages {
   /// Leaves the scores of all chunks of stage s in every block of the team.
   __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
     const int request = work.block.request;
-    if (thread() == 0) stage_.chunks = chunks;
+    const KvTensors<Stored>& kv = work.params.tensors.kv;
+    // A query row: it exists, and nobody looks at what is read of it.
+    const auto* const fallback = static_cast<const Stored*>(work.params.tensors.q.data);
+    if (thread() == 0) {
+      stage_.chunks = chunks;
+      stage_.end = work.w0;
+    }
     if (work.params.search.stages[s].rule == ScanRule::kLandmark) {
       scan(work, s, chunks,
-           LandmarkSource<Stored>(work.params.landmarks[s], request, work.kv_head, stage_.chunks));
-      count(work, s, chunks.count);
-    } else {
-      scan(
-          work, s, chunks,
-          KeySource<Stored>(work.params.tensors.kv, request, work.kv_head, stage_.chunks, work.w0));
-      const std::int32_t last = chunks.start(chunks.count - 1);
-      count(work, s,
-            ((chunks.count - 1) << chunks.chunk_shift) + min(chunks.chunk_size(), work.w0 - last));
+           LandmarkSource<Stored>(work.params.landmarks[s], request, work.kv_head, stage_.chunks,
+                                  fallback));
+      return count(work, s, chunks.count);
     }
+    if (KeyGroupSource<Stored>::takes(kv.map, work.params.search.sink)) [[likely]] {
+      scan(work, s, chunks,
+           KeyGroupSource<Stored>(kv, request, work.kv_head, stage_.chunks, stage_.end));
+    } else {
+      scan(work, s, chunks,
+           KeySource<Stored>(kv, request, work.kv_head, stage_.chunks, stage_.end, fallback));
+    }
+    const std::int32_t last = chunks.start(chunks.count - 1);
+    count(work, s,
+          ((chunks.count - 1) << chunks.chunk_shift) + min(chunks.chunk_size(), work.w0 - last));
   }
 
  private:
@@ -112,7 +123,7 @@ class DenseStages {
     for (int tile = 0; tile < queries.padded_rows() / kDenseRows; ++tile) {
       pool(work, s, queries, tile);
       DenseScan<Traits, Source> scan(
-          source, masses, work.params.logits, chunks.count, tile, work.keys.fallback_row, warpgroup,
+          source, masses, work.params.logits, chunks.count, tile, warpgroup,
           shared_address(ring_) + warpgroup * kDenseSlots * Tile::kBytes, stage_.notes[warpgroup]);
       scan.run(queries_, Team::rank() * Layout::kWarpgroups + warpgroup,
                Team::size() * Layout::kWarpgroups);
@@ -142,20 +153,10 @@ class DenseStages {
   __device__ void score(const DenseMasses& masses, std::int32_t chunks,
                         const Source& source) const {
     constexpr int kWarps = kSearchThreads / 32;
-    const int per_step = 1 << source.step_shift();
-    const auto score_steps = [&]<int kGroups>() {
-      score_dense_steps<kGroups>(
-          masses, normalisers_, chunks, per_step, Team::rank() * kWarps + thread() / 32,
-          Team::size() * kWarps,
-          [&](std::int32_t chunk, float value) { Team::put(scores() + chunk, value); });
-    };
-    if constexpr (Source::kIsLandmarks) {
-      score_steps.template operator()<kLandmarksPerStep / 4>();
-    } else if (per_step == 8) {
-      score_steps.template operator()<2>();
-    } else {
-      score_steps.template operator()<1>();
-    }
+    score_dense_chunks(
+        masses, normalisers_, chunks, source.step_shift(), Team::rank() * kWarps + thread() / 32,
+        Team::size() * kWarps,
+        [&](std::int32_t chunk, float value) { Team::put(scores() + chunk, value); });
   }
 
   __device__ static void count(const SearchWork<Traits>& work, int s, std::int32_t reads) {

@@ -12,6 +12,8 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/ptx/convert.cuh"
+#include "hip_attn/cuda/ptx/global_memory.cuh"
+#include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/search/softmax_sum.cuh"
 
 namespace hip_attn::cuda {
@@ -80,131 +82,142 @@ struct DenseMasses {
   __device__ float2* states() const { return reinterpret_cast<float2*>(memory + layout.states_at); }
 };
 
+/// The masses of both; one whose sum is 0 counts for nothing.
+__device__ inline MassSum sum_of(const MassSum& a, const MassSum& b) {
+  const float a_max = a.sum > 0.f ? a.max : kNoLogit;
+  const float b_max = b.sum > 0.f ? b.max : kNoLogit;
+  const float max = fmaxf(a_max, b_max);
+  if (max == kNoLogit) return {kNoLogit, 0.f};
+  return {max, a.sum * exp2_fast(a_max - max) + b.sum * exp2_fast(b_max - max)};
+}
+
 /// normalisers[place] = log2 of the sum over all chunks of 2^logit, for `count` rows of
 /// masses.rows(); +inf of those that pad a tile or have no logit, so that their masses come to
 /// nothing. Called by the whole block.
 template <int kThreads>
 __device__ void merge_dense_states(const DenseMasses& masses, int count, std::int32_t chunks,
                                    float* normalisers) {
+  constexpr int kLanes = 4;  // that share a row: each has every fourth sum tile
+  constexpr int kTogether = 8;
+  static_assert(kDenseRows % (kThreads / kLanes) == 0);  // so that warps stay together
   const std::int32_t tiles = (chunks + kSumTileChunks - 1) / kSumTileChunks;
 #pragma unroll 1
-  for (int place = static_cast<int>(threadIdx.x); place < masses.rows(); place += kThreads) {
-    float max = -INFINITY;
-    float sum = 0.f;
-    constexpr int kTogether = 8;
+  for (int place = static_cast<int>(threadIdx.x) / kLanes; place < masses.rows();
+       place += kThreads / kLanes) {
+    MassSum all{kNoLogit, 0.f};
 #pragma unroll 1
-    for (std::int32_t first = 0; first < tiles; first += kTogether) {
-      float2 states[kTogether];
+    for (std::int32_t first = static_cast<int>(threadIdx.x) % kLanes; first < tiles;
+         first += kLanes * kTogether) {
+      MassSum states[kTogether];
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
-        states[i] = __ldcg(masses.states() + min(first + i, tiles - 1) * masses.rows() + place);
+        const std::int32_t tile = first + i * kLanes;
+        const float2 state = __ldcg(masses.states() + min(tile, tiles - 1) * masses.rows() + place);
+        states[i] = tile < tiles ? MassSum{state.x, state.y} : MassSum{kNoLogit, 0.f};
       }
-      float largest = max;
 #pragma unroll
-      for (const float2& state : states) {
-        if (state.y > 0.f) largest = fmaxf(largest, state.x);
-      }
-      if (sum > 0.f) sum *= exp2_fast(max - largest);
-      max = largest;
+      for (int distance = 1; distance < kTogether; distance *= 2) {
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const bool counts = states[i].y > 0.f && first + i < tiles;
-        sum += counts ? states[i].y * exp2_fast(states[i].x - max) : 0.f;
+        for (int i = 0; i < kTogether; i += 2 * distance) {
+          states[i] = sum_of(states[i], states[i + distance]);
+        }
       }
+      all = sum_of(all, states[0]);
     }
-    normalisers[place] = sum > 0.f && dense_row(place) < count ? max + __log2f(sum) : INFINITY;
+#pragma unroll
+    for (int lanes = 1; lanes < kLanes; lanes *= 2) {
+      all = sum_of(all, {__shfl_xor_sync(0xffffffffu, all.max, lanes),
+                         __shfl_xor_sync(0xffffffffu, all.sum, lanes)});
+    }
+    normalisers[place] =
+        all.sum > 0.f && dense_row(place) < count ? all.max + __log2f(all.sum) : INFINITY;
   }
 }
 
-/// The sums over the eight lanes of a group of several values, taken in pairs of lanes. Each lane
-/// is left with the sum of one value, in values[0], whose number is returned; of four values, lanes
-/// four apart have the same.
-template <int kValues>
-__device__ int add_up_eight_lanes(float (&values)[kValues]) {
-  static_assert(kValues == 4 || kValues == 8);
-  const int lane = static_cast<int>(threadIdx.x) % 8;
-  int number = 0;
-  int left = kValues;
-#pragma unroll
-  for (int distance = 1; distance <= 4; distance *= 2) {
-    const bool shares = left > 1;  // each of two lanes keeps half of the values
-    if (shares) left /= 2;
-    const bool upper = shares && (lane & distance) != 0;
-    number += upper ? left : 0;
-#pragma unroll
-    for (int i = 0; i < left; ++i) {
-      const float other = shares ? values[left + i] : values[i];
-      const float given = upper ? values[i] : other;
-      values[i] = (upper ? other : values[i]) + __shfl_xor_sync(0xffffffffu, given, distance);
-    }
-  }
-  return number;
+/// 2^x and 2^y as a pair of bfloat16, or what the pair lacks of them.
+__device__ inline std::uint32_t dense_factors(float x, float y, bool rest) {
+  const float low = exp2_fast(x);
+  const float high = exp2_fast(y);
+  const std::uint32_t pair = narrow_pair<bfloat16>(low, high);
+  if (!rest) return pair;
+  return narrow_pair<bfloat16>(low - __uint_as_float(pair << 16),
+                               high - __uint_as_float(pair & 0xffff0000u));
 }
 
-/// The score of every chunk of the steps of this warp, which is one of `num_warps`:
-/// put(chunk, score). A step has up to kGroups groups of four chunks. Eight lanes share a chunk,
-/// each has eight rows of every tile of 64; the warp takes several groups at once.
-template <int kGroups, typename Put>
-__device__ void score_dense_steps(const DenseMasses& masses, const float* normalisers,
-                                  std::int32_t chunks, int chunks_per_step, int warp, int num_warps,
-                                  Put&& put) {
-  constexpr int kTogether = kGroups == 8 ? 1 : 4;  // steps
-  constexpr int kValues = kTogether * kGroups;
+/// The scores of the chunks of this warp, which is one of `num_warps`: put(chunk, score), by one
+/// lane each. A step has 2^step_shift chunks.
+///
+/// A chunk's score is the product of its masses with the factors of its step, 2^(reference -
+/// normaliser) of each row. The warp takes four groups of up to eight chunks of a step at a time,
+/// as rows of two tensor-core products, whose columns are the factors of the first group, then what
+/// bfloat16 lacks of them, then the same of the second group, and so on: a group's scores are the
+/// sums of its two columns. Lane t of a quad has rows 16 t to 16 t + 15 of every tile of 64.
+template <typename Put>
+__device__ void score_dense_chunks(const DenseMasses& masses, const float* normalisers,
+                                   std::int32_t chunks, int step_shift, int warp, int num_warps,
+                                   Put&& put) {
+  constexpr int kGroups = 4;
+  constexpr int kLaneRows = 16;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int part = lane % 8;
-  const std::int32_t steps = (chunks + chunks_per_step - 1) / chunks_per_step;
+  const int g = lane / 4;
+  const int t = lane % 4;
+  const int group_shift = min(step_shift, 3);
+  const std::int32_t groups = (chunks + (1 << group_shift) - 1) >> group_shift;
+  const std::uint32_t rows = masses.rows();
 #pragma unroll 1
-  for (std::int32_t first = warp * kTogether; first < steps; first += num_warps * kTogether) {
-    // Of value i; numbers past the last chunk are no chunks.
-    const auto chunk_of = [&](int i) {
-      const int within = i % kGroups * 4 + lane / 8;
-      return within < chunks_per_step ? (first + i / kGroups) * chunks_per_step + within : chunks;
-    };
-    float scores[kValues] = {};
+  for (std::int32_t first = warp * kGroups; first < groups; first += num_warps * kGroups) {
+    // Of this lane in a group; what is past the last one is read and not kept.
+    const auto chunk_of = [&](int group) { return ((first + group) << group_shift) + g; };
+    const std::int32_t step = min(first + g / 2, groups - 1) >> (step_shift - group_shift);
+    float products[kGroups / 2][4] = {};
 #pragma unroll 1
-    for (int row = part * 8; row < masses.rows(); row += kDenseRows) {
-      uint4 own[kValues];
-      float4 references[kTogether][2];
+    for (std::uint32_t row = t * kLaneRows; row < rows; row += kDenseRows) {
+      // All on their way before one is waited for.
+      const auto* const of_step =
+          reinterpret_cast<const uint4*>(masses.references() + (step * rows + row));
+      uint4 references[kLaneRows / 4];
 #pragma unroll
-      for (int i = 0; i < kValues; ++i) {
-        const std::int64_t chunk = min(chunk_of(i), chunks - 1);
-        own[i] =
-            __ldcg(reinterpret_cast<const uint4*>(masses.masses() + (chunk * masses.rows() + row)));
+      for (int i = 0; i < kLaneRows / 4; ++i) references[i] = read_from_l2_16(of_step + i);
+      uint4 own[kGroups][2];
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group) {
+        const auto* const of_chunk = reinterpret_cast<const uint4*>(
+            masses.masses() + (min(chunk_of(group), chunks - 1) * rows + row));
+#pragma unroll
+        for (int i = 0; i < 2; ++i) own[group][i] = read_from_l2_16(of_chunk + i);
+      }
+      uint2 factors[kLaneRows / 4];
+#pragma unroll
+      for (int i = 0; i < kLaneRows / 4; ++i) {
+        const float4 of_rows = *reinterpret_cast<const float4*>(normalisers + row + 4 * i);
+        const uint4& r = references[i];
+        factors[i] = {dense_factors(__uint_as_float(r.x) - of_rows.x,
+                                    __uint_as_float(r.y) - of_rows.y, g % 2 != 0),
+                      dense_factors(__uint_as_float(r.z) - of_rows.z,
+                                    __uint_as_float(r.w) - of_rows.w, g % 2 != 0)};
       }
 #pragma unroll
-      for (int step = 0; step < kTogether; ++step) {
-        const auto* const of_step = reinterpret_cast<const float4*>(
-            masses.references() +
-            (std::int64_t{min(first + step, steps - 1)} * masses.rows() + row));
-        references[step][0] = __ldcg(of_step);
-        references[step][1] = __ldcg(of_step + 1);
-      }
-      const float4 of_rows[2] = {*reinterpret_cast<const float4*>(normalisers + row),
-                                 *reinterpret_cast<const float4*>(normalisers + row + 4)};
+      for (int i = 0; i < kLaneRows / 8; ++i) {
 #pragma unroll
-      for (int step = 0; step < kTogether; ++step) {
-        float factors[8];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          factors[half * 4] = exp2_fast(references[step][half].x - of_rows[half].x);
-          factors[half * 4 + 1] = exp2_fast(references[step][half].y - of_rows[half].y);
-          factors[half * 4 + 2] = exp2_fast(references[step][half].z - of_rows[half].z);
-          factors[half * 4 + 3] = exp2_fast(references[step][half].w - of_rows[half].w);
-        }
-#pragma unroll
-        for (int group = 0; group < kGroups; ++group) {
-          const int i = step * kGroups + group;
-          const std::uint32_t words[4] = {own[i].x, own[i].y, own[i].z, own[i].w};
-#pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            scores[i] += __uint_as_float(words[w] << 16) * factors[2 * w];
-            scores[i] += __uint_as_float(words[w] & 0xffff0000u) * factors[2 * w + 1];
-          }
+        for (int pair = 0; pair < kGroups / 2; ++pair) {
+          const uint4& upper = own[2 * pair][i];
+          const uint4& lower = own[2 * pair + 1][i];
+          const uint2& first_half = factors[2 * i];
+          const uint2& second_half = factors[2 * i + 1];
+          mma_16x8x16<bfloat16>(products[pair], upper.x, lower.x, upper.y, lower.y, first_half.x,
+                                first_half.y);
+          mma_16x8x16<bfloat16>(products[pair], upper.z, lower.z, upper.w, lower.w, second_half.x,
+                                second_half.y);
         }
       }
     }
-    const std::int32_t chunk = chunk_of(add_up_eight_lanes(scores));
-    if (chunk < chunks && part < kValues) put(chunk, scores[0]);
+    // Lane t has the columns of group t.
+    float of_pair[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) of_pair[i] = t < 2 ? products[0][i] : products[1][i];
+    const float score = t % 2 == 0 ? of_pair[0] + of_pair[1] : of_pair[2] + of_pair[3];
+    const std::int32_t chunk = chunk_of(t);
+    if (g < 1 << group_shift && chunk < chunks) put(chunk, score);
   }
 }
 

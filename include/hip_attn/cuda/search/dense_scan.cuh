@@ -38,18 +38,13 @@ struct DenseQueries {
   }
 };
 
-/// Rows of a tile that a warpgroup copies at once, eight lanes to each.
-inline constexpr int kDensePassRows = 16;
-inline constexpr int kDensePasses = kDenseRows / kDensePassRows;
 /// Tiles of a ring.
 inline constexpr int kDenseSlots = 3;
 
 /// What a warpgroup notes of the rows that it copies, in shared memory.
 struct alignas(16) DenseNotes {
-  /// [warp][rows of an even step, then of the next]: where they lie, those that one lane copies
-  /// side by side.
-  unsigned long long addresses[4][2 * kDensePassRows];
-  std::uint16_t present[kDenseSlots][4];  ///< [slot][warp], bits: which rows of a tile are there
+  unsigned long long addresses[4][32];  ///< [warp][step, item], of the steps of a round
+  std::uint32_t present[2][4];          ///< [round % 2][warp], a bit each: which of them are there
 };
 
 /// Scans the sum tiles `first`, `first` + `stride`, ... of a stage for one tile of query rows with
@@ -69,8 +64,8 @@ class DenseScan {
 
   /// warpgroup: this one, the same value in a register of all lanes. ring: kDenseSlots tiles of it.
   __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
-                       std::int32_t num_chunks, int row_tile, const Stored* fallback_row,
-                       int warpgroup, std::uint32_t ring, DenseNotes& notes)
+                       std::int32_t num_chunks, int row_tile, int warpgroup, std::uint32_t ring,
+                       DenseNotes& notes)
       : source_(source),
         masses_(masses),
         logits_(logits),
@@ -78,9 +73,10 @@ class DenseScan {
         lane_(__shfl_sync(kAll, threadIdx.x, threadIdx.x) % 32u),
         warp_(uniform(static_cast<int>(threadIdx.x / 32u % 4u))),
         row_(row_tile * kDenseRows + warp_ * 16 + lane() / 4 * 2),
-        fallback_row_(fallback_row),
         warpgroup_(warpgroup),
         ring_(ring),
+        copies_to_(ring + Tile::offset(lane_ / 16 * (kDenseRows / 2) + 2 * warp_ + lane_ / 8 % 2,
+                                       lane_ % 8)),
         notes_(notes),
         tile_shift_(uniform(kSumTileShift - source.step_shift())) {}
 
@@ -91,40 +87,43 @@ class DenseScan {
       return ((first + (i >> tile_shift_) * stride) << tile_shift_) + (i & in_tile);
     };
     const std::int32_t steps = count_steps(first, stride);
-    // The halves of a warp look up the rows of two steps, an even one and the next, before the
-    // copies of the even one start.
-    const auto own_step = [&](std::int32_t even) {
-      const std::int32_t step = even + lane() / 16;
+    // A warp looks up the rows of a round of steps at once, before the copies of the first start.
+    const auto own_step = [&](std::int32_t first_of_round) {
+      const std::int32_t step = first_of_round + lane() / Source::kItems;
       return step < steps ? step_of(step) : num_chunks_;
     };
     look_up(own_step(0));
-    find_row();
-    look_up(own_step(2));
+    note_addresses(0);
+    look_up(own_step(kRound));
 #pragma unroll 1
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kStepsAhead; ++i) {
       if (i < steps) copy(i, i);
       commit_copies();
     }
     int slot = 0;
 #pragma unroll 1
     for (std::int32_t i = 0; i < steps; ++i) {
-      wait_for_groups<1>();
+      wait_for_groups<kStepsAhead - 1>();
       sm90::fence_for_tensor_cores();
       // The warpgroup has copied the rows of this step and is done with the slot of the step
       // before, which the copies below fill.
       sm90::sync_warpgroup(warpgroup_);
-      const uint2 present = present_of(slot);
       float c[kColumns / 2];
+      bool is_whole;
       multiply(queries, slot, c, [&] {
-        if (i % 2 == 0) {
-          find_row();
-          look_up(own_step(i + 4));
+        const std::int32_t next = i + kStepsAhead;
+        if (next % kRound == 0) {
+          note_addresses(next);
+          look_up(own_step(next + kRound));
         }
-        if (i + 2 < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1, i % 2);
+        if (next < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1, next);
         commit_copies();
+        is_whole = all_present(i);
       });
       const std::int32_t step = step_of(i);
-      take(c, step, present, (i & in_tile) == 0);
+      if ((i & in_tile) == 0) begin_tile();
+      if (!take(c, i, step, is_whole)) [[unlikely]]
+        take_large(queries, slot, i, step);
       if ((i & in_tile) == in_tile || i + 1 == steps) end_tile(step >> tile_shift_);
       slot = slot + 1 == kDenseSlots ? 0 : slot + 1;
     }
@@ -132,6 +131,11 @@ class DenseScan {
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
+  static constexpr std::uint32_t kAllItems = (1u << Source::kItems) - 1;
+  static constexpr int kStepsAhead = kDenseSlots - 1;  ///< that copies are on their way
+  /// Steps whose rows a warp looks up at once.
+  static constexpr int kRound = 32 / Source::kItems;
+  static_assert(kRound % kStepsAhead == 0);
 
   /// What follows from it is found anew where it is needed: kept in registers, it would spill.
   __device__ int lane() const { return static_cast<int>(in_register(lane_) % 32u); }
@@ -150,74 +154,81 @@ class DenseScan {
     return ((own - 1) << tile_shift_) + min(1 << tile_shift_, all - (last << tile_shift_));
   }
 
-  /// The row of a tile that this lane looks up, for one of two steps: one of the sixteen that its
-  /// warp copies, four of every pass.
-  __device__ int own_row() const {
-    return lane() / 4 % kDensePasses * kDensePassRows + warp() * 4 + lane() % 4;
+  __device__ void look_up(std::int32_t step) {
+    place_ = source_.look_up(step, warp(), lane() % Source::kItems);
   }
 
-  __device__ void look_up(std::int32_t step) { place_ = source_.look_up(step, own_row()); }
-
-  /// Waits for the page that was looked up, and notes where its row lies.
-  __device__ void find_row() {
-    const Stored* const row = source_.row(place_, own_row());
-    present_rows_ = __ballot_sync(kAll, row != nullptr);
-    const int note = lane() / 16 * kDensePassRows + lane() % 4 * kDensePasses +
-                     lane() / 4 % kDensePasses;  // the row's pass comes last
-    __syncwarp();                                // the notes before have been read
-    store_shared_8(shared_address(&notes_.addresses[warp()][note]), row ? row : fallback_row_);
+  /// Waits for the page that was looked up, and notes where the lane's item lies, of the round
+  /// from step i on.
+  __device__ void note_addresses(std::int32_t i) {
+    const Stored* const address = source_.address(place_);
+    const std::uint32_t present = __ballot_sync(kAll, address != nullptr);
+    if (lane() == 0) notes_.present[i / kRound % 2][warp()] = present;
+    __syncwarp();  // the addresses before have been read
+    store_shared_8(shared_address(&notes_.addresses[warp()][lane()]),
+                   address ? address : source_.fallback());
     __syncwarp();
   }
 
-  /// Starts to copy the rows that were found to a slot, those of the even step or of the odd one.
-  __device__ void copy(int slot, int odd) {
-    const int piece = lane() % 8;
-    const std::uint32_t to =
-        ring_ + slot * Tile::kBytes + Tile::offset(warp() * 4 + lane() / 8, piece);
+  /// Starts to copy the rows of step i, which is noted, to a slot.
+  __device__ void copy(int slot, std::int32_t i) {
+    const int quarter = lane() / 8;
+    const int d = lane() % 8 * 8;
     const Stored* rows[kDensePasses];
-    static_assert(kDensePasses == 4);
-    const std::uint32_t noted =
-        shared_address(&notes_.addresses[warp()][odd * kDensePassRows + lane() / 8 * kDensePasses]);
-    load_shared_addresses(noted, rows[0], rows[1]);
-    load_shared_addresses(noted + 16, rows[2], rows[3]);
+    source_.rows(shared_address(&notes_.addresses[warp()][first_item(i)]), quarter, d, rows);
+    const std::uint32_t to = copies_to_ + slot * Tile::kBytes;
 #pragma unroll
     for (int pass = 0; pass < kDensePasses; ++pass) {
-      const Stored* const row = rows[pass] + piece * 8;
 #pragma unroll
-      for (int p = 0; p < kHeadDim / 8; p += 8) {
-        if (kHeadDim % 64 != 0 && p + piece >= kHeadDim / 8) continue;
-        Loader::copy(to + pass * kDensePassRows * 128 + p / 8 * Tile::kBlockBytes, row + p * 8);
+      for (int block = 0; block < kHeadDim; block += 64) {
+        if (kHeadDim % 64 != 0 && block + d >= kHeadDim) continue;
+        Loader::copy(to + pass * 8 * 128 + block / 64 * Tile::kBlockBytes, rows[pass] + block);
       }
-    }
-    if (lane() == 0) {
-      notes_.present[slot][warp()] = static_cast<std::uint16_t>(present_rows_ >> (odd * 16));
     }
   }
 
-  /// Of the rows of a tile: word w / 2 has those of warps w and w + 1, 16 bits each, four of every
-  /// pass.
-  __device__ uint2 present_of(int slot) const {
-    return *reinterpret_cast<const uint2*>(notes_.present[slot]);
+  /// Of step i, among those of its round.
+  __device__ static int first_item(std::int32_t i) { return i % kRound * Source::kItems; }
+
+  /// [warp] which items of the round of step i are there.
+  __device__ uint4 present_of(std::int32_t i) const {
+    return load_shared_16(shared_address(notes_.present[i / kRound % 2]));
   }
-  /// Whether column n of this lane's products, 8 j + 2 t + b, is there.
-  __device__ bool is_present(uint2 present, int j, int b) const {
+  /// Which items of step i this lane's products come from: column 8 j + 2 t + b is that row of the
+  /// tile, which warp t copied.
+  __device__ std::uint32_t present_columns(std::int32_t i) const {
+    const uint4 of_warps = present_of(i);
     const int t = lane() % 4;
-    const int of_warp = j % 2 * 2 + t / 2;
-    const std::uint32_t word = of_warp / 2 == 0 ? present.x : present.y;
-    return word >> (of_warp % 2 * 16 + j / 2 * 4 + t % 2 * 2 + b) & 1u;
+    const std::uint32_t of_pair =
+        t < 2 ? (t == 0 ? of_warps.x : of_warps.y) : (t == 2 ? of_warps.z : of_warps.w);
+    return of_pair >> first_item(i);
+  }
+  __device__ bool all_present(std::int32_t i) const {
+    const uint4 present = present_of(i);
+    const std::uint32_t all = present.x & present.y & present.z & present.w;
+    return (all >> first_item(i) & kAllItems) == kAllItems;
   }
 
   // ---- Products ---------------------------------------------------------------------------------
+
+  /// What is positive of a query row meets hi of a landmark, what is negative lo.
+  enum class Part { kAll, kPositive, kNegative };
+  template <Part kPart>
+  __device__ static std::uint32_t part_of(std::uint32_t pair) {
+    if constexpr (kPart == Part::kPositive) return positive_pair<Element>(pair);
+    if constexpr (kPart == Part::kNegative) return negative_pair<Element>(pair);
+    return pair;
+  }
 
   template <typename Meanwhile>
   __device__ void multiply(const DenseQueries<kHeadDim>& queries, int slot,
                            float (&c)[kColumns / 2], Meanwhile&& meanwhile) const {
     const std::uint32_t columns = Tile::columns_of(ring_ + slot * Tile::kBytes);
     if constexpr (kIsLandmarks) {
-      multiply_half<true>(queries, columns, c);
+      multiply_part<Part::kPositive>(queries, columns, c);
       meanwhile();
       sm90::wgmma_wait<0>();
-      multiply_half<false>(queries, columns + Tile::step(kLandmarksPerStep * 128), c);
+      multiply_part<Part::kNegative>(queries, columns + Tile::step(kLandmarksPerStep * 128), c);
     } else {
       sm90::wgmma_begin();
 #pragma unroll
@@ -233,85 +244,166 @@ class DenseScan {
   }
 
   /// c = max(q, 0) hi, or c += min(q, 0) lo.
-  template <bool kPositive>
-  __device__ static void multiply_half(const DenseQueries<kHeadDim>& queries, std::uint32_t columns,
+  template <Part kPart>
+  __device__ static void multiply_part(const DenseQueries<kHeadDim>& queries, std::uint32_t columns,
                                        float (&c)[kLandmarksPerStep / 2]) {
     std::uint32_t part[kSteps][4];
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
 #pragma unroll
       for (int w = 0; w < 4; ++w) {
-        const std::uint32_t pair = queries.words[i][w];
-        part[i][w] = kPositive ? positive_pair<Element>(pair) : negative_pair<Element>(pair);
+        part[i][w] = part_of<kPart>(queries.words[i][w]);
       }
     }
     sm90::wgmma_begin();
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
-      sm90::wgmma_64x32<Element>(c, part[i], Tile::columns(columns, i), !kPositive || i > 0);
+      sm90::wgmma_64x32<Element>(c, part[i], Tile::columns(columns, i),
+                                 kPart == Part::kNegative || i > 0);
     }
     sm90::wgmma_commit();
+  }
+
+  /// The products of this warp's rows with columns 8 j to 8 j + 7 once more, by itself.
+  __device__ void multiply_again(const DenseQueries<kHeadDim>& queries, int slot, int j,
+                                 float (&c)[4]) const {
+    const std::uint32_t tile = ring_ + slot * Tile::kBytes;
+#pragma unroll
+    for (float& each : c) each = 0.f;
+#pragma unroll
+    for (int i = 0; i < kSteps; i += 2) {
+      const std::uint32_t from = tile + Tile::offset(8 * j + lane() % 8, 2 * i + lane() / 8);
+      std::uint32_t b[4];
+      load_matrices(b, from);
+      constexpr Part kPart = kIsLandmarks ? Part::kPositive : Part::kAll;
+      add_product<kPart>(queries.words[i], b[0], b[1], c);
+      add_product<kPart>(queries.words[i + 1], b[2], b[3], c);
+      if constexpr (kIsLandmarks) {
+        load_matrices(b, from + kLandmarksPerStep * 128);
+        add_product<Part::kNegative>(queries.words[i], b[0], b[1], c);
+        add_product<Part::kNegative>(queries.words[i + 1], b[2], b[3], c);
+      }
+    }
+  }
+  template <Part kPart>
+  __device__ static void add_product(const std::uint32_t (&words)[4], std::uint32_t b0,
+                                     std::uint32_t b1, float (&c)[4]) {
+    std::uint32_t a[4];
+#pragma unroll
+    for (int w = 0; w < 4; ++w) a[w] = part_of<kPart>(words[w]);
+    mma_16x8x16<Element>(c, a[0], a[1], a[2], a[3], b0, b1);
   }
 
   // ---- Masses -----------------------------------------------------------------------------------
 
   /// Turns products into logits where multiplying by the scale alone does not: some rows of the
-  /// tile are missing, logits are capped, or the scale is not positive. kBounded: a NaN becomes
-  /// -inf, as it counts, and +inf a finite number.
-  template <bool kBounded>
-  __device__ void prepare(float (&c)[kColumns / 2], uint2 present, float scale,
-                          bool is_capped) const {
+  /// tile are missing, logits are capped, or the scale is not positive.
+  __device__ void prepare(float (&c)[kColumns / 2], std::int32_t i) const {
+    const std::uint32_t present = present_columns(i);
 #pragma unroll
     for (int j = 0; j < kColumns / 8; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float logit = c[4 * j + i] * scale;
-        if (is_capped) {
-          logit =
-              logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f));
-        }
-        if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), kMostLogit);
-        c[4 * j + i] = is_present(present, j, i % 2) ? logit : -INFINITY;
-      }
+      for (int k = 0; k < 4; ++k) c[4 * j + k] = logit<false>(c[4 * j + k], present, j, k);
     }
+  }
+
+  /// The logit of product k of column group j. kBounded: a NaN becomes -inf, as it counts, and +inf
+  /// a finite number.
+  template <bool kBounded>
+  __device__ float logit(float product, std::uint32_t present, int j, int k) const {
+    float logit = product * logits_.scale_log2;
+    if (is_capped()) {
+      logit = logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f));
+    }
+    if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), kMostLogit);
+    return present >> Source::item_of(j / 4 * 2 + k % 2, j % 4) & 1u ? logit : -INFINITY;
   }
   static constexpr float kTwoLog2e = 2.88539008f;
   static constexpr float kMostLogit = 3.4e38f;
 
-  /// Takes in a step's products. begins: it is the first of a sum tile.
-  __device__ void take(float (&c)[kColumns / 2], std::int32_t step, uint2 present, bool begins) {
+  /// Of a sum tile.
+  __device__ void begin_tile() {
+    references_[0] = references_[1] = -INFINITY;
+    sums_[0] = sums_[1] = 0.f;
+    lacking_ = kAll;
+  }
+
+  __device__ bool is_capped() const { return logits_.softcap_log2 > 0.f; }
+
+  /// Takes in the products of step i of this warpgroup, `step` of the stage. is_whole: all rows are
+  /// there. False as add_masses().
+  __device__ bool take(float (&c)[kColumns / 2], std::int32_t i, std::int32_t step, bool is_whole) {
     float scale = logits_.scale_log2;
-    const bool is_capped = logits_.softcap_log2 > 0.f;
-    const std::uint32_t wanted = kIsLandmarks ? 0x00ff00ffu : kAll;  // rows of hi
-    if ((present.x & present.y & wanted) != wanted || is_capped || !(scale > 0.f)) [[unlikely]] {
-      prepare<false>(c, present, scale, is_capped);
+    if (!is_whole || is_capped() || !(scale > 0.f)) [[unlikely]] {
+      prepare(c, i);
       scale = 1.f;
     }
-    if (begins) {
-      references_[0] = references_[1] = -INFINITY;
-      sums_[0] = sums_[1] = 0.f;
-    }
     // Rows have no reference in a tile's first step, and later only while they have no logit.
-    if (__any_sync(kAll, fminf(references_[0], references_[1]) == -INFINITY)) {
+    if (lacking_ != 0) {
       float max[2];
       largest(c, scale, max);
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         if (references_[row] == -INFINITY && max[row] < INFINITY) references_[row] = max[row];
       }
+      lacking_ = __ballot_sync(kAll, fminf(references_[0], references_[1]) == -INFINITY);
     }
-    if (!add_masses(c, step, scale)) [[unlikely]] {
-      prepare<true>(c, present, scale, false);
-      float max[2];
-      largest(c, 1.f, max);
+    return add_masses(c, step, scale);
+  }
+
+  /// The same of a step that it has refused: raises the references. What the products were is found
+  /// again, a few at a time: keeping them until their masses are known would cost the registers in
+  /// which exponentials overlap.
+  __device__ void take_large(const DenseQueries<kHeadDim>& queries, int slot, std::int32_t i,
+                             std::int32_t step) {
+    const std::uint32_t present = present_columns(i);
+    const auto find_logits = [&](int j, float(&logits)[4]) {
+      multiply_again(queries, slot, j, logits);
 #pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const float larger = fmaxf(references_[row], max[row]);
-        if (sums_[row] > 0.f) sums_[row] *= exp2_fast(references_[row] - larger);
-        references_[row] = larger;
-      }
-      add_masses(c, step, 1.f);
+      for (int k = 0; k < 4; ++k) logits[k] = logit<true>(logits[k], present, j, k);
+    };
+    float max[2] = {-INFINITY, -INFINITY};
+    float of_columns[4];
+#pragma unroll 1
+    for (int j = 0; j < kColumns / 8; ++j) {
+      find_logits(j, of_columns);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) max[k / 2] = fmaxf(max[k / 2], of_columns[k]);
     }
+    float from[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float larger = fmaxf(references_[row], quad_max(max[row]));
+      if (sums_[row] > 0.f) sums_[row] *= exp2_fast(references_[row] - larger);
+      references_[row] = larger;
+      from[row] = larger == -INFINITY ? 0.f : larger;
+    }
+    float halves[2][2];  // of keys: what is added up of each half of a step
+    float sums[2] = {};
+#pragma unroll 1
+    for (int j = 0; j < kColumns / 8; ++j) {
+      find_logits(j, of_columns);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) of_columns[k] = exp2_fast(of_columns[k] - from[k / 2]);
+      if (j == 4) {
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+          halves[row][0] = sums[row];
+          sums_[row] += sums[row];
+          sums[row] = 0.f;
+        }
+      }
+#pragma unroll
+      for (int row = 0; row < 2; ++row) sums[row] += of_columns[2 * row] + of_columns[2 * row + 1];
+      if constexpr (kIsLandmarks) put_landmarks(step, j, of_columns);
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      halves[row][1] = sums[row];
+      sums_[row] += sums[row];
+    }
+    put_references(step);
+    if constexpr (!kIsLandmarks) store(halves, step);
   }
 
   /// The largest logit of each row of the lane in a step.
@@ -320,13 +412,12 @@ class DenseScan {
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) max[i / 2 % 2] = fmaxf(max[i / 2 % 2], c[i]);
 #pragma unroll
-    for (int row = 0; row < 2; ++row) {
+    for (float& each : max) each = quad_max(each) * scale;
+  }
+  __device__ static float quad_max(float x) {
 #pragma unroll
-      for (int lanes = 1; lanes <= 2; lanes *= 2) {
-        max[row] = fmaxf(max[row], __shfl_xor_sync(kAll, max[row], lanes));
-      }
-      max[row] *= scale;
-    }
+    for (int lanes = 1; lanes <= 2; lanes *= 2) x = fmaxf(x, __shfl_xor_sync(kAll, x, lanes));
+    return x;
   }
 
   /// False where a logit of the warp's rows is NaN, or too large for its row's reference; then
@@ -341,11 +432,15 @@ class DenseScan {
     for (int row = 0; row < 2; ++row) {
       from[row] = references_[row] == -INFINITY ? 0.f : references_[row];
     }
+    float of_columns[kColumns / 2];
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) {
+      of_columns[i] = exp2_fast(fmaf(c[i], scale, -from[i / 2 % 2]));
+    }
     if constexpr (kIsLandmarks) {
 #pragma unroll
       for (int i = 0; i < kColumns / 2; ++i) {
-        const int row = i / 2 % 2;
-        masses[row][i / 4 * 2 + i % 2] = exp2_fast(fmaf(c[i], scale, -from[row]));
+        masses[i / 2 % 2][i / 4 * 2 + i % 2] = of_columns[i];
       }
     } else {
       // A lane's eight keys of a half: pairs, which are neighbours in c, then pairs of pairs.
@@ -357,8 +452,7 @@ class DenseScan {
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const int at = (half * 4 + j) * 4 + row * 2;
-            pairs[j] = exp2_fast(fmaf(c[at], scale, -from[row])) +
-                       exp2_fast(fmaf(c[at + 1], scale, -from[row]));
+            pairs[j] = of_columns[at] + of_columns[at + 1];
           }
           masses[row][half] = (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
         }
@@ -377,30 +471,40 @@ class DenseScan {
       return false;
     sums_[0] += sums[0];
     sums_[1] += sums[1];
-    if (lane() % 4 == 0) {
-      *reinterpret_cast<float2*>(masses_.references() + row_of(step)) =
-          make_float2(from[0], from[1]);
-    }
+    put_references(step);
     store(masses, step);
     return true;
   }
   /// About 2^40. Masses and sums of a tile stay finite, and a chunk whose factor is lost to
-  /// underflow (score_dense_steps) has less than 2^-86 of its row.
+  /// underflow (score_dense_chunks) has less than 2^-86 of its row.
   static constexpr float kMostMass = 1e12f;
+
+  __device__ void put_references(std::int32_t step) const {
+    if (lane() % 4 != 0) return;
+    *reinterpret_cast<float2*>(masses_.references() + row_of(step)) =
+        make_float2(references_[0], references_[1]);
+  }
 
   __device__ void store(const float (&masses)[2][8], std::int32_t step) const {
 #pragma unroll
-    for (int part = 0; part < 8; ++part) {
-      put(step * kLandmarksPerStep + part / 2 * 8 + lane() % 4 * 2 + part % 2, masses[0][part],
-          masses[1][part]);
+    for (int j = 0; j < 4; ++j) {
+      put_landmarks(
+          step, j,
+          {masses[0][2 * j], masses[0][2 * j + 1], masses[1][2 * j], masses[1][2 * j + 1]});
     }
+  }
+  /// The masses of column group j.
+  __device__ void put_landmarks(std::int32_t step, int j, const float (&masses)[4]) const {
+    const std::int32_t first = step * kLandmarksPerStep + j * 8 + lane() % 4 * 2;
+    put(first, masses[0], masses[2]);
+    put(first + 1, masses[1], masses[3]);
   }
 
   /// The keys of a lane in a half of the step are one chunk of 8, or a part of one.
   __device__ void store(const float (&halves)[2][2], std::int32_t step) const {
     const int t = lane() % 4;
     float masses[2][2] = {{halves[0][0], halves[0][1]}, {halves[1][0], halves[1][1]}};
-    const int per_step = 1 << source_.step_shift();
+    const int per_step = 1 << (kSumTileShift - tile_shift_);
     const std::int32_t first = step * per_step;
     if (per_step == 8) [[likely]] {
       put(first + t, masses[0][0], masses[1][0]);
@@ -454,15 +558,15 @@ class DenseScan {
   std::uint32_t lane_;  ///< from a shuffle, or it would be asked for again wherever it is used
   int warp_;            ///< of the warpgroup
   int row_;             ///< place (dense_row) of the first of this lane's two rows
-  const Stored* fallback_row_;
   int warpgroup_;
   std::uint32_t ring_;
+  std::uint32_t copies_to_;  ///< in the first tile, this lane's piece in the first pass
   DenseNotes& notes_;
-  int tile_shift_;              ///< log2 of the steps of a sum tile
-  DensePlace place_;            ///< of own_row(), two steps behind the notes
-  std::uint32_t present_rows_;  ///< bits of lanes whose row, of those noted, exists
-  float references_[2];  ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
-  float sums_[2];        ///< of masses, over this lane's columns
+  int tile_shift_;         ///< log2 of the steps of a sum tile
+  DensePlace place_;       ///< of this lane's item, a round behind the notes
+  std::uint32_t lacking_;  ///< bits of lanes of which a row has no reference
+  float references_[2];    ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
+  float sums_[2];          ///< of masses, over this lane's columns
 };
 
 }  // namespace hip_attn::cuda
