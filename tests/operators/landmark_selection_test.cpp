@@ -83,13 +83,19 @@ HIP_ATTN_OPERATOR_TEST_CASE("every key of chunks of every size selects what brut
 HIP_ATTN_OPERATOR_TEST_CASE("every key is read wherever pages end") {
   const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
-  // Blocks of 8 keys lie in one page each, in several, or sometimes in two.
-  const std::int64_t page_size = GENERATE(1, 2, 8, 12, 24, 256);
-  const KvOrder order = GENERATE(KvOrder::kNhd, KvOrder::kHnd);
-  CAPTURE(op, page_size, order);
   const auto problem = make_problem<TestType>({4, 2, least_head_dim()}, specs_of(op, 3));
-  run_and_check_selection(op, dense_landmark_config(), problem,
-                          {.device = device, .memory = {.order = order, .page_size = page_size}});
+  const auto check = [&](const MemoryLayout& memory) {
+    CAPTURE(op, memory.page_size, memory.order);
+    run_and_check_selection(op, dense_landmark_config(), problem,
+                            {.device = device, .memory = memory});
+  };
+  // Blocks of 8 keys lie in one page each, in several, or sometimes in two.
+  for (const std::int64_t page_size : {1, 2, 8, 12, 24, 256}) {
+    for (const KvOrder order : {KvOrder::kNhd, KvOrder::kHnd}) {
+      check({.order = order, .page_size = page_size});
+    }
+  }
+  check({.order = KvOrder::kContiguous});  // one page of 433 or 430 tokens
 }
 
 HIP_ATTN_OPERATOR_TEST_CASE("chunks without a logit are not found however low the others are") {

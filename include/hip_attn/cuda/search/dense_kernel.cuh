@@ -70,7 +70,8 @@ class DenseStages {
   __device__ void scan(const SearchWork<Traits>& work, int s, const ChunkList& chunks) {
     const int request = work.block.request;
     const KvTensors<Stored>& kv = work.params.tensors.kv;
-    // A query row: it exists, and nobody looks at what is read of it.
+    // A query row: it exists, and nobody looks at what is read of it. Not that of `work`, which
+    // would take registers in the scan.
     const auto* const fallback = static_cast<const Stored*>(work.params.tensors.q.data);
     if (thread() == 0) {
       stage_.chunks = chunks;

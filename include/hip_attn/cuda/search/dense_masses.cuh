@@ -3,9 +3,10 @@
 ///
 /// Logits are in units of log 2. What is kept of a row and a chunk is not the logit but a mass,
 /// 2^(logit - reference), as bfloat16: to 1 part in 512 whatever its size. The reference is the
-/// row's largest logit in the first step of a sum tile. It is raised where a later step of the tile
-/// has a logit far above it, and each step keeps the one that its masses were made with. Sums are
-/// taken in an order that depends neither on the number of thread blocks nor on other units.
+/// row's largest logit in the first step of a sum tile in which it has one. It is raised where a
+/// later step of the tile has a logit far above it, and each step keeps the one that its masses
+/// were made with. Sums are taken in an order that depends neither on the number of thread blocks
+/// nor on other units.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +22,8 @@ namespace hip_attn::cuda {
 /// Rows of a tile of products, and rows of keys or landmarks of one step.
 inline constexpr int kDenseRowShift = 6;
 inline constexpr int kDenseRows = 1 << kDenseRowShift;
-/// A sum tile is the chunks whose masses a row adds up by themselves; tiles are then added up in
-/// ascending order. log2 of its chunks.
+/// A sum tile is the chunks whose masses a row adds up by themselves; tiles are then added up as
+/// merge_dense_states() does. log2 of its chunks.
 inline constexpr int kSumTileShift = 6;
 static_assert(kSumTileChunks == 1 << kSumTileShift);
 
@@ -44,7 +45,8 @@ struct DenseMassLayout {
   std::uint32_t states_at;
   std::uint32_t bytes;
 
-  /// 32 bits are enough: 49152 scores, the most that shared memory holds, of 16384 rows take 2 GB.
+  /// 32 bits are enough: with as many scores and normalisers as shared memory holds beside each
+  /// other, it is 2.5 GB at most.
   __host__ __device__ static DenseMassLayout make(std::int64_t rows, std::int64_t chunks,
                                                   std::int64_t steps) {
     const std::int64_t references_at =

@@ -133,9 +133,10 @@ class DenseScan {
   static constexpr std::uint32_t kAll = 0xffffffffu;
   static constexpr std::uint32_t kAllItems = (1u << Source::kItems) - 1;
   static constexpr int kStepsAhead = kDenseSlots - 1;  ///< that copies are on their way
-  /// Steps whose rows a warp looks up at once.
+  /// Steps whose rows a warp looks up at once. Notes of two rounds are enough: a round is noted
+  /// after the barrier of a step of the one before, when all are done with that before it.
   static constexpr int kRound = 32 / Source::kItems;
-  static_assert(kRound % kStepsAhead == 0);
+  static_assert(kRound >= kStepsAhead);
 
   /// What follows from it is found anew where it is needed: kept in registers, it would spill.
   __device__ int lane() const { return static_cast<int>(in_register(lane_) % 32u); }
@@ -194,14 +195,14 @@ class DenseScan {
   __device__ uint4 present_of(std::int32_t i) const {
     return load_shared_16(shared_address(notes_.present[i / kRound % 2]));
   }
-  /// Which items of step i this lane's products come from: column 8 j + 2 t + b is that row of the
-  /// tile, which warp t copied.
+  /// Which items of step i this lane's products come from, by Source::item_of: column 8 j + 2 t + b
+  /// is that row of the tile, which warp t copied.
   __device__ std::uint32_t present_columns(std::int32_t i) const {
     const uint4 of_warps = present_of(i);
     const int t = lane() % 4;
-    const std::uint32_t of_pair =
+    const std::uint32_t of_warp =
         t < 2 ? (t == 0 ? of_warps.x : of_warps.y) : (t == 2 ? of_warps.z : of_warps.w);
-    return of_pair >> first_item(i);
+    return of_warp >> first_item(i);
   }
   __device__ bool all_present(std::int32_t i) const {
     const uint4 present = present_of(i);
@@ -311,12 +312,12 @@ class DenseScan {
   /// a finite number.
   template <bool kBounded>
   __device__ float logit(float product, std::uint32_t present, int j, int k) const {
-    float logit = product * logits_.scale_log2;
+    float x = product * logits_.scale_log2;
     if (is_capped()) {
-      logit = logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(logit * kTwoLog2e) + 1.f));
+      x = logits_.softcap_log2 * (1.f - __fdividef(2.f, exp2_fast(x * kTwoLog2e) + 1.f));
     }
-    if (kBounded) logit = fminf(fmaxf(logit, -INFINITY), kMostLogit);
-    return present >> Source::item_of(j / 4 * 2 + k % 2, j % 4) & 1u ? logit : -INFINITY;
+    if (kBounded) x = fminf(fmaxf(x, -INFINITY), kMostLogit);
+    return present >> Source::item_of(j / 4 * 2 + k % 2, j % 4) & 1u ? x : -INFINITY;
   }
   static constexpr float kTwoLog2e = 2.88539008f;
   static constexpr float kMostLogit = 3.4e38f;
@@ -476,7 +477,7 @@ class DenseScan {
     return true;
   }
   /// About 2^40. Masses and sums of a tile stay finite, and a chunk whose factor is lost to
-  /// underflow (score_dense_chunks) has less than 2^-86 of its row.
+  /// underflow (score_dense_chunks) has less than 2^-84 of its row.
   static constexpr float kMostMass = 1e12f;
 
   __device__ void put_references(std::int32_t step) const {
@@ -563,7 +564,7 @@ class DenseScan {
   std::uint32_t copies_to_;  ///< in the first tile, this lane's piece in the first pass
   DenseNotes& notes_;
   int tile_shift_;         ///< log2 of the steps of a sum tile
-  DensePlace place_;       ///< of this lane's item, a round behind the notes
+  DensePlace place_;       ///< of this lane's item, of the round after that noted
   std::uint32_t lacking_;  ///< bits of lanes of which a row has no reference
   float references_[2];    ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
   float sums_[2];          ///< of masses, over this lane's columns

@@ -96,8 +96,9 @@ class LandmarkSource {
 };
 
 /// Every key of a list of chunks of 8 to 64 keys, 64 keys to a step. Lane t of a quad has columns
-/// 2 t and 2 t + 1 of every eight of a product. Keys are put where these are neighbours: keys 8 t
-/// to 8 t + 7 of each half of a step, a group.
+/// 2 t and 2 t + 1 of every eight of a product. Keys are put where these are neighbours: column
+/// 8 j + 2 t + b has key 8 t + 2 (j % 4) + b of half j / 4 of the step. Keys 8 t to 8 t + 7 of a
+/// half are a group.
 template <typename Stored>
 class KeysOfSteps {
  public:
