@@ -83,7 +83,7 @@ class DenseStages {
                                   fallback));
       return count(work, s, chunks.count);
     }
-    if (KeyGroupSource<Stored>::takes(kv.map, work.params.search.sink)) [[likely]] {
+    if (KeyGroupSource<Stored>::takes(kv.map)) [[likely]] {
       scan(work, s, chunks,
            KeyGroupSource<Stored>(kv, request, work.kv_head, stage_.chunks, stage_.end));
     } else {
@@ -132,7 +132,7 @@ class DenseStages {
     Team::sync();  // all masses are there, and nobody needs what lies in the rings
     merge_dense_states<kSearchThreads>(masses, queries.rows(), chunks.count, normalisers_);
     __syncthreads();
-    score(masses, chunks.count, source);
+    score(masses, chunks.count, source.step_shift());
     Team::sync();
   }
 
@@ -150,12 +150,10 @@ class DenseStages {
     pooled_by_ = is_only ? stride : 0;
   }
 
-  template <typename Source>
-  __device__ void score(const DenseMasses& masses, std::int32_t chunks,
-                        const Source& source) const {
+  __device__ void score(const DenseMasses& masses, std::int32_t chunks, int step_shift) const {
     constexpr int kWarps = kSearchThreads / 32;
     score_dense_chunks(
-        masses, normalisers_, chunks, source.step_shift(), Team::rank() * kWarps + thread() / 32,
+        masses, normalisers_, chunks, step_shift, Team::rank() * kWarps + thread() / 32,
         Team::size() * kWarps,
         [&](std::int32_t chunk, float value) { Team::put(scores() + chunk, value); });
   }

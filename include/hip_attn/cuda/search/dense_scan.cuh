@@ -4,7 +4,6 @@
 /// what hides latency besides is that several warpgroups share a multiprocessor.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "hip_attn/cuda/ptx/barrier.cuh"
@@ -12,12 +11,10 @@
 #include "hip_attn/cuda/ptx/cp_async.cuh"
 #include "hip_attn/cuda/ptx/mma.cuh"
 #include "hip_attn/cuda/ptx/register.cuh"
-#include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 #include "hip_attn/cuda/rows/swizzled_tile.cuh"
-#include "hip_attn/cuda/rows/tile_loader.cuh"
+#include "hip_attn/cuda/search/dense_copies.cuh"
 #include "hip_attn/cuda/search/dense_masses.cuh"
-#include "hip_attn/cuda/search/dense_sources.cuh"
 
 namespace hip_attn::cuda {
 
@@ -38,23 +35,12 @@ struct DenseQueries {
   }
 };
 
-/// Tiles of a ring.
-inline constexpr int kDenseSlots = 3;
-
-/// What a warpgroup notes of the rows that it copies, in shared memory.
-struct alignas(16) DenseNotes {
-  unsigned long long addresses[4][32];  ///< [warp][step, item], of the steps of a round
-  std::uint32_t present[2][4];          ///< [round % 2][warp], a bit each: which of them are there
-};
-
 /// Scans the sum tiles `first`, `first` + `stride`, ... of a stage for one tile of query rows with
 /// one warpgroup, and leaves their masses.
 template <typename Traits, typename Source>
 class DenseScan {
  public:
   using Element = typename Traits::Element;
-  using Loader = typename Traits::Loader;
-  using Stored = StoredOf<Traits>;
   static constexpr int kHeadDim = Traits::kHeadDim;
   using Tile = sm90::SwizzledTile<kDenseRows, kHeadDim>;
   static constexpr int kSteps = kHeadDim / 16;
@@ -66,8 +52,7 @@ class DenseScan {
   __device__ DenseScan(const Source& source, const DenseMasses& masses, LogitScale logits,
                        std::int32_t num_chunks, int row_tile, int warpgroup, std::uint32_t ring,
                        DenseNotes& notes)
-      : source_(source),
-        masses_(masses),
+      : masses_(masses),
         logits_(logits),
         num_chunks_(uniform(num_chunks)),
         lane_(__shfl_sync(kAll, threadIdx.x, threadIdx.x) % 32u),
@@ -75,9 +60,7 @@ class DenseScan {
         row_(row_tile * kDenseRows + warp_ * 16 + lane() / 4 * 2),
         warpgroup_(warpgroup),
         ring_(ring),
-        copies_to_(ring + Tile::offset(lane_ / 16 * (kDenseRows / 2) + 2 * warp_ + lane_ / 8 % 2,
-                                       lane_ % 8)),
-        notes_(notes),
+        copies_(source, lane_, warp_, ring, notes),
         tile_shift_(uniform(kSumTileShift - source.step_shift())) {}
 
   __device__ void run(const DenseQueries<kHeadDim>& queries, int first, int stride) {
@@ -92,18 +75,18 @@ class DenseScan {
       const std::int32_t step = first_of_round + lane() / Source::kItems;
       return step < steps ? step_of(step) : num_chunks_;
     };
-    look_up(own_step(0));
-    note_addresses(0);
-    look_up(own_step(kRound));
+    copies_.look_up(own_step(0));
+    copies_.note_addresses(0);
+    copies_.look_up(own_step(kRound));
 #pragma unroll 1
-    for (int i = 0; i < kStepsAhead; ++i) {
-      if (i < steps) copy(i, i);
+    for (int i = 0; i < kDenseStepsAhead; ++i) {
+      if (i < steps) copies_.start(i, i);
       commit_copies();
     }
     int slot = 0;
 #pragma unroll 1
     for (std::int32_t i = 0; i < steps; ++i) {
-      wait_for_groups<kStepsAhead - 1>();
+      wait_for_groups<kDenseStepsAhead - 1>();
       sm90::fence_for_tensor_cores();
       // The warpgroup has copied the rows of this step and is done with the slot of the step
       // before, which the copies below fill.
@@ -111,14 +94,14 @@ class DenseScan {
       float c[kColumns / 2];
       bool is_whole;
       multiply(queries, slot, c, [&] {
-        const std::int32_t next = i + kStepsAhead;
+        const std::int32_t next = i + kDenseStepsAhead;
         if (next % kRound == 0) {
-          note_addresses(next);
-          look_up(own_step(next + kRound));
+          copies_.note_addresses(next);
+          copies_.look_up(own_step(next + kRound));
         }
-        if (next < steps) copy(slot == 0 ? kDenseSlots - 1 : slot - 1, next);
+        if (next < steps) copies_.start(slot == 0 ? kDenseSlots - 1 : slot - 1, next);
         commit_copies();
-        is_whole = all_present(i);
+        is_whole = copies_.all_present(i);
       });
       const std::int32_t step = step_of(i);
       if ((i & in_tile) == 0) begin_tile();
@@ -131,18 +114,10 @@ class DenseScan {
 
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
-  static constexpr std::uint32_t kAllItems = (1u << Source::kItems) - 1;
-  static constexpr int kStepsAhead = kDenseSlots - 1;  ///< that copies are on their way
-  /// Steps whose rows a warp looks up at once. Notes of two rounds are enough: a round is noted
-  /// after the barrier of a step of the one before, when all are done with that before it.
-  static constexpr int kRound = 32 / Source::kItems;
-  static_assert(kRound >= kStepsAhead);
+  static constexpr int kRound = DenseCopies<Traits, Source>::kRound;
 
   /// What follows from it is found anew where it is needed: kept in registers, it would spill.
   __device__ int lane() const { return static_cast<int>(in_register(lane_) % 32u); }
-  __device__ int warp() const { return warp_; }
-
-  // ---- Copies -----------------------------------------------------------------------------------
 
   /// The steps of this warpgroup.
   __device__ std::int32_t count_steps(int first, int stride) const {
@@ -153,61 +128,6 @@ class DenseScan {
     const std::int32_t own = (tiles - first + stride - 1) / stride;
     const std::int32_t last = first + (own - 1) * stride;
     return ((own - 1) << tile_shift_) + min(1 << tile_shift_, all - (last << tile_shift_));
-  }
-
-  __device__ void look_up(std::int32_t step) {
-    place_ = source_.look_up(step, warp(), lane() % Source::kItems);
-  }
-
-  /// Waits for the page that was looked up, and notes where the lane's item lies, of the round
-  /// from step i on.
-  __device__ void note_addresses(std::int32_t i) {
-    const Stored* const address = source_.address(place_);
-    const std::uint32_t present = __ballot_sync(kAll, address != nullptr);
-    if (lane() == 0) notes_.present[i / kRound % 2][warp()] = present;
-    __syncwarp();  // the addresses before have been read
-    store_shared_8(shared_address(&notes_.addresses[warp()][lane()]),
-                   address ? address : source_.fallback());
-    __syncwarp();
-  }
-
-  /// Starts to copy the rows of step i, which is noted, to a slot.
-  __device__ void copy(int slot, std::int32_t i) {
-    const int quarter = lane() / 8;
-    const int d = lane() % 8 * 8;
-    const Stored* rows[kDensePasses];
-    source_.rows(shared_address(&notes_.addresses[warp()][first_item(i)]), quarter, d, rows);
-    const std::uint32_t to = copies_to_ + slot * Tile::kBytes;
-#pragma unroll
-    for (int pass = 0; pass < kDensePasses; ++pass) {
-#pragma unroll
-      for (int block = 0; block < kHeadDim; block += 64) {
-        if (kHeadDim % 64 != 0 && block + d >= kHeadDim) continue;
-        Loader::copy(to + pass * 8 * 128 + block / 64 * Tile::kBlockBytes, rows[pass] + block);
-      }
-    }
-  }
-
-  /// Of step i, among those of its round.
-  __device__ static int first_item(std::int32_t i) { return i % kRound * Source::kItems; }
-
-  /// [warp] which items of the round of step i are there.
-  __device__ uint4 present_of(std::int32_t i) const {
-    return load_shared_16(shared_address(notes_.present[i / kRound % 2]));
-  }
-  /// Which items of step i this lane's products come from, by Source::item_of: column 8 j + 2 t + b
-  /// is that row of the tile, which warp t copied.
-  __device__ std::uint32_t present_columns(std::int32_t i) const {
-    const uint4 of_warps = present_of(i);
-    const int t = lane() % 4;
-    const std::uint32_t of_warp =
-        t < 2 ? (t == 0 ? of_warps.x : of_warps.y) : (t == 2 ? of_warps.z : of_warps.w);
-    return of_warp >> first_item(i);
-  }
-  __device__ bool all_present(std::int32_t i) const {
-    const uint4 present = present_of(i);
-    const std::uint32_t all = present.x & present.y & present.z & present.w;
-    return (all >> first_item(i) & kAllItems) == kAllItems;
   }
 
   // ---- Products ---------------------------------------------------------------------------------
@@ -300,7 +220,7 @@ class DenseScan {
   /// Turns products into logits where multiplying by the scale alone does not: some rows of the
   /// tile are missing, logits are capped, or the scale is not positive.
   __device__ void prepare(float (&c)[kColumns / 2], std::int32_t i) const {
-    const std::uint32_t present = present_columns(i);
+    const std::uint32_t present = copies_.present_columns(i);
 #pragma unroll
     for (int j = 0; j < kColumns / 8; ++j) {
 #pragma unroll
@@ -357,7 +277,7 @@ class DenseScan {
   /// which exponentials overlap.
   __device__ void take_large(const DenseQueries<kHeadDim>& queries, int slot, std::int32_t i,
                              std::int32_t step) {
-    const std::uint32_t present = present_columns(i);
+    const std::uint32_t present = copies_.present_columns(i);
     const auto find_logits = [&](int j, float(&logits)[4]) {
       multiply_again(queries, slot, j, logits);
 #pragma unroll
@@ -552,7 +472,6 @@ class DenseScan {
         make_float4(references_[0], sums[0], references_[1], sums[1]);
   }
 
-  const Source& source_;
   const DenseMasses masses_;
   LogitScale logits_;
   std::int32_t num_chunks_;
@@ -561,10 +480,8 @@ class DenseScan {
   int row_;             ///< place (dense_row) of the first of this lane's two rows
   int warpgroup_;
   std::uint32_t ring_;
-  std::uint32_t copies_to_;  ///< in the first tile, this lane's piece in the first pass
-  DenseNotes& notes_;
+  DenseCopies<Traits, Source> copies_;
   int tile_shift_;         ///< log2 of the steps of a sum tile
-  DensePlace place_;       ///< of this lane's item, of the round after that noted
   std::uint32_t lacking_;  ///< bits of lanes of which a row has no reference
   float references_[2];    ///< of this lane's two rows, in the sum tile at work; -inf: no logit yet
   float sums_[2];          ///< of masses, over this lane's columns

@@ -145,10 +145,10 @@ class KeyGroupSource : public KeysOfSteps<Stored> {
                             const ChunkList& chunks, const std::int32_t& end)
       : KeysOfSteps<Stored>(kv, request, kv_head, chunks, end), token_stride_(kv.k.token_stride) {}
 
-  /// Chunks begin whole chunks behind `sink`. There must be a page to fall back to.
-  __device__ static bool takes(const PageMap& map, std::int32_t sink) {
-    const bool in_one_page = map.page_size % kGroup == 0 || map.table_columns == 1;
-    return in_one_page && sink % kGroup == 0 && map.num_pages > 0;
+  /// Positions of groups are multiples of their size: chunks have at least as many keys, and the
+  /// sink is a multiple of chunks (validate). There must be a page to fall back to.
+  __device__ static bool takes(const PageMap& map) {
+    return (map.page_size % kGroup == 0 || map.table_columns == 1) && map.num_pages > 0;
   }
 
   __device__ const Stored* fallback() const { return this->first_key(); }
