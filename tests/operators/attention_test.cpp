@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
+#include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
@@ -388,6 +390,44 @@ HIP_ATTN_OPERATOR_TEST_CASE("scale and logit_softcap follow their formula") {
         run_attention(op, small_config(), problem,
                       {.device = device, .scale = each.scale, .logit_softcap = each.softcap});
     check_attention(op, small_config(), problem, result, each);
+  }
+}
+
+HIP_ATTN_OPERATOR_TEST_CASE("logits may rise, fall or lie far from zero along the keys") {
+  const Operator op = GENERATE(Operator::kPrefill, Operator::kDecode);
+  const Device device = GENERATE(from_range(attention_devices<TestType>()));
+  const HipConfig config = GENERATE(small_config(), presets::dense());
+  const auto clean = make_problem<TestType>(heads_of(4, least_head_dim()),
+                                            {{700, op == Operator::kPrefill ? 140 : 3, 1}});
+  const LogitOptions options{0.125f, {}};
+  const struct {
+    float first;
+    float step;                // every 64 keys
+    std::int64_t without = 0;  // keys of the beginning that have logits of -inf
+  } lines[] = {{0.f, 5.f},     {0.f, 12.f},        {0.f, -12.f},      {-1000.f, 4.f},
+               {1000.f, -4.f}, {-300.f, 0.f, 130}, {-300.f, 12.f, 64}};
+  for (const auto& line : lines) {
+    CAPTURE(op, describe(config), line.first, line.step, line.without);
+    auto problem = clean;
+    auto& request = problem.requests[0];
+    const auto set = [](auto& values, std::int64_t i, float value) {
+      using Value = typename std::remove_reference_t<decltype(values)>::value_type;
+      values[i] = from_float<Value>(value);
+    };
+    // Times the scale: a key's logit is its first dim, and what the others bring.
+    for (std::int64_t i = 0; i < std::ssize(request.q); i += problem.heads.head_dim) {
+      set(request.q, i, 8.f);
+    }
+    for (std::int64_t token = 0; token < 700; ++token) {
+      for (std::int64_t head = 0; head < problem.heads.num_kv_heads; ++head) {
+        set(request.k, request.kv_offset(token, head),
+            token < line.without ? -kInfinity
+                                 : line.first + line.step * static_cast<float>(token / 64));
+      }
+    }
+    const auto result =
+        run_attention(op, config, problem, {.device = device, .scale = options.scale});
+    check_attention(op, config, problem, result, options);
   }
 }
 

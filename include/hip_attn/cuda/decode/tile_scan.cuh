@@ -10,6 +10,7 @@
 #include "hip_attn/cuda/decode/stage_logits.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
+#include "hip_attn/cuda/ptx/lanes.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/shared_tile.cuh"
 #include "hip_attn/cuda/search/chunk_list.cuh"
@@ -141,7 +142,7 @@ struct EveryKeyTiles : KeysOfChunks<Stored> {
   template <typename Put>
   __device__ void visit(std::int32_t group, float (&logits)[8], bool sums, Put&& put) const {
     // Bits of lane / 4: which of two query rows, half of a tile, tile.
-    transpose(logits);
+    transpose_lanes<4>(logits);
     const int lane = tile_scan::lane();
     const int octet = lane / 8;
     const int row = lane % 4 * 2 + (lane / 4 & 1);
@@ -182,22 +183,6 @@ struct EveryKeyTiles : KeysOfChunks<Stored> {
     return chunks_shift() > 0 ? (group << chunks_shift()) + (key >> chunks.chunk_shift) : group;
   }
 
-  /// Of eight lanes with the same lane % 4: value i of lane j becomes value j of lane i.
-  __device__ static void transpose(float (&values)[8]) {
-#pragma unroll
-    for (int bit = 1; bit < 8; bit *= 2) {
-      const bool upper = (tile_scan::lane() / 4 & bit) != 0;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (i & bit) continue;
-        float& lower_value = values[i];
-        float& upper_value = values[i | bit];
-        const float other =
-            __shfl_xor_sync(tile_scan::kAll, upper ? lower_value : upper_value, 4 * bit);
-        (upper ? lower_value : upper_value) = other;
-      }
-    }
-  }
   __device__ static void rotate(float (&values)[8]) {
     const float first = values[0];
 #pragma unroll

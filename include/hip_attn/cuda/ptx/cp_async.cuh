@@ -32,4 +32,10 @@ __device__ inline void wait_for_groups() {
 /// Waits for this thread's copies.
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// Arrives at a barrier in shared memory for this thread once all copies that it has started so far
+/// are done, without waiting.
+__device__ inline void arrive_after_copies(std::uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 }  // namespace hip_attn::cuda

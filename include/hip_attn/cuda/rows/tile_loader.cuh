@@ -15,12 +15,13 @@ namespace hip_attn::cuda {
 /// thread.
 ///
 /// A loader that converts (from 8 bits, say) writes a piece with an ordinary store where this one
-/// starts an asynchronous copy: whoever waits for copies also meets at a barrier before the tile is
-/// read, which is enough for both.
+/// starts an asynchronous copy, and says so by kCopiesAsync. Whoever waits for copies also meets at
+/// a barrier before the tile is read, which is enough for both.
 template <typename T>
 struct CopyLoader {
   using Stored = T;   ///< element of the cache
   using Element = T;  ///< element of a tile
+  static constexpr bool kCopiesAsync = true;
 
   /// Starts to write the piece that begins at `from` to shared memory.
   __device__ static void copy(std::uint32_t to, const Stored* from) { copy_async_16(to, from); }

@@ -4,10 +4,12 @@
 #include <cstdint>
 
 #include "hip_attn/cuda/attend/sm90/policy.cuh"
+#include "hip_attn/cuda/attend/sm90/row_softmax.cuh"
 #include "hip_attn/cuda/prefill_params.hpp"
 #include "hip_attn/cuda/ptx/barrier.cuh"
 #include "hip_attn/cuda/ptx/convert.cuh"
 #include "hip_attn/cuda/ptx/cp_async.cuh"
+#include "hip_attn/cuda/ptx/lanes.cuh"
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/rows/paged_rows.cuh"
 #include "hip_attn/cuda/rows/query_rows.cuh"
@@ -55,7 +57,7 @@ class AttendConsumer {
  private:
   static constexpr std::uint32_t kAll = 0xffffffffu;
   static constexpr int kRows = kTiles * kRowsPerTile;
-  using Logits = float[kKeysPerTile / 2];
+  using Logits = RowSoftmax::Logits;
   using Out = float[kHeadDim / 2];
 
   /// Row r of the unit is query row r / group with head r % group of the KV head's.
@@ -211,34 +213,31 @@ class AttendConsumer {
     const float multiplier = this->multiplier();
 
     Out out[kTiles];
-    float row_max[kTiles][2];
-    float row_sum[kTiles][2];
+    RowSoftmax rows[kTiles];
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
       for (float& element : out[m]) element = 0.f;
-      row_max[m][0] = row_max[m][1] = -INFINITY;
-      row_sum[m][0] = row_sum[m][1] = 0.f;
     }
     Logits logits;
     float rescale[2];
-    const auto to_probabilities = [&](int m, std::int32_t tile) {
-      if (params_.logits.softcap_log2 > 0.f) [[unlikely]]
-        cap(logits);
-      if (is_masked(tile)) [[unlikely]]
-        mask(info, first + m * kRowsPerTile, tile, logits);
-      softmax(logits, multiplier, row_max[m], row_sum[m], rescale);
+    const bool is_capped = params_.logits.softcap_log2 > 0.f;
+    // kPlain: all rows see all keys of the tile, and logits are not capped.
+    const auto to_probabilities = [&]<bool kPlain>(int m, std::int32_t tile) {
+      if (!kPlain && is_capped) cap(logits);
+      if (!kPlain && is_masked(tile)) mask(info, first + m * kRowsPerTile, tile, logits);
+      return rows[m].take(logits, multiplier, rescale);
     };
 
     int keys = wait_for_slot();
     multiply_keys(queries, keys_in(keys), logits);
     wgmma_wait<0>();
     if (kTiles == 1) release(keys);
-    to_probabilities(0, 0);
+    to_probabilities.template operator()<false>(0, 0);
 
     // With kMore another step follows. What products read changes only while none runs: ptxas
     // would serialise all of them.
-    const auto step = [&]<int m, bool kMore>(std::int32_t tile, std::uint32_t values) {
+    const auto step = [&]<int m, bool kMore, bool kPlain>(std::int32_t tile, std::uint32_t values) {
       Packed packed;
       pack(logits, packed);
       bool changed = false;
@@ -252,13 +251,12 @@ class AttendConsumer {
       if constexpr (kMore) {
         wgmma_wait<1>();
         if (kNext == kTiles - 1) release(keys);
-        to_probabilities(kNext, kNext > 0 ? tile : tile + kKeysPerTile);
+        changed = to_probabilities.template operator()<kPlain>(
+            kNext, kNext > 0 ? tile : tile + kKeysPerTile);
         // Keeps ptxas from moving the wait for the values' product ahead of the probabilities: the
         // sums, which are never negative, need these, and it moves no wait ahead of a branch. Of
         // the branch nothing is left in the end but that order.
-        changed = __any_sync(kAll, rescale[0] != 1.f || rescale[1] != 1.f ||
-                                       !(row_sum[kNext][0] >= 0.f) || !(row_sum[kNext][1] >= 0.f));
-        if (changed) __syncwarp();
+        if (__any_sync(kAll, !rows[kNext].is_number())) __syncwarp();
       }
       // All warps of the warpgroup at the same place, as PTX asks for.
       wgmma_wait<0>();
@@ -269,43 +267,48 @@ class AttendConsumer {
         }
       }
     };
-    const auto all_steps = [&]<bool kMore>(std::int32_t tile) {
-      const RingPosition<Policy::kSlots> slot = next_;
-      next_.advance();
-      wait(shared_.slot_full[slot.slot], slot.lap);
-      const std::uint32_t values =
-          Policy::KeyTile::rows_of(slots + slot.slot * Policy::KeyTile::kBytes);
-      if constexpr (kTiles == 2) step.template operator()<0, true>(tile, values);
+    const auto all_steps = [&]<bool kMore, bool kPlain>(std::int32_t tile) {
+      const int slot = wait_for_slot();
+      const std::uint32_t values = Policy::KeyTile::rows_of(slots + slot * Policy::KeyTile::kBytes);
+      if constexpr (kTiles == 2) step.template operator()<0, true, kPlain>(tile, values);
       if constexpr (!kMore) {
         sync_warpgroup(warpgroup_);  // all warps are done with the unit's queries
         ask_for_next_queries();
       }
-      step.template operator()<kTiles - 1, kMore>(tile, values);
-      if (is_masked(tile) && shared_.not_finite[slot.slot]) [[unlikely]] {
+      step.template operator()<kTiles - 1, kMore, kPlain>(tile, values);
+      if (!kPlain && is_masked(tile) && shared_.not_finite[slot]) [[unlikely]] {
 #pragma unroll
         for (int m = 0; m < kTiles; ++m) {
-          add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[slot.slot][0],
-                         out[m]);
+          add_not_finite(info, first + m * kRowsPerTile, tile, shared_.masked_from[slot], out[m]);
         }
       }
-      release(slot.slot);
+      release(slot);
     };
     std::int32_t tile = 0;
+    if (!Policy::kRowWindows && !is_capped) {
+      // The last step of a tile makes probabilities of the next one.
+#pragma unroll 1
+      for (; tile + 2 * kKeysPerTile <= first_masked; tile += kKeysPerTile) {
+        all_steps.template operator()<true, true>(tile);
+      }
+    }
 #pragma unroll 1
     for (; tile + kKeysPerTile < count; tile += kKeysPerTile) {
-      all_steps.template operator()<true>(tile);
+      all_steps.template operator()<true, false>(tile);
     }
-    all_steps.template operator()<false>(tile);
+    all_steps.template operator()<false, false>(tile);
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
-      store(info, first + m * kRowsPerTile, multiplier, out[m], row_max[m], row_sum[m]);
+      store(info, first + m * kRowsPerTile, out[m], rows[m]);
     }
   }
 
-  /// The next slot, once it is full.
+  /// The next slot, once it is full. The fence is here because copies end at no instruction of
+  /// their producer.
   __device__ int wait_for_slot() {
     const int slot = next_.slot;
     wait(shared_.slot_full[slot], next_.lap);
+    fence_for_tensor_cores();
     next_.advance();
     return slot;
   }
@@ -386,50 +389,6 @@ class AttendConsumer {
     }
   }
 
-  /// Logits become probabilities relative to the largest so far; row_sum is this thread's part.
-  __device__ static void softmax(Logits& logits, float multiplier, float (&row_max)[2],
-                                 float (&row_sum)[2], float (&rescale)[2]) {
-    // Four chains per row: one alone would wait for itself.
-    float largest[2][4];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) largest[i / 4][i % 4] = logit_of(logits, i / 4, i % 4);
-#pragma unroll
-    for (int i = 8; i < kKeysPerTile / 2; ++i) {
-      float& chain = largest[i / 4 % 2][i % 4];
-      chain = fmaxf(chain, logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4));
-    }
-    float reference[2];
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      float& most = largest[row][0];
-      most = fmaxf(fmaxf(most, largest[row][1]), fmaxf(largest[row][2], largest[row][3]));
-      most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
-      most = fmaxf(most, row_max[row]);
-      reference[row] = most == -INFINITY ? 0.f : __fmul_rn(most, multiplier);
-      // Exactly 1 when the maximum stays: then nothing is rescaled.
-      rescale[row] = row_max[row] == most ? 1.f : exp2_fast((row_max[row] - most) * multiplier);
-      row_max[row] = most;
-    }
-    float sum[2][4] = {};
-#pragma unroll
-    for (int i = 0; i < kKeysPerTile / 2; ++i) {
-      float& logit = logit_of(logits, i / 4 % 2, i / 8 * 4 + i % 4);
-      logit = exp2_fast(logit * multiplier - reference[i / 4 % 2]);
-      sum[i / 4 % 2][i % 4] += logit;
-    }
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      row_sum[row] =
-          row_sum[row] * rescale[row] + ((sum[row][0] + sum[row][1]) + (sum[row][2] + sum[row][3]));
-    }
-  }
-
-  /// Column i of row 0 or 1 of those that this thread holds.
-  __device__ static float& logit_of(Logits& logits, int row, int i) {
-    return logits[i / 2 * 4 + row * 2 + i % 2];
-  }
-
   /// What the producer replaced by 0 reaches the rows that see it: infinities and NaN, whatever
   /// their probability. Read again from the cache: this is rare.
   __device__ void add_not_finite(const UnitInfo& info, std::int32_t first, std::int32_t tile,
@@ -449,30 +408,52 @@ class AttendConsumer {
     }
   }
 
-  __device__ void store(const UnitInfo& info, std::int32_t first, float multiplier, const Out& out,
-                        const float (&row_max)[2], const float (&row_sum)[2]) const {
+  __device__ void store(const UnitInfo& info, std::int32_t first, const Out& out,
+                        const RowSoftmax& rows) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float sum = row_sum[i];
-      sum += __shfl_xor_sync(kAll, sum, 1);
-      sum += __shfl_xor_sync(kAll, sum, 2);
+      const float sum = rows.sum(i);
       const std::int32_t r = first + row_ + 8 * i;
-      if (r >= info.rows * params_.group) continue;
+      const bool exists = r < info.rows * params_.group;
       const std::int64_t row = row_of(info, r);
       const std::int64_t head = head_of(info, r);
-      const float norm = sum == 0.f ? 0.f : 1.f / sum;
       const auto& to = params_.tensors.out;
-      const std::int64_t offset = row * to.row_stride + head * to.head_stride + lane_ % 4 * 2;
+      store_row(out, i, sum == 0.f ? 0.f : 1.f / sum, exists,
+                row * to.row_stride + head * to.head_stride);
+      if (params_.tensors.lse && lane_ % 4 == 0 && exists) {
+        params_.tensors.lse[row * params_.tensors.lse_row_stride + head] = rows.lse(i, sum);
+      }
+    }
+  }
+
+  /// Writes row i of the quad, times `norm`, to `offset` of out if it exists there. A lane writes
+  /// 16 bytes at once: the quad's lanes exchange what they hold of 32 columns. Called by the whole
+  /// warp.
+  __device__ void store_row(const Out& out, int i, float norm, bool exists,
+                            std::int64_t offset) const {
+    const auto columns = [&](int j) {
+      return make_float2(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm);
+    };
+    const auto& to = params_.tensors.out;
+    if (to.is_float) [[unlikely]] {
+      auto* const place = reinterpret_cast<float2*>(elements_at<float>(to, offset)) + lane_ % 4;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
-        write_out<Element>(to, offset + 8 * j,
-                           make_float2(out[4 * j + 2 * i] * norm, out[4 * j + 2 * i + 1] * norm));
+        if (exists) place[4 * j] = columns(j);
       }
-      if (params_.tensors.lse && lane_ % 4 == 0) {
-        constexpr float kLog2 = 0.693147181f;
-        params_.tensors.lse[row * params_.tensors.lse_row_stride + head] =
-            sum == 0.f ? -INFINITY : (__fmul_rn(row_max[i], multiplier) + log2f(sum)) * kLog2;
+      return;
+    }
+    auto* const place = reinterpret_cast<uint4*>(elements_at<Element>(to, offset)) + lane_ % 4;
+#pragma unroll
+    for (int j = 0; j < kHeadDim / 8; j += 4) {
+      std::uint32_t pairs[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const float2 values = columns(j + k);
+        pairs[k] = narrow_pair<Element>(values.x, values.y);
       }
+      transpose_lanes<1>(pairs);
+      if (exists) place[j] = {pairs[0], pairs[1], pairs[2], pairs[3]};
     }
   }
 

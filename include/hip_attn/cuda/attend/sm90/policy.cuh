@@ -37,10 +37,8 @@ struct AttendPolicy {
   static constexpr int kSlotsThatFit = (kTuning.shared_kb * 1024 - kQueryBytes) / KeyTile::kBytes;
   static constexpr int kSlots =
       kSlotsThatFit < kTuning.most_slots ? kSlotsThatFit : kTuning.most_slots;
-  /// Slots whose copies are under way when the producer waits for the oldest of them.
-  static constexpr int kCopiesAhead = kSlots > 5 ? 3 : kSlots > 4 ? 2 : 1;
   /// Consumers hold the values of one tile while they wait for the keys of the next.
-  static_assert(kSlots - 1 - kCopiesAhead >= 2);
+  static_assert(kSlots >= 3);
   static constexpr bool kShiftRegisters = kTuning.shift_registers;
   static constexpr int kConsumerRegisters = kTuning.consumer_registers;
   static constexpr int kProducerRegisters = kTuning.producer_registers;
@@ -73,9 +71,8 @@ struct AttendShared {
   std::uint64_t unit_full[kUnitsAhead];
   std::uint64_t unit_empty[kUnitsAhead];
   UnitInfo units[kUnitsAhead];
-  /// First key of the slot's tile that some rows must not see; kKeysPerTile: none. Every producer
-  /// warp has its own copy.
-  std::int32_t masked_from[Policy::kSlots][kProducerWarps];
+  /// Of values that not all rows see: the first key of the slot's tile that some must not.
+  std::int32_t masked_from[Policy::kSlots];
   /// Bytes, one a producer warp: values from there on were infinite or NaN and are now 0.
   std::uint32_t not_finite[Policy::kSlots];
 };

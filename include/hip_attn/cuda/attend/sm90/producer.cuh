@@ -116,7 +116,7 @@ class AttendProducer {
       gather(keys, info);
     }
     announce({UnitInfo::Task::kEnd});
-    finish_copies();
+    wait_for_copies();
   }
 
  private:
@@ -134,15 +134,10 @@ class AttendProducer {
     return Policy::KeyTile::offset(row_of_tile(i), lane_ % 4 + 4 * j);
   }
 
-  /// Hands a unit to the consumers. They may still need what has been copied so far to finish the
-  /// unit whose place this one takes.
+  /// Hands a unit to the consumers.
   __device__ void announce(const UnitInfo& info) {
     if (warp_ != 0) return;
-    std::uint64_t& empty = shared_.unit_empty[unit_.slot];
-    if (!has_passed(empty, unit_.lap ^ 1u)) {
-      finish_copies();
-      wait(empty, unit_.lap ^ 1u);
-    }
+    wait(shared_.unit_empty[unit_.slot], unit_.lap ^ 1u);
     if (lane_ == 0) {
       shared_.units[unit_.slot] = info;
       arrive(shared_.unit_full[unit_.slot]);
@@ -191,14 +186,14 @@ class AttendProducer {
     }
   }
 
-  /// Starts copying a tile of keys or values into the next slot, and passes on the oldest one under
-  /// way.
+  /// Starts to copy a tile of keys or values into the next slot, which is the consumers' as soon as
+  /// the copies of all lanes have arrived.
   template <bool kKeys>
   __device__ void copy(const KvRows<Stored>& kv, const std::int32_t (&positions)[kRowsPerLane],
                        const std::int32_t (&pages)[kRowsPerLane], std::int32_t masked_from) {
     wait(shared_.slot_empty[next_.slot], next_.lap ^ 1u);
-    if (lane_ == 0) shared_.masked_from[next_.slot][warp_] = masked_from;
     const std::uint32_t tile = shared_address(shared_.slots[next_.slot]);
+    bool stores = !Loader::kCopiesAsync;
 #pragma unroll
     for (int i = 0; i < kRowsPerLane; ++i) {
       const RowSlot slot = kv.pages.slot(positions[i], pages[i]);
@@ -212,6 +207,7 @@ class AttendProducer {
               "r"(word)
               : "memory");
         }
+        stores = true;
         continue;
       }
       const Stored* const row = (kKeys ? kv.keys : kv.values).row(slot) + lane_ % 4 * 8;
@@ -220,29 +216,20 @@ class AttendProducer {
         Loader::copy(tile + offset_in_tile(i, j), row + j * 32);
       }
     }
-    commit_copies();
-    next_.advance();
-    ++copying_;
-    if (copying_ > Policy::kCopiesAhead) {
-      wait_for_groups<Policy::kCopiesAhead>();
-      pass_on();
+    if (stores || (!kKeys && masked_from < kKeysPerTile)) [[unlikely]] {
+      hand_over(masked_from);
+    } else {
+      arrive_after_copies(shared_address(&shared_.slot_full[next_.slot]));
     }
+    next_.advance();
   }
 
-  __device__ void finish_copies() {
+  /// Waits for this lane's copies and hands them over with what it has stored besides.
+  __device__ void hand_over(std::int32_t masked_from) {
     wait_for_copies();
-    while (copying_ > 0) pass_on();
-  }
-
-  /// The oldest copied tile goes to the consumers.
-  __device__ void pass_on() {
-    __syncwarp();
-    const std::int32_t masked_from = shared_.masked_from[done_.slot][warp_];
     if (masked_from < kKeysPerTile) clear_not_finite(masked_from);
     fence_for_tensor_cores();
-    arrive(shared_.slot_full[done_.slot]);
-    done_.advance();
-    --copying_;
+    arrive(shared_.slot_full[next_.slot]);
   }
 
   /// Values that only some rows may see take part in the product of all rows with probability 0,
@@ -256,7 +243,7 @@ class AttendProducer {
 #pragma unroll 1
       for (int j = 0; j < kPiecesPerLane; ++j) {
         auto* const piece = reinterpret_cast<uint4*>(  // that this lane copied
-            shared_.slots[done_.slot] + offset_in_tile(i, j));
+            shared_.slots[next_.slot] + offset_in_tile(i, j));
         const uint4 values = *piece;
         const uint4 not_finite = {
             not_finite_bits<Element>(values.x), not_finite_bits<Element>(values.y),
@@ -269,7 +256,8 @@ class AttendProducer {
     }
     found = __any_sync(kAll, found);
     if (lane_ == 0) {
-      reinterpret_cast<unsigned char*>(&shared_.not_finite[done_.slot])[warp_] = found;
+      reinterpret_cast<unsigned char*>(&shared_.not_finite[next_.slot])[warp_] = found;
+      if (warp_ == 0) shared_.masked_from[next_.slot] = masked_from;
     }
     __syncwarp();
   }
@@ -279,8 +267,6 @@ class AttendProducer {
   int lane_;
   int warp_;
   RingPosition<Policy::kSlots> next_;  ///< slot that is filled next
-  RingPosition<Policy::kSlots> done_;  ///< oldest slot that the consumers do not have yet
-  int copying_ = 0;                    ///< slots between them
   RingPosition<kUnitsAhead> unit_;
 };
 
