@@ -48,7 +48,15 @@ class DecodeAttention {
   /// There are as many slots as tiles.
   __device__ bool fits_at_once() const { return num_keys_ <= params_.keys_at_once; }
 
-  /// Attends to what was looked up early.
+  /// Looks the first keys of a selection up, if it is one row's and fits the slots.
+  __device__ bool looks_up_at_once(const UnitSelection& selection) {
+    take(selection);
+    if (!(is_one_row() && fits_at_once())) return false;
+    lookup_ = look_up(first_key(one_row_shift<true>()));
+    return true;
+  }
+
+  /// Attends to what was looked up.
   template <bool kAtOnce>
   __device__ void attend_early() {
     attend<kAtOnce ? Path::kAtOnce : Path::kOneRow>(

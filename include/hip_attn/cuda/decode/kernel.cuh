@@ -32,42 +32,60 @@ __device__ void write_selection(const DecodeUnit<Traits, Team>& unit,
   }
 }
 
+/// What holds in every call with DecodeParams::keys_at_once, so that the kernel for it has no code
+/// for anything else.
+template <typename Stored>
+__device__ void assume_keys_at_once(const DecodeParams<Stored>& params) {
+  __builtin_assume(params.attends_to_cache);
+  __builtin_assume(params.cache.words != nullptr);
+  __builtin_assume(params.selection_in.blocks == nullptr);
+  __builtin_assume(params.selection_out.blocks == nullptr);
+  __builtin_assume(!(params.logits.softcap_log2 > 0.f));
+  __builtin_assume(params.group > 0 && params.group <= kRowsPerTile);
+}
+
 /// What follows from lengths and cache is the same in every block of the team, so that all leave
 /// here or none.
 template <bool kAtOnce, DecodeSearchKind kSearch, typename Traits, typename Team>
 __device__ void decode_unit(DecodeUnit<Traits, Team>& unit) {
+  if constexpr (kAtOnce) assume_keys_at_once(unit.params);
   // All that is read first is on its way before any of it is looked at.
   DecodeSearch<Traits, Team, kSearch> search(unit);
-  DecodeAttention<Traits, Team> cached_attention(unit);
+  DecodeAttention<Traits, Team> attention(unit);
   if (unit.params.attends_to_cache) [[likely]]
-    cached_attention.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
+    attention.template read_early<kAtOnce>(search.cached().blocks, search.slot_holds());
   unit.kv.pages.stay_in_registers();
   unit.kv.keys.stay_in_registers();
   unit.look_at_lengths();
   search.look_at_cache();
 
-  // A step that reuses its selection has a path of its own, also in the code, with few instructions
-  // between what is waited for.
-  if (unit.params.attends_to_cache && search.expects_reuse()) [[likely]] {
-    cached_attention.template look_up_early<kAtOnce>(search.cached());
-    if (search.can_reuse() & cached_attention.is_one_row() &
-        (!kAtOnce || cached_attention.fits_at_once())) [[likely]]
-      return cached_attention.template attend_early<kAtOnce>();
+  // A step that reuses its selection has few instructions between what is waited for.
+  bool reuses = unit.params.attends_to_cache && search.expects_reuse();
+  if (reuses) [[likely]] {
+    attention.template look_up_early<kAtOnce>(search.cached());
+    reuses = search.can_reuse() & attention.is_one_row() & (!kAtOnce || attention.fits_at_once());
   }
+  if (!kAtOnce && reuses) [[likely]]
+    return attention.template attend_early<kAtOnce>();
 
-  if (unit.rows == 0) return;
-  if (!unit.lengths_hold()) return unit.fill_rows(NAN);
-  if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
-  if (unit.rows == 1) unit.request_queries();         // what every stage uses
-  UnitSelection selection;
-  selection.w0 = unit.window_start();
-  if (unit.params.selection_in.blocks) {
-    if (!search.take_given(selection)) return unit.fill_rows(NAN);
-  } else if (unit.params.search.num_stages > 0) {
-    if (!search.run(selection)) return unit.fill_rows(NAN);
+  if (!reuses) {
+    if (unit.rows == 0) return;
+    if (!unit.lengths_hold()) return unit.fill_rows(NAN);
+    if (unit.seq_len == 0) return unit.fill_rows(0.f);  // padding
+    if (unit.rows == 1) unit.request_queries();         // what every stage uses
+    UnitSelection selection;
+    selection.w0 = unit.window_start();
+    if (unit.params.selection_in.blocks) {
+      if (!search.take_given(selection)) return unit.fill_rows(NAN);
+    } else if (unit.params.search.num_stages > 0) {
+      if (!search.run(selection)) return unit.fill_rows(NAN);
+    }
+    write_selection(unit, selection);
+    if (!kAtOnce || !attention.looks_up_at_once(selection))
+      return DecodeAttention<Traits, Team>(unit).attend_to(selection);
   }
-  write_selection(unit, selection);
-  DecodeAttention<Traits, Team>(unit).attend_to(selection);
+  // Attention of both, once in the code: a refreshed step is 3 us faster so (docs/lab/decode.md).
+  if constexpr (kAtOnce) attention.template attend_early<kAtOnce>();
 }
 
 /// kAtOnce: for calls in which the team's slots mostly hold all keys that a row attends to when it

@@ -28,9 +28,11 @@ inline constexpr int kRowsPerTile = 8;
 /// shared memory holds: the factor is 2^kGroupShift / group and less than 1 more.
 inline constexpr int kGroupShift = 24;
 
-/// Two sets of kernels, because each path that is added to one costs the others registers.
+/// Sets of kernels, because each path that is added to one costs the others registers, and time to
+/// fetch instructions on the way round it.
 enum class DecodeSearchKind {
   kMaxima,  ///< descents, and rules that read fixed keys, by the largest logit of any row
+  kDense,   ///< landmarks and every key, by softmax sums
   kAll,     ///< every rule and reduction
 };
 
@@ -95,7 +97,7 @@ struct DecodeParams {
   std::int32_t* lists;      ///< [teams, team_size, 2, list_length]; null: they are in shared memory
   std::uint32_t* arrivals;  ///< [teams], GridTeam's counters
   SearchPlan search;        ///< its stages last
-  // Of DecodeSearchKind::kAll
+  // Of all kinds of search but DecodeSearchKind::kMaxima
   LandmarkTensor<Stored> landmarks[kMaxLandmarkLevels];  ///< [stage], of landmark stages
   float* row_logits;              ///< [teams, 2, row_logits_size], a stage's [rows, chunks]
   float* tile_masses;             ///< [teams, tile_masses_size] of MassSum, [rows, tiles]

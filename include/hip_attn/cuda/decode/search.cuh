@@ -17,10 +17,27 @@
 
 namespace hip_attn::cuda {
 
+/// Score i of a stage: `scores` are written by other blocks of the team, and read past this
+/// multiprocessor's L1.
+__device__ inline float score_of(const float* in_shared, const float* scores, std::int32_t i) {
+  return in_shared ? in_shared[i] : __ldcg(scores + i);
+}
+
+/// The numbers of the chunks that are kept, as select_chunks hands them over. Called, and not
+/// inlined, so that what mostly runs lies together.
+inline __device__ __noinline__ void select_rarely(const float* in_shared, const float* scores,
+                                                  std::int32_t count, std::int32_t keep,
+                                                  SelectStorage<kDecodeThreads>* storage,
+                                                  std::int32_t* numbers) {
+  select_chunks([&](std::int32_t i) { return score_of(in_shared, scores, i); }, count, keep,
+                *storage, [&](std::int32_t rank, std::int32_t i) { numbers[rank] = i; });
+}
+
 template <typename Traits, typename Team, DecodeSearchKind kSearch>
 class DecodeSearch {
  public:
   static constexpr int kHeadDim = Traits::kHeadDim;
+  using Stored = StoredOf<Traits>;
   using Unit = DecodeUnit<Traits, Team>;
 
   /// Starts to read what the cache holds for this unit.
@@ -266,10 +283,10 @@ class DecodeSearch {
     return thread() % 4 == 0 ? keys_read : 0u;
   }
 
-  // ---- Of DecodeSearchKind::kAll ----------------------------------------------------------------
+  // ---- Of all kinds of search but DecodeSearchKind::kMaxima -------------------------------------
 
   __device__ static bool sums(const StagePlan& stage) {
-    return stage.reduction == Reduction::kSoftmaxSum;
+    return kSearch == DecodeSearchKind::kDense || stage.reduction == Reduction::kSoftmaxSum;
   }
 
   /// What the scan of a stage writes down.
@@ -283,16 +300,17 @@ class DecodeSearch {
   }
 
   __device__ std::uint32_t scan_by_rule(int s, const ChunkList& chunks, int pooled) const {
-    using Stored = StoredOf<Traits>;
     const StagePlan& stage = params_.search.stages[s];
     const StageLogits logits = logits_of(stage, chunks, pooled);
+    if constexpr (kSearch == DecodeSearchKind::kDense) {
+      return stage.rule == ScanRule::kLandmark ? scan_landmarks(s, chunks, pooled, logits)
+                                               : scan_every_key(chunks, pooled, logits);
+    }
     return Traits::Rules::visit(static_cast<int>(stage.rule), [&]<typename Rule>() {
       if constexpr (std::is_same_v<Rule, LandmarkRule>) {
-        return scan_tiles(
-            LandmarkTiles<Stored>(chunks, params_.landmarks[s], unit_.request, unit_.kv_head),
-            pooled, logits);
+        return scan_landmarks(s, chunks, pooled, logits);
       } else if constexpr (std::is_same_v<Rule, EveryKeyRule>) {
-        return scan_tiles(EveryKeyTiles<Stored>(chunks, unit_.kv, w0_), pooled, logits);
+        return scan_every_key(chunks, pooled, logits);
       } else if constexpr (Rule::kDescends) {
         return scan_keys(chunks, pooled, DescentLogits{logits, chunks.count},
                          [&](const auto& scan, std::byte* memory, std::byte* second_memory) {
@@ -302,6 +320,17 @@ class DecodeSearch {
         return scan_tiles(FixedKeyTiles<Stored, Rule>(chunks, unit_.kv, w0_), pooled, logits);
       }
     });
+  }
+
+  __device__ std::uint32_t scan_landmarks(int s, const ChunkList& chunks, int pooled,
+                                          const StageLogits& logits) const {
+    return scan_tiles(
+        LandmarkTiles<Stored>(chunks, params_.landmarks[s], unit_.request, unit_.kv_head), pooled,
+        logits);
+  }
+  __device__ std::uint32_t scan_every_key(const ChunkList& chunks, int pooled,
+                                          const StageLogits& logits) const {
+    return scan_tiles(EveryKeyTiles<Stored>(chunks, unit_.kv, w0_), pooled, logits);
   }
 
   template <typename Tiles>
@@ -328,17 +357,14 @@ class DecodeSearch {
     const auto emit = [&](std::int32_t rank, std::int32_t i) {
       put(rank, chunks.start(i), stored);
     };
-    // Written by other blocks of the team: __ldcg reads past this multiprocessor's L1.
     if constexpr (kSearch == DecodeSearchKind::kMaxima) {
       select_from([&](auto select) { return select.run(scores, chunks.count, keep, emit); },
-                  [&](std::int32_t i) { return __ldcg(scores + i); }, chunks.count, keep, emit);
+                  nullptr, chunks.count, keep, emit);
     } else {
       const float* const in_shared = sum_up(s, chunks);
-      const auto score_at = [&](std::int32_t i) {
-        return in_shared ? in_shared[i] : __ldcg(scores + i);
-      };
+      const auto score_at = [&](std::int32_t i) { return score_of(in_shared, scores, i); };
       select_from([&](auto select) { return select.run_at(score_at, chunks.count, keep, emit); },
-                  score_at, chunks.count, keep, emit);
+                  in_shared, chunks.count, keep, emit);
     }
     buffer_ ^= 1;
   }
@@ -355,9 +381,9 @@ class DecodeSearch {
 
   /// run(select) runs a RegisterSelect. Two scores to a thread in most stages; equal or infinite
   /// scores, and very many, by the other select.
-  template <typename Run, typename ScoreAt, typename Emit>
-  __device__ void select_from(Run&& run, ScoreAt&& score_at, std::int32_t count, std::int32_t keep,
-                              Emit&& emit) {
+  template <typename Run, typename Emit>
+  __device__ void select_from(Run&& run, const float* in_shared, std::int32_t count,
+                              std::int32_t keep, Emit&& emit) {
     auto& storage = unit_.shared.register_select();
     const bool done = count <= 2 * kDecodeThreads ? run(RegisterSelect<2>(storage))
                       : count <= kRegisterScores  ? run(RegisterSelect<kSelectItems>(storage))
@@ -365,7 +391,11 @@ class DecodeSearch {
     if (done) [[likely]]
       return;
     __syncthreads();  // the same memory
-    select_chunks(score_at, count, keep, unit_.shared.select(), emit);
+    std::int32_t* const numbers = lists_[1];
+    select_rarely(in_shared, scores(), count, keep, &unit_.shared.select(), numbers);
+    __syncthreads();
+#pragma unroll 1
+    for (std::int32_t i = thread(); i < keep; i += kDecodeThreads) emit(i, numbers[i]);
   }
 
   /// Of the stage that is at work.

@@ -33,22 +33,39 @@ inline constexpr DecodeKernels<DecodeParams<StoredOf<Traits>>> kDecodeKernels = 
     decode_kernel<Traits, ClusterTeam, true, kSearch>,
     decode_kernel<Traits, GridTeam, false, kSearch>};
 
+/// Of DecodeSearchKind::kDense, with a kernel of its own where that is faster in the mean.
+template <typename Traits>
+inline constexpr DecodeKernels<DecodeParams<StoredOf<Traits>>> kDenseDecodeKernels = {
+    decode_kernel<Traits, ClusterTeam, false, DecodeSearchKind::kAll>,
+    decode_kernel<Traits, ClusterTeam, true, DecodeSearchKind::kDense>,
+    decode_kernel<Traits, GridTeam, false, DecodeSearchKind::kAll>};
+
 inline DecodeSearchKind search_kind(const SearchPlan& search) {
+  bool maxima = true;
+  bool dense = true;
   for (int s = 0; s < search.num_stages; ++s) {
     const StagePlan& stage = search.stages[s];
-    if (stage.reduction != Reduction::kMaximum || stage.rule == ScanRule::kLandmark ||
-        stage.rule == ScanRule::kEveryKey) {
-      return DecodeSearchKind::kAll;
-    }
+    const bool reads_all = stage.rule == ScanRule::kLandmark || stage.rule == ScanRule::kEveryKey;
+    const bool sums = stage.reduction == Reduction::kSoftmaxSum;
+    maxima &= !reads_all && !sums;
+    dense &= reads_all && sums;
   }
-  return DecodeSearchKind::kMaxima;
+  return maxima  ? DecodeSearchKind::kMaxima
+         : dense ? DecodeSearchKind::kDense
+                 : DecodeSearchKind::kAll;
 }
 
 template <typename Traits>
 const DecodeKernels<DecodeParams<StoredOf<Traits>>>& kernels_of(const SearchPlan& search) {
-  return search_kind(search) == DecodeSearchKind::kAll
-             ? kDecodeKernels<Traits, DecodeSearchKind::kAll>
-             : kDecodeKernels<Traits, DecodeSearchKind::kMaxima>;
+  switch (search_kind(search)) {
+    case DecodeSearchKind::kMaxima:
+      return kDecodeKernels<Traits, DecodeSearchKind::kMaxima>;
+    case DecodeSearchKind::kDense:
+      return kDenseDecodeKernels<Traits>;
+    case DecodeSearchKind::kAll:
+      break;
+  }
+  return kDecodeKernels<Traits, DecodeSearchKind::kAll>;
 }
 
 /// Everything that follows from a plan and that the launch needs too.
