@@ -119,9 +119,8 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
   // and again where a search came first. Where memory is busy throughout, others cover the wait.
   const double slots = std::min(32., 222. * 1024. / (64. * static_cast<double>(call.head_dim)));
   const double busy = static_cast<double>(std::min(call.units(), teams.at_once)) * teams.size;
-  const bool waits =
-      work.num_stages > 0 &&
-      busy<0.9 * gpu.multiprocessors&& static_cast<double>(unit.attended)> 16. * slots * teams.size;
+  const bool at_once = static_cast<double>(unit.attended) <= 16. * slots * teams.size;
+  const bool waits = work.num_stages > 0 && busy < 0.9 * gpu.multiprocessors && !at_once;
   const double refills = waits ? static_cast<double>(call.head_dim) / 128. : 0.;
   bool searches = false;
   for (int s = refresh_from; s < work.num_stages; ++s) {
@@ -146,6 +145,7 @@ inline DecodeWork decode_work(const HipConfig& config, const DecodeCall& call,
     of[CostTerm::kDecodeLevels] = waves * stage.levels * rounds;
     if (stage.sums) {
       of[CostTerm::kDecodeSumStages] = waves;
+      if (!at_once) of[CostTerm::kDecodeSumRounds] = waves;
       of[CostTerm::kDecodeSumLogits] =
           waves * static_cast<double>(stage.chunks * stage.pooled_rows) * 1e-3;
       of[CostTerm::kDecodeSumKeys] =
