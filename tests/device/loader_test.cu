@@ -43,7 +43,7 @@ T converted(Byte byte) {
 struct ByteLoader {
   using Stored = Byte;
   using Element = T;
-  static constexpr bool kCopiesAsync = false;
+  [[maybe_unused]] static constexpr bool kCopiesAsync = false;
 
   __device__ static void copy(std::uint32_t to, const Byte* from) {
     cuda::store_shared_16(to, read(from));
