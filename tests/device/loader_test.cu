@@ -43,7 +43,7 @@ T converted(Byte byte) {
 struct ByteLoader {
   using Stored = Byte;
   using Element = T;
-  [[maybe_unused]] static constexpr bool kCopiesAsync = false;
+  static constexpr bool kCopiesAsync = false;
 
   __device__ static void copy(std::uint32_t to, const Byte* from) {
     cuda::store_shared_16(to, read(from));
@@ -69,6 +69,7 @@ struct ByteLoader {
                                 value(static_cast<std::int8_t>(bytes >> 8 & 0xffu)));
   }
 };
+static_assert(!ByteLoader::kCopiesAsync);  // whom the compiler asks on Hopper alone
 
 struct ByteTraits : BuiltTraits {
   using Stored = Byte;
