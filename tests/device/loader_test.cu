@@ -69,7 +69,7 @@ struct ByteLoader {
                                 value(static_cast<std::int8_t>(bytes >> 8 & 0xffu)));
   }
 };
-static_assert(!ByteLoader::kCopiesAsync);  // whom the compiler asks on Hopper alone
+static_assert(!ByteLoader::kCopiesAsync);  // nvcc calls it unused where no kernel of Hopper is
 
 struct ByteTraits : BuiltTraits {
   using Stored = Byte;

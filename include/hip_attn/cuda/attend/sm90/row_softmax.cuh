@@ -13,9 +13,9 @@ namespace hip_attn::cuda::sm90 {
 /// the four threads of a quad; what follows for it depends on its own logits alone, not on the rows
 /// beside it, so that it is the same to the bit in any kernel.
 ///
-/// Probabilities are relative to a reference, a power of 2 that follows the largest logit from
-/// below: it changes only when a logit exceeds it by more than kMostAbove. So most tiles need no
-/// maximum of the whole row, and rescale nothing.
+/// Probabilities are relative to 2^reference. The reference follows the largest logit from below:
+/// it changes only when a logit exceeds it by more than kMostAbove. So most tiles need no maximum
+/// of the whole row, and rescale nothing.
 class RowSoftmax {
  public:
   static constexpr int kColumns = kKeysPerTile / 4;  ///< of a row that this thread holds
@@ -74,6 +74,7 @@ class RowSoftmax {
     return fmaf(logit, multiplier, -reference_[row]) > kMostAbove;
   }
 
+  /// True: references have changed in this warp, as take() says. Only then is rescale written.
   __device__ bool find_references(Logits& logits, float multiplier, float (&rescale)[2]) {
     float largest[2][4];
 #pragma unroll
