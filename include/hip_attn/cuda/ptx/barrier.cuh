@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cuda/ptx>
 
+#include "hip_attn/cuda/ptx/shared_memory.cuh"
 #include "hip_attn/cuda/ptx/wgmma.cuh"
 
 namespace hip_attn::cuda::sm90 {
@@ -22,9 +22,27 @@ struct RingPosition {
   }
 };
 
+/// By one thread, before the others know of it.
+__device__ inline void init(std::uint64_t& barrier, int arrivals) {
+#if HIP_ATTN_SM90A
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals)
+               : "memory");
+#endif
+}
+
 __device__ inline bool has_passed(std::uint64_t& barrier, std::uint32_t parity) {
 #if HIP_ATTN_SM90A
-  return ::cuda::ptx::mbarrier_try_wait_parity(&barrier, parity);
+  std::uint32_t passed;
+  asm volatile(
+      "{\n"
+      " .reg .pred passed;\n"
+      " mbarrier.try_wait.parity.shared::cta.b64 passed, [%1], %2;\n"
+      " selp.b32 %0, 1, 0, passed;\n"
+      "}"
+      : "=r"(passed)
+      : "r"(shared_address(&barrier)), "r"(parity)
+      : "memory");
+  return passed != 0;
 #else
   return true;
 #endif
@@ -33,7 +51,17 @@ __device__ inline bool has_passed(std::uint64_t& barrier, std::uint32_t parity) 
 /// The same at once, where has_passed() may wait a while.
 __device__ inline bool has_passed_now(std::uint64_t& barrier, std::uint32_t parity) {
 #if HIP_ATTN_SM90A
-  return ::cuda::ptx::mbarrier_test_wait_parity(&barrier, parity);
+  std::uint32_t passed;
+  asm volatile(
+      "{\n"
+      " .reg .pred passed;\n"
+      " mbarrier.test_wait.parity.shared::cta.b64 passed, [%1], %2;\n"
+      " selp.b32 %0, 1, 0, passed;\n"
+      "}"
+      : "=r"(passed)
+      : "r"(shared_address(&barrier)), "r"(parity)
+      : "memory");
+  return passed != 0;
 #else
   return true;
 #endif
@@ -46,14 +74,14 @@ __device__ inline void wait(std::uint64_t& barrier, std::uint32_t parity) {
 
 __device__ inline void arrive(std::uint64_t& barrier) {
 #if HIP_ATTN_SM90A
-  ::cuda::ptx::mbarrier_arrive(&barrier);
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
 #endif
 }
 
 /// What this thread wrote to shared memory is visible to the tensor cores after the next barrier.
 __device__ inline void fence_for_tensor_cores() {
 #if HIP_ATTN_SM90A
-  ::cuda::ptx::fence_proxy_async(::cuda::ptx::space_shared);
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
 

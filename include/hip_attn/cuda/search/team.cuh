@@ -2,8 +2,6 @@
 /// scores, and each selects for itself.
 #pragma once
 
-#include <cooperative_groups.h>
-
 #include <cstdint>
 
 #include "hip_attn/cuda/ptx/shared_memory.cuh"
@@ -22,20 +20,18 @@ struct LoneBlock {
 };
 
 /// The cluster that the kernel was launched with (sm_90), or a single block. Scores are in shared
-/// memory, at the same place in every block.
+/// memory, at the same place in every block. By the functions that cooperative groups calls, whose
+/// header would take seconds of every file's compilation.
 struct SearchCluster {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  __device__ static int size() {
-    return static_cast<int>(cooperative_groups::this_cluster().num_blocks());
-  }
-  __device__ static int rank() {
-    return static_cast<int>(cooperative_groups::this_cluster().block_rank());
-  }
+  __device__ static int size() { return static_cast<int>(__clusterSizeInBlocks()); }
+  __device__ static int rank() { return static_cast<int>(__clusterRelativeBlockRank()); }
   __device__ static void sync() {
     if (size() == 1) {
       __syncthreads();
     } else {
-      cooperative_groups::this_cluster().sync();
+      __cluster_barrier_arrive();
+      __cluster_barrier_wait();
     }
   }
   __device__ static void put(float* score, float value) {

@@ -21,12 +21,12 @@ __global__ void __launch_bounds__(
   if (threadIdx.x == 0) {
     constexpr int kConsumerWarps = kWarpgroups * 4;
     for (int i = 0; i < Policy::kSlots; ++i) {
-      ::cuda::ptx::mbarrier_init(&shared.slot_full[i], kProducerWarps * 32);
-      ::cuda::ptx::mbarrier_init(&shared.slot_empty[i], kConsumerWarps);
+      init(shared.slot_full[i], kProducerWarps * 32);
+      init(shared.slot_empty[i], kConsumerWarps);
     }
     for (int i = 0; i < kUnitsAhead; ++i) {
-      ::cuda::ptx::mbarrier_init(&shared.unit_full[i], 1);
-      ::cuda::ptx::mbarrier_init(&shared.unit_empty[i], kConsumerWarps * 32);
+      init(shared.unit_full[i], 1);
+      init(shared.unit_empty[i], kConsumerWarps * 32);
     }
   }
   __syncthreads();
