@@ -20,8 +20,7 @@ constexpr int kNone = -1;  // beyond either end of the symbols
 /// Everything outside vocab and merges that would change the tokens.
 void check_kind(const Fields& model) {
   const auto require = [&](bool condition, const std::string& what) {
-    if (condition) return;
-    throw Error(ErrorCode::kUnsupportedTokenizer, fmt::format("{}: {}", model.where(), what));
+    if (!condition) model.fail(ErrorCode::kUnsupportedTokenizer, what);
   };
   // The first files of the format name no type; BPE is the one with merges.
   const std::string type = model.string("type", model.find("merges") ? "BPE" : "missing");

@@ -144,4 +144,8 @@ Fields Fields::object(const char* key) const {
   return Fields(*value, where_ + ": " + key, malformed_);
 }
 
+void Fields::fail(ErrorCode code, std::string_view what) const {
+  throw Error(code, fmt::format("{}: {}", where_, what));
+}
+
 }  // namespace llama

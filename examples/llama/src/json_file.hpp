@@ -53,6 +53,8 @@ class Fields {
 
   /// Throws `malformed` for a field: "<where>: <key> is <value>; expected <accepted>".
   [[noreturn]] void reject(const char* key, std::string_view accepted) const;
+  /// Throws `code`: "<where>: <what>".
+  [[noreturn]] void fail(ErrorCode code, std::string_view what) const;
 
  private:
   const Json& object_;

@@ -7,10 +7,6 @@
 namespace llama {
 namespace {
 
-[[noreturn]] void unsupported(const Fields& fields, const std::string& what) {
-  throw Error(ErrorCode::kUnsupportedTokenizer, fmt::format("{}: {}", fields.where(), what));
-}
-
 /// The id in ["</s>", 2].
 TokenId read_pair(const Fields& fields, const char* key) {
   const Json& pair = fields.at(key);
@@ -29,8 +25,9 @@ void PostProcessor::parse_template(const Fields& fields) {
     if (piece.find("Sequence")) {
       const std::string sequence = piece.object("Sequence").string("id");
       if (sequence != "A" || has_text) {
-        unsupported(fields, fmt::format("single is {}; this engine has templates with one text, A",
-                                        pieces.dump()));
+        fields.fail(
+            ErrorCode::kUnsupportedTokenizer,
+            fmt::format("single is {}; this engine has templates with one text, A", pieces.dump()));
       }
       has_text = true;
       continue;
@@ -60,7 +57,7 @@ void PostProcessor::parse_step(const Fields& fields) {
   }
   // tokenizers takes the tokens that one step adds for a second text in the next.
   if (!before_.empty() || !after_.empty()) {
-    unsupported(fields,
+    fields.fail(ErrorCode::kUnsupportedTokenizer,
                 fmt::format("type is \"{}\", after a step that adds tokens; this engine has "
                             "one such step",
                             type));
@@ -71,9 +68,10 @@ void PostProcessor::parse_step(const Fields& fields) {
     before_ = {read_pair(fields, "cls")};
     after_ = {read_pair(fields, "sep")};
   } else {
-    unsupported(fields, fmt::format("type is \"{}\"; this engine has TemplateProcessing, "
-                                    "BertProcessing, RobertaProcessing, ByteLevel and Sequence",
-                                    type));
+    fields.fail(ErrorCode::kUnsupportedTokenizer,
+                fmt::format("type is \"{}\"; this engine has TemplateProcessing, "
+                            "BertProcessing, RobertaProcessing, ByteLevel and Sequence",
+                            type));
   }
 }
 

@@ -16,10 +16,6 @@ constexpr const char* kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
 constexpr const char* kSpace = R"(\s)";
 constexpr const char* kWordOrMarks = R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)";
 
-[[noreturn]] void unsupported(const Fields& fields, const std::string& what) {
-  throw Error(ErrorCode::kUnsupportedTokenizer, fmt::format("{}: {}", fields.where(), what));
-}
-
 }  // namespace
 
 Pretokenizer::Behavior Pretokenizer::parse_behavior(const Fields& fields) {
@@ -35,7 +31,7 @@ Pretokenizer::Behavior Pretokenizer::parse_behavior(const Fields& fields) {
 void Pretokenizer::parse_step(const Fields& fields) {
   const std::string type = fields.string("type");
   if (ends_with_byte_level_) {
-    unsupported(fields,
+    fields.fail(ErrorCode::kUnsupportedTokenizer,
                 fmt::format("type is \"{}\"; this engine has no step after ByteLevel", type));
   }
   const auto add = [&](const char* pattern, Behavior behavior, bool inverted = false) {
@@ -76,7 +72,7 @@ void Pretokenizer::parse_step(const Fields& fields) {
                             literal ? Regex::Syntax::kLiteral : Regex::Syntax::kOniguruma),
                       parse_behavior(fields), fields.boolean("invert", false)});
   } else {
-    unsupported(fields,
+    fields.fail(ErrorCode::kUnsupportedTokenizer,
                 fmt::format("type is \"{}\"; this engine has Sequence, Split, Digits, Punctuation, "
                             "Whitespace, WhitespaceSplit, BertPreTokenizer and ByteLevel",
                             type));
@@ -87,7 +83,8 @@ Pretokenizer Pretokenizer::parse(const Fields& fields) {
   Pretokenizer pretokenizer;
   pretokenizer.parse_step(fields);
   if (!pretokenizer.ends_with_byte_level_) {
-    unsupported(fields, "there is no ByteLevel; this engine has byte-level BPE");
+    fields.fail(ErrorCode::kUnsupportedTokenizer,
+                "there is no ByteLevel; this engine has byte-level BPE");
   }
   return pretokenizer;
 }

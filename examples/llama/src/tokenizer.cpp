@@ -14,8 +14,7 @@ namespace {
 constexpr auto kMalformed = ErrorCode::kMalformedTokenizer;
 
 void require(bool condition, const Fields& fields, const std::string& what) {
-  if (condition) return;
-  throw Error(ErrorCode::kUnsupportedTokenizer, fmt::format("{}: {}", fields.where(), what));
+  if (!condition) fields.fail(ErrorCode::kUnsupportedTokenizer, what);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ Json template_of(const std::vector<Json>& single) {
           {"special_tokens", {{"<s>", {{"ids", {0}}}}, {"ab", {{"ids", {65, 66}}}}}}};
 }
 
-Json sequence(const std::vector<Json>& steps) {
+Json steps_in_turn(const std::vector<Json>& steps) {
   return {{"type", "Sequence"}, {"processors", steps}};
 }
 
@@ -49,8 +49,8 @@ TEST_CASE("post-processor: templates put tokens before and after a text") {
 TEST_CASE("post-processor: the other kinds") {
   REQUIRE(the(nullptr) == Ids{550});
   REQUIRE(the(kByteLevel) == Ids{550});
-  REQUIRE(the(sequence({})) == Ids{550});
-  REQUIRE(the(sequence({kByteLevel, template_of({special("<s>"), kText})})) == Ids{0, 550});
+  REQUIRE(the(steps_in_turn({})) == Ids{550});
+  REQUIRE(the(steps_in_turn({kByteLevel, template_of({special("<s>"), kText})})) == Ids{0, 550});
   for (const char* type : {"BertProcessing", "RobertaProcessing"}) {
     REQUIRE(the({{"type", type}, {"cls", {"q", 81}}, {"sep", {"z", 90}}}) == Ids{81, 550, 90});
   }
@@ -65,7 +65,7 @@ TEST_CASE("post-processor: what is refused") {
   refused(kUnsupported, template_of({kText, kText}), "this engine has templates with one text, A");
   refused(kUnsupported, template_of({{{"Sequence", {{"id", "B"}}}}}), "templates with one text, A");
   const Json begin = template_of({special("<s>"), kText});
-  refused(kUnsupported, sequence({begin, begin}),
+  refused(kUnsupported, steps_in_turn({begin, begin}),
           "step 1: type is \"TemplateProcessing\", after a step that adds tokens");
 
   constexpr auto kMalformed = ErrorCode::kMalformedTokenizer;
