@@ -33,7 +33,7 @@ function(hip_attn_configure_private target)
     PROPERTIES
       CXX_EXTENSIONS OFF
       COMPILE_WARNING_AS_ERROR ${HIP_ATTN_WERROR}
-      # Our sources have names of their own in unnamed namespaces.
+      # Tests have names of their own in unnamed namespaces.
       UNITY_BUILD OFF
   )
   # CMake before 3.26 knows no C++20 for nvcc, so the option above says it, and says it alone, also
