@@ -398,7 +398,7 @@ HIP_ATTN_OPERATOR_TEST_CASE("logits may rise, fall or lie far from zero along th
   const Device device = GENERATE(from_range(attention_devices<TestType>()));
   const HipConfig config = GENERATE(small_config(), presets::dense());
   const auto clean = make_problem<TestType>(heads_of(4, least_head_dim()),
-                                            {{700, op == Operator::kPrefill ? 140 : 3, 1}});
+                                            {{700, op == Operator::kPrefill ? 70 : 3, 1}});
   const LogitOptions options{0.125f, {}};
   const struct {
     float first;
