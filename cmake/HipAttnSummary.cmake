@@ -30,8 +30,8 @@ hip_attn_say_found("CUDA" ${HIP_ATTN_HAS_CUDA} "${HIP_ATTN_CUDA_REASON}")
 if(HIP_ATTN_HAS_CUDA)
   list(JOIN HIP_ATTN_CUDA_PROPERTY " " architectures)
   hip_attn_say("GPUs" "${architectures} (${HIP_ATTN_CUDA_PROPERTY_REASON})")
-  # Of the library alone, by CUDA 13.0 and GCC 12 on an AMD EPYC that others share: 1540 s of one core,
-  # 165 s without CUDA, and half of that when it is idle.
+  # Of the library alone, by CUDA 13.0 and GCC 12 on an AMD EPYC that others share: 165 s of one core
+  # without CUDA, and about 1540 s with it, estimated from the sources of one element type and head dim.
   hip_attn_say("build time" "with everything about 10 minutes on 2 cores, without CUDA (HIP_ATTN_CUDA=OFF) one.")
   hip_attn_say("" "HIP_ATTN_ELEMENT_TYPES, HIP_ATTN_HEAD_DIMS and HIP_ATTN_CUDA_ARCHITECTURES shorten it.")
 endif()
